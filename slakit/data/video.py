@@ -1,0 +1,339 @@
+"""A video file or a folder of frames -> uint8 frames, checked: complete and right, or refused with a reason.
+
+decord reads what a look at the packets calls plain; PyAV decodes every file beside it, without the costly conversion to
+RGB, and so finds the damage that decord hides (it shows concealed or repeated frames without an error). What decord
+does not read, or reads differently, PyAV reads.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from slakit.data import decode
+from slakit.data.images import image_size, list_frames, read_images
+from slakit.errors import ConfigError, VideoError
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 4 * 2**30
+ON_DAMAGE = ("error", "skip", "keep-readable")
+# What decord 0.6.0 (FFmpeg 4.1) was seen to read with the very pixels of PyAV. 10-bit video it reads with wrong colours.
+DECORD_CODECS = {"h264", "hevc", "vp8", "vp9", "mpeg4", "mjpeg"}
+DECORD_PIXELS = {"yuv420p", "yuvj420p"}
+DECORD_MATRICES = {(1, 0, 0, 1), (-1, 0, 0, -1), (0, -1, 1, 0), (0, 1, -1, 0)}  # turned, not mirrored
+CLOSE = 3  # largest difference of a colour value between the two readers' rounding (measured: 2)
+
+Source = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+class DamageWarning(UserWarning):
+    """A damaged clip was left out (on_damage="skip") or read in part (on_damage="keep-readable")."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a source holds, by its packets or file names alone.
+
+    width, height: upright, in pixels. num_frames: frames to expect (packets less those that an edit list hides).
+    listed_frames: what the container says (0: nothing). reader: "decord", "pyav", or "images" for a folder of frames.
+    reasons: why decord is not trusted. suspicious: it is decoded in a process of its own, which can be stopped.
+    """
+
+    source: str
+    codec: str
+    width: int
+    height: int
+    fps: float
+    num_frames: int
+    reader: str
+    pixel_format: str = "rgb24"
+    matrix: tuple[int, int, int, int] = (1, 0, 0, 1)
+    packets: int = 0
+    listed_frames: int = 0
+    discarded: int = 0
+    corrupt: int = 0
+    reasons: tuple[str, ...] = ()
+    suspicious: bool = False
+
+    @property
+    def rotation(self) -> int:
+        """Degrees, anti-clockwise, by which the coded picture is turned to stand upright."""
+        return {(0, -1, 1, 0): 90, (-1, 0, 0, -1): 180, (0, 1, -1, 0): 270}.get(self.matrix, 0)
+
+
+def _files(source: Source) -> Path | tuple[Path, ...]:
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if path.is_dir():
+            frames = list_frames(path)
+            if not frames:
+                inside = [p.name for p in sorted(path.iterdir())[:3]]
+                what = f"it holds {', '.join(inside)}" if inside else "it is empty"
+                raise VideoError(f"{path}: no image files in this folder ({what}); point to the folder of the frames")
+            return frames
+        if not path.exists():
+            raise VideoError(f"{path}: no such file or folder; check the path")
+        if not path.is_file():
+            raise VideoError(f"{path}: neither a file nor a folder; copy the video to a file first")
+        if path.stat().st_size == 0:
+            raise VideoError(f"{path}: the file is empty (0 bytes); copy or download it again")
+        return path
+    files = tuple(Path(p) for p in source)
+    if not files:
+        raise VideoError("the clip has no frame files; check the folder or the pattern that it was made from")
+    return files
+
+
+def _child(task: str, path: Path, seconds: float, **arguments: object) -> tuple[dict, np.ndarray | None]:
+    """decode.demux or decode.decode in a process of its own that is killed after `seconds`."""
+    with tempfile.TemporaryDirectory(prefix="slakit-") as folder:
+        out = Path(folder, "frames")
+        command = [
+            sys.executable,
+            decode.__file__,
+            task,
+            str(path),
+            json.dumps(arguments | {"seconds": seconds}),
+            str(out),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 10, check=False)
+        except subprocess.TimeoutExpired:
+            raise VideoError(f"{path}: reading stalled and was stopped after {seconds:.0f} s; re-encode it") from None
+        if done.returncode:
+            end = done.stderr.strip().splitlines()[-1:] or ["no message"]
+            raise VideoError(f"{path}: the decoder died with status {done.returncode} ({end[0]}); re-encode the file")
+        answer = json.loads(done.stdout.splitlines()[-1])
+        if "error" in answer:
+            raise VideoError(f"{path}: {answer['error']}; re-encode or replace it")
+        frames = None
+        if task == "decode":
+            frames = np.fromfile(out, np.uint8).reshape(answer["shape"])
+        return answer, frames
+
+
+def _limit(packets: int, pixels: int) -> float:
+    """Seconds that decoding may take: fifty times what a slow core needs."""
+    return 30 + packets * (0.05 + pixels / 5e6)
+
+
+def probe_video(source: Source, seconds: float = 60.0) -> VideoInfo:
+    """Look at a video's packets (nothing but its first frame is decoded) or at a folder's file names.
+
+    source: a video file, a folder of frames (natural order), or a sequence of frame files. Raises VideoError where it
+    cannot be opened, holds no video, or is not read within `seconds`.
+    """
+    files = _files(source)
+    if isinstance(files, tuple):
+        height, width = image_size(files[0])
+        codec = files[0].suffix.lower().lstrip(".").replace("jpg", "jpeg")
+        return VideoInfo(str(files[0].parent), codec, width, height, 0.0, len(files), "images", packets=len(files))
+    try:
+        found = decode.demux(str(files), seconds)
+    except (ValueError, TimeoutError) as error:
+        raise VideoError(f"{files}: {error}; replace the file or re-encode it") from None
+    if not found["packets"] or not found["coded_width"]:
+        raise VideoError(f"{files}: the container holds no frames; it was probably cut off, copy it again")
+    reasons, suspicious = [], []
+    if found["discarded"]:
+        suspicious.append(f"an edit list hides {found['discarded']} of {found['packets']} packets")
+    if found["corrupt"]:
+        suspicious.append(f"{found['corrupt']} packets are marked as damaged")
+    if 0 < found["listed_frames"] != found["packets"]:
+        suspicious.append(f"the container lists {found['listed_frames']} frames and holds {found['packets']} packets")
+    if not found["ordered"]:
+        suspicious.append("packets without a time, or two with the same")
+    if not found["key_first"]:
+        suspicious.append("it does not begin with a key frame")
+    if found["codec"] not in DECORD_CODECS:
+        reasons.append(f"codec {found['codec']}")
+    if found["pixel_format"] not in DECORD_PIXELS:
+        reasons.append(f"pixel format {found['pixel_format']}")
+    if tuple(found["matrix"]) not in DECORD_MATRICES:
+        reasons.append("a mirrored picture")
+    size = found["coded_height"], found["coded_width"]
+    height, width = size[::-1] if found["matrix"][0] == 0 else size
+    trusted = not reasons and not suspicious and _decord() is not None
+    return VideoInfo(
+        source=str(files),
+        codec=found["codec"],
+        width=width,
+        height=height,
+        fps=found["fps"],
+        num_frames=found["packets"] - found["discarded"],
+        reader="decord" if trusted else "pyav",
+        pixel_format=found["pixel_format"],
+        matrix=tuple(found["matrix"]),
+        packets=found["packets"],
+        listed_frames=found["listed_frames"],
+        discarded=found["discarded"],
+        corrupt=found["corrupt"],
+        reasons=tuple(suspicious + reasons),
+        suspicious=bool(suspicious),
+    )
+
+
+@cache
+def _decord():
+    """The decord module, or None where it is not installed (no wheel for Apple silicon and Linux on ARM)."""
+    # Read once, at import: a spin count. 10240, the default, waits for frames that never come; 64 fails healthy clips.
+    os.environ.setdefault("DECORD_EOF_RETRY_MAX", "512")
+    import torch  # noqa: F401  # before decord: the other order is reported to lock up in DataLoader workers
+
+    try:
+        import decord
+    except (ImportError, OSError):
+        return None
+    decord.logging.set_level(decord.logging.QUIET)
+    return decord
+
+
+def _read_decord(
+    path: Path, info: VideoInfo, wanted: Sequence[int], checks: dict[int, np.ndarray]
+) -> np.ndarray | None:
+    """The frames as decord reads them, or None where it fails or differs from PyAV's frames in `checks`."""
+    decord = _decord()
+    try:
+        reader = decord.VideoReader(str(path), num_threads=1)
+        if len(reader) != info.packets:
+            log.info("%s: decord counts %d frames, PyAV %d packets; PyAV reads it", path, len(reader), info.packets)
+            return None
+        frames = reader.get_batch(list(wanted)).asnumpy()  # [T, H, W, 3], turned upright
+        del reader
+    except (RuntimeError, decord.DECORDError) as error:
+        log.info("%s: decord failed (%s); PyAV reads it", path, str(error).strip().splitlines()[-1:])
+        return None
+    for position, right in checks.items():
+        other = frames[position]
+        if other.shape != right.shape or np.abs(other.astype(np.int16) - right).max() > CLOSE:
+            log.info("%s: decord and PyAV differ at frame %d; PyAV reads it", path, wanted[position])
+            return None
+    return frames
+
+
+def read_frames(
+    source: Source,
+    indices: Sequence[int] | None = None,
+    on_damage: str = "error",
+    max_bytes: int = MAX_BYTES,
+    reader: str = "auto",
+) -> np.ndarray:
+    """Frames of a video or of a folder of frames: uint8 [T, H, W, 3], RGB, upright.
+
+    source: a video file, a folder of frames (natural order), or a sequence of frame files.
+    indices: frame numbers, in any order, repeats allowed; None is all. Only what they need is decoded.
+    on_damage: "error" raises VideoError; "skip" returns no frame at all ([0, H, W, 3]) with a DamageWarning, so that the
+        clip is left out; "keep-readable" returns the frames that can be decoded, with a DamageWarning. `indices` then
+        count the readable frames.
+    max_bytes: what the frames may take; checked before memory is taken.
+    reader: "auto" (decord where it can be trusted), "pyav" or "decord" (VideoError where it may not be trusted).
+
+    Raises VideoError: unreadable, damaged, an index out of range, too large, or stalled.
+    """
+    if on_damage not in ON_DAMAGE:
+        raise ConfigError(f"on_damage={on_damage!r} is none of {', '.join(ON_DAMAGE)}")
+    if reader not in ("auto", "pyav", "decord"):
+        raise ConfigError(f"reader={reader!r} is none of auto, pyav, decord")
+    files = _files(source)
+    if isinstance(files, tuple):
+        chosen = files if indices is None else [files[i] for i in _checked(indices, len(files), str(files[0].parent))]
+        frames, problems = read_images(chosen, max_bytes, keep_readable=on_damage != "error")
+        return _settle(frames, problems, on_damage, str(files[0].parent), None)
+    info = probe_video(files)
+    if reader == "decord" and info.reader != "decord":
+        raise VideoError(f"{files}: not for decord ({'; '.join(info.reasons) or 'not installed'}); use reader='pyav'")
+    order = None if indices is None else _checked(indices, info.num_frames, str(files))
+    wanted = None if order is None else sorted(set(order))
+    count = info.num_frames if wanted is None else len(wanted)
+    if (needed := count * info.height * info.width * 3) > max_bytes:
+        raise VideoError(
+            f"{files}: {count} frames of {info.width}x{info.height} need {needed:,} bytes, more than "
+            f"max_bytes={max_bytes:,}; raise it, or read fewer frames by `indices`"
+        )
+    numbers = range(info.num_frames) if wanted is None else wanted
+    limit = _limit(info.packets, info.width * info.height)
+    frames = None
+    if info.reader == "decord" and reader != "pyav" and len(numbers):
+        positions = sorted({0, len(numbers) // 2, len(numbers) - 1})
+        last = numbers[-1]
+        checked = [numbers[p] for p in positions]
+        right, met = _decode(files, info, None if last < 0 else checked, max_bytes, limit)
+        problems = _problems(met, last + 1)
+        if not problems:
+            frames = _read_decord(files, info, numbers, dict(zip(positions, right, strict=True)))
+            if frames is None and reader == "decord":
+                raise VideoError(f"{files}: decord does not read it rightly; use reader='pyav'")
+    if frames is None:
+        frames, met = _decode(files, info, wanted, max_bytes, limit)
+        problems = _problems(met, info.num_frames if wanted is None else len(wanted) and wanted[-1] + 1)
+        if 0 < info.packets < info.listed_frames:
+            problems.append(f"{info.packets} of {info.listed_frames} frames are there, the file was cut off")
+    frames = _settle(frames, problems, on_damage, str(files), wanted)
+    if order is None or not len(frames):
+        return frames
+    place = {number: position for position, number in enumerate(wanted)}
+    return frames if order == wanted else frames[[place[i] for i in order]]
+
+
+def _checked(indices: Sequence[int], count: int, name: str) -> list[int]:
+    order = [int(i) for i in indices]
+    for i in order:
+        if not 0 <= i < count:
+            raise VideoError(f"{name}: there is no frame {i}; it has {count} frames, numbered from 0")
+    return order
+
+
+def _decode(path: Path, info: VideoInfo, wanted: Sequence[int] | None, max_bytes: int, limit: float):
+    arguments = {"wanted": None if wanted is None else list(wanted), "capacity": max_bytes, "packets": info.num_frames}
+    if info.suspicious:
+        met, frames = _child("decode", path, limit, **arguments)
+    else:
+        try:
+            frames, met = decode.decode(str(path), seconds=limit, **arguments)
+        except (ValueError, TimeoutError) as error:
+            raise VideoError(f"{path}: {error}; re-encode the file or leave it out") from None
+    return decode.upright(frames, info.matrix), met
+
+
+def _problems(met: dict, expected: int) -> list[str]:
+    """What went wrong while decoding, in words; empty for a whole and healthy clip."""
+    problems = []
+    if met["lost"]:
+        problems.append(f"{met['lost']} packets cannot be decoded")
+    if met["flagged"]:
+        problems.append(f"{met['flagged']} frames are marked as damaged by the decoder")
+    if met["decoded"] < expected:
+        problems.append(f"{met['decoded']} of {expected} frames can be decoded")
+    if met["decoded"] > expected and not met["stopped"]:
+        problems.append(f"{met['decoded']} frames came out of {expected} packets")
+    return problems
+
+
+def _settle(
+    frames: np.ndarray, problems: list[str], on_damage: str, name: str, wanted: Sequence[int] | None
+) -> np.ndarray:
+    """Whole clips pass; of damaged ones what on_damage says."""
+    if not problems:
+        return np.ascontiguousarray(frames)
+    said = "; ".join(problems[:3])
+    if on_damage == "error":
+        raise VideoError(f"{name}: damaged ({said}); replace it, or read what is left with on_damage='keep-readable'")
+    if on_damage == "skip":
+        warnings.warn(f"{name}: left out, damaged ({said})", DamageWarning, stacklevel=3)
+        return np.ascontiguousarray(frames[:0])
+    if not len(frames) or (wanted is not None and len(frames) < len(wanted)):
+        raise VideoError(f"{name}: damaged ({said}), and the frames wanted are not among the readable; replace it")
+    warnings.warn(f"{name}: {len(frames)} frames kept, damaged ({said})", DamageWarning, stacklevel=3)
+    return np.ascontiguousarray(frames)
