@@ -1,0 +1,29 @@
+"""CTC decoding: greedy, prefix beam search with language model, forced alignment and spans."""
+
+from slakit.decoding.alignment import (
+    GlossSpan,
+    TokenSpan,
+    align,
+    hypothesis_spans,
+    receptive_field,
+    span_agreement,
+    step_frames,
+)
+from slakit.decoding.hypothesis import Hypothesis, collapse
+from slakit.decoding.language_model import NgramLanguageModel
+from slakit.decoding.search import beam_search, greedy_search
+
+__all__ = [
+    "GlossSpan",
+    "Hypothesis",
+    "NgramLanguageModel",
+    "TokenSpan",
+    "align",
+    "beam_search",
+    "collapse",
+    "greedy_search",
+    "hypothesis_spans",
+    "receptive_field",
+    "span_agreement",
+    "step_frames",
+]

@@ -1,0 +1,170 @@
+"""Greedy and prefix beam search over CTC log probabilities.
+
+`beam_search` equals ctcdecode (the decoder that VAC, CorrNet, SlowFastSign and AdaptSign use: width 10, 40 tokens a
+frame, no language model) in labels, time steps and scores. In particular
+- a prefix is one beam entry with two probabilities, ending in blank and ending in its last token (Hannun et al. 2014,
+  "First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs", algorithm 1);
+- only the `top_tokens` most probable classes of a frame count, blank ranked among them; a class left out gets nothing
+  in that frame, not even the continuation of a token;
+- the time step of a token is the frame where it was most probable while its prefix was in the beam;
+- of equal scores the smaller last token comes first.
+It differs in two things: an impossible class (log probability -inf) stays impossible, where ctcdecode gives it
+log(1.2e-38), and impossible hypotheses are left out instead of being returned with the score 3.4e38.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from slakit.decoding.beam_torch import search_batch, select_tokens_batch
+from slakit.decoding.hypothesis import LOG_PROB_LIMIT, Hypothesis, bad_value, check_input, check_positive, collapse
+from slakit.decoding.language_model import NO_LANGUAGE_MODEL, NgramLanguageModel
+from slakit.errors import ConfigError
+
+LogProbs = torch.Tensor | np.ndarray
+Lengths = Sequence[int] | torch.Tensor | np.ndarray | None
+
+
+def greedy_search(
+    log_probs: LogProbs, lengths: Lengths = None, blank: int = 0, collapse_repeats: bool = False
+) -> list[list[Hypothesis]]:
+    """The best path: the most probable class of each frame, runs merged, blanks removed (Graves et al. 2006).
+
+    log_probs [B, T', V] natural logs; lengths [B] time steps, None for all. -> one Hypothesis in a list a clip, as
+    `beam_search` returns them; its score is the log probability of that path, a token's time step the frame of its run
+    where it was most probable. Raises ConfigError for wrong shapes, lengths, NaN and values above 0.
+    """
+    tensor, sizes = check_input(log_probs, lengths, blank)
+    if tensor.shape[1] == 0:
+        return [[Hypothesis((), 0.0, (), 0.0)] for _ in sizes]
+    best, index = (x.cpu().numpy() for x in tensor.max(dim=2))  # [B, T'], NaN wins a maximum
+    result = []
+    for clip, size in enumerate(sizes):
+        value, token = best[clip, :size].astype(np.float64), index[clip, :size]
+        wrong = np.flatnonzero(~(value <= LOG_PROB_LIMIT))
+        if wrong.size:
+            raise bad_value(tensor, clip, int(wrong[0]))
+        starts = np.flatnonzero(np.r_[True, token[1:] != token[:-1]]) if size else np.zeros(0, int)
+        runs = [(a, b) for a, b in zip(starts, np.r_[starts[1:], size], strict=True) if token[a] != blank]
+        tokens = tuple(int(token[a]) for a, _ in runs)
+        steps = tuple(int(a + value[a:b].argmax()) for a, b in runs)
+        if collapse_repeats:
+            tokens, steps = collapse(tokens, steps)
+        score = float(value.sum())
+        result.append([Hypothesis(tokens, score, steps, score)])
+    return result
+
+
+def beam_search(
+    log_probs: LogProbs,
+    lengths: Lengths = None,
+    beam_width: int = 10,
+    top_tokens: int = 40,
+    blank: int = 0,
+    n_best: int = 1,
+    collapse_repeats: bool = False,
+    *,
+    language_model: NgramLanguageModel | None = None,
+    lm_weight: float = 0.5,
+    insertion_bonus: float = 0.0,
+    hot_words: Mapping[int, float] | None = None,
+    backend: str = "auto",
+) -> list[list[Hypothesis]]:
+    """The `n_best` most probable labellings of each clip, best first (fewer where fewer are possible).
+
+    log_probs: [B, T', V] natural log probabilities (log_softmax), torch (any device) or NumPy.
+    lengths: [B] time steps that count; None for all T'. What lies beyond is not read.
+    beam_width, top_tokens: prefixes kept, classes of a frame looked at (10 and 40 as published).
+    collapse_repeats: the published second collapse of equal neighbours, see `collapse`; off by default.
+    language_model, lm_weight: shallow fusion: a prefix is ranked by its CTC score plus lm_weight * ln P(prefix).
+    insertion_bonus: nats added for each token, hot_words: nats added for each occurrence of a class index.
+    backend: "numba", "torch", or "auto": numba where it is installed. Both give the same answers.
+    -> one list a clip; `Hypothesis.score` is the natural log probability under CTC. A clip of length 0 gives one empty
+    hypothesis with score 0. Raises ConfigError for wrong shapes, lengths, settings, NaN and values above 0.
+    """
+    tensor, sizes = check_input(log_probs, lengths, blank)
+    check_positive(beam_width=beam_width, top_tokens=top_tokens, n_best=n_best)
+    if n_best > beam_width:
+        raise ConfigError(f"n_best is {n_best} but the beam holds {beam_width}; raise beam_width to {n_best} or more")
+    classes = tensor.shape[2]
+    bonus = _token_bonus(classes, blank, insertion_bonus, hot_words)
+    if language_model is not None and language_model.classes != classes:
+        raise ConfigError(
+            f"the language model knows {language_model.classes} classes but log_probs has {classes}; "
+            "build it from the vocabulary of this recognizer"
+        )
+    if not (np.isfinite(lm_weight) and lm_weight >= 0):
+        raise ConfigError(f"lm_weight is {lm_weight!r}; it must be a number, 0 or more")
+    if len(sizes) == 0:
+        return []
+    lm = language_model.arrays if language_model is not None and lm_weight > 0 else NO_LANGUAGE_MODEL
+    keep = beam_width if collapse_repeats else n_best  # the collapse can make two hypotheses equal
+    settings = (beam_width, blank, keep, bonus, float(lm_weight), lm)
+    if _choose_backend(backend) == "numba":
+        from slakit.decoding.beam_numba import search, select_tokens
+
+        if tensor.device.type == "cpu":
+            array = np.ascontiguousarray(tensor.numpy())
+            values, tokens, clip, step = select_tokens(array, sizes, top_tokens, LOG_PROB_LIMIT)
+        else:  # the choice of tokens where the probabilities are, the search, which is short, on the CPU
+            values, tokens, clip, step = select_tokens_batch(tensor, sizes, top_tokens, LOG_PROB_LIMIT)
+            values, tokens = values.cpu().numpy(), tokens.int().cpu().numpy()
+        if clip >= 0:
+            raise bad_value(tensor, clip, step)
+        found = search(values, tokens, sizes, classes, *settings)
+    else:
+        values, tokens, clip, step = select_tokens_batch(tensor, sizes, top_tokens, LOG_PROB_LIMIT)
+        if clip >= 0:
+            raise bad_value(tensor, clip, step)
+        found = search_batch(values, tokens, sizes, classes, *settings)
+    return [_hypotheses(*(part[clip] for part in found), n_best, collapse_repeats) for clip in range(len(sizes))]
+
+
+def _hypotheses(tokens, steps, sizes, scores, totals, n_best: int, collapse_repeats: bool) -> list[Hypothesis]:
+    """One clip's arrays, tokens and steps [N, T'], sizes, scores, totals [N], as records."""
+    result: list[Hypothesis] = []
+    seen: set[tuple[int, ...]] = set()
+    for n, size in enumerate(sizes):
+        if size < 0 or len(result) == n_best:
+            continue
+        sequence, times = tuple(tokens[n, :size].tolist()), tuple(steps[n, :size].tolist())
+        if collapse_repeats:
+            sequence, times = collapse(sequence, times)
+            if sequence in seen:
+                continue
+            seen.add(sequence)
+        result.append(Hypothesis(sequence, float(scores[n]), times, float(totals[n])))
+    if not result:
+        raise ConfigError("every class of some frame has probability 0 in this clip; pass logits.log_softmax(-1)")
+    return result
+
+
+def _token_bonus(classes: int, blank: int, insertion_bonus: float, hot_words: Mapping[int, float] | None) -> np.ndarray:
+    """What each token adds to a prefix, float64 [V]; empty where nothing does."""
+    if not np.isfinite(insertion_bonus):
+        raise ConfigError(f"insertion_bonus is {insertion_bonus!r}; it must be a finite number of nats")
+    if not insertion_bonus and not hot_words:
+        return np.zeros(0)
+    bonus = np.full(classes, float(insertion_bonus))
+    for token, nats in (hot_words or {}).items():
+        if isinstance(token, bool) or not isinstance(token, (int, np.integer)) or not 0 <= token < classes:
+            raise ConfigError(f"hot word {token!r} is no class index; give Vocabulary.encode([gloss])[0]")
+        if token == blank:
+            raise ConfigError(f"hot word {token} is the blank; only glosses can be hot words")
+        if not np.isfinite(nats):
+            raise ConfigError(f"the bonus of hot word {token} is {nats!r}; it must be a finite number of nats")
+        bonus[token] += nats
+    return bonus
+
+
+def _choose_backend(name: str) -> str:
+    if name not in ("auto", "numba", "torch"):
+        raise ConfigError(f"backend is {name!r}; choose auto, numba or torch")
+    installed = importlib.util.find_spec("numba") is not None
+    if name == "numba" and not installed:
+        raise ConfigError("backend is 'numba', which is not installed; pip install numba, or use backend='torch'")
+    return "numba" if installed and name != "torch" else "torch"
