@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ class TokenSpan:
 
 @dataclass(frozen=True)
 class GlossSpan:
-    """One recognised gloss in time: frames `start` (included) to `end` (excluded), its mean probability, and seconds."""
+    """One recognised gloss in time: frames `start` (included) to `end` (excluded), in seconds too; mean probability."""
 
     gloss: str
     start: int
@@ -92,7 +93,7 @@ def align(
             )
     if not labels:
         return []
-    needed = len(labels) + sum(a == b for a, b in zip(labels, labels[1:], strict=False))
+    needed = len(labels) + sum(a == b for a, b in pairwise(labels))
     if steps < needed:
         raise ConfigError(f"{steps} time steps cannot hold {len(labels)} glosses; at least {needed} are needed")
 
@@ -145,13 +146,13 @@ def hypothesis_spans(
         raise ConfigError(f"the clip has {num_frames} frames at {fps} a second; both must be above 0")
     steps = align(log_probs, length, tokens, blank)
     edges = [[*step_frames(s.start, num_frames)[:1], step_frames(s.end - 1, num_frames)[1]] for s in steps]
-    for left, right in zip(edges, edges[1:], strict=False):
+    for left, right in pairwise(edges):
         gap = right[0] - left[1]
-        share = int(round(gap * fill / 2))
+        share = round(gap * fill / 2)
         left[1], right[0] = left[1] + min(share, gap), right[0] - min(share, gap - min(share, gap))
     if edges and fill:
-        edges[0][0] -= int(round(edges[0][0] * fill / 2))
-        edges[-1][1] += int(round((num_frames - edges[-1][1]) * fill / 2))
+        edges[0][0] -= round(edges[0][0] * fill / 2)
+        edges[-1][1] += round((num_frames - edges[-1][1]) * fill / 2)
     names = glosses.decode(span.token for span in steps)
     return [
         GlossSpan(name, start, end, span.confidence, float(fps))

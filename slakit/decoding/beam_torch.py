@@ -82,7 +82,7 @@ def _sort_keys(total: torch.Tensor, token: torch.Tensor, rank: torch.Tensor, pos
 
 @torch.no_grad()
 def search_batch(values, tokens, lengths, classes, width, blank, n_best, token_bonus, lm_weight, lm):
-    """Prefix beam search over the selected tokens; arguments and results as `beam_numba.search` (values, tokens tensors).
+    """Prefix beam search over the selected tokens; arguments as `beam_numba.search`, tensors first.
 
     -> NumPy: tokens, steps int32 [B, N, T]; sizes int32 [B, N] (-1: no such hypothesis); scores and totals [B, N].
     """

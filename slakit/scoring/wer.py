@@ -1,0 +1,234 @@
+"""Word error rate as NIST sclite counts it: `score()`, the headline number of every result.
+
+sclite aligns with the costs 4 for a substitution and 3 for a deletion or insertion (SCTK, net_dp.c), so its counts can
+exceed the plain edit distance: it prefers three deletions and three insertions (18) to five substitutions (20).
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from slakit.data.samples import Corpus
+from slakit.errors import CorpusError
+from slakit.scoring.cleanup import EMPTY, clean_up, has_clean_up, words_of
+from slakit.scoring.cleanup import collapse_repeats as collapse
+
+Sentences = Mapping[str, str | Sequence[str]]
+Pairs = tuple[tuple[str | None, str | None], ...]
+
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Correct, substituted, deleted, inserted glosses and the number of reference glosses (`words`)."""
+
+    correct: int
+    substitutions: int
+    deletions: int
+    insertions: int
+    words: int
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def wer(self) -> float:
+        """Word error rate in percent, not rounded: 100 (S + D + I) / words. CorpusError where there are no words."""
+        if self.words == 0:
+            raise CorpusError("there is no reference gloss, so there is no word error rate; check the references")
+        return 100.0 * self.errors / self.words
+
+    @property
+    def official_wer(self) -> float:
+        """The number that sclite prints and papers quote: percent with one decimal."""
+        return float(f"{self.wer:.1f}")
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> Counts:
+        """Count an alignment of (reference gloss or None, recognised gloss or None)."""
+        correct = sum(r is not None and h is not None and fold(r) == fold(h) for r, h in pairs)
+        deletions = sum(h is None for _, h in pairs)
+        insertions = sum(r is None for r, _ in pairs)
+        words = len(pairs) - insertions
+        return cls(correct, words - correct - deletions, deletions, insertions, words)
+
+    @classmethod
+    def total(cls, parts: Sequence[Counts]) -> Counts:
+        """The sum over videos."""
+        names = ("correct", "substitutions", "deletions", "insertions", "words")
+        return Counts(*(sum(getattr(part, name) for part in parts) for name in names))
+
+
+@dataclass(frozen=True)
+class VideoScore(Counts):
+    """One video: its counts, and `pairs`, the alignment as (reference gloss or None, recognised gloss or None)."""
+
+    id: str = ""
+    pairs: Pairs = ()
+
+
+@dataclass(frozen=True)
+class Score(Counts):
+    """All videos: the counts, `wer` in percent (unrounded), `official_wer` (one decimal), `per_video` by id.
+
+    cleaned: whether preprocess.sh's rules were applied. unknown: recognised glosses that the corpus' vocabulary lacks,
+    with their number (empty where no vocabulary was given); they count as any other wrong word.
+    """
+
+    per_video: dict[str, VideoScore] = field(default_factory=dict, repr=False)
+    cleaned: bool = False
+    unknown: dict[str, int] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        return (
+            f"WER {self.wer:.2f} % ({self.official_wer} as sclite prints it): {self.substitutions} substituted, "
+            f"{self.deletions} deleted, {self.insertions} inserted, {self.correct} correct of {self.words} glosses "
+            f"in {len(self.per_video)} videos"
+        )
+
+
+def fold(gloss: str) -> str:
+    """Upper-case ASCII letters become lower case, nothing else does: sclite's idea of the same word."""
+    return gloss.translate(_LOWER)
+
+
+def sclite_words(glosses: Sequence[str]) -> list[str]:
+    """Recognised glosses as sclite reads them from a CTM file.
+
+    "@" alone is no word, a trailing "*" is dropped, and what follows ";" is a comment. No gloss of the known corpora
+    has these characters.
+    """
+    words = []
+    for gloss in glosses:
+        word = gloss.split(";", 1)[0]
+        if len(word) > 1:
+            word = word.removesuffix("*")
+        if word and word != "@":
+            words.append(word)
+    return words
+
+
+def align_words(reference: Sequence[str], hypothesis: Sequence[str]) -> Pairs:
+    """sclite's alignment: (reference word or None for an insertion, recognised word or None for a deletion), in order.
+
+    Costs 4 / 3 / 3; in a cell the diagonal wins if it is no worse than both others, then a deletion if it is better
+    than an insertion, then the insertion.
+    """
+    rows, columns = len(reference), len(hypothesis)
+    left = [fold(word) for word in reference]
+    top = [fold(word) for word in hypothesis]
+    cost = [[3 * j for j in range(columns + 1)]]
+    move = [["I"] * (columns + 1)]
+    for i in range(1, rows + 1):
+        above, row, moves = cost[-1], [3 * i], ["D"]
+        for j in range(1, columns + 1):
+            diagonal = above[j - 1] + (0 if left[i - 1] == top[j - 1] else 4)
+            deletion, insertion = above[j] + 3, row[j - 1] + 3
+            if diagonal <= deletion and diagonal <= insertion:
+                row.append(diagonal)
+                moves.append("S")
+            elif deletion < insertion:
+                row.append(deletion)
+                moves.append("D")
+            else:
+                row.append(insertion)
+                moves.append("I")
+        cost.append(row)
+        move.append(moves)
+    pairs: list[tuple[str | None, str | None]] = []
+    i, j = rows, columns
+    while i or j:
+        step = move[i][j]
+        if step == "S":
+            i, j = i - 1, j - 1
+            pairs.append((reference[i], hypothesis[j]))
+        elif step == "D":
+            i -= 1
+            pairs.append((reference[i], None))
+        else:
+            j -= 1
+            pairs.append((None, hypothesis[j]))
+    return tuple(reversed(pairs))
+
+
+def check_ids(references: Sentences, hypotheses: Sentences) -> None:
+    """CorpusError unless both name the same videos and there is at least one."""
+    for name, sentences in (("references", references), ("hypotheses", hypotheses)):
+        if not isinstance(sentences, Mapping):
+            raise CorpusError(f"{name} is a {type(sentences).__name__}; give a dict of video id to glosses")
+    missing = [i for i in references if i not in hypotheses]
+    extra = [i for i in hypotheses if i not in references]
+    if missing or extra:
+        what = [f"{len(missing)} videos have no hypothesis ({', '.join(map(str, missing[:3]))})"] if missing else []
+        what += [f"{len(extra)} hypotheses have no reference ({', '.join(map(str, extra[:3]))})"] if extra else []
+        raise CorpusError(f'{" and ".join(what)}; give both the same ids, and "" where nothing was recognised')
+    if not references:
+        raise CorpusError("there are no videos to score; check the split and the ids")
+
+
+def prepare(
+    references: Sentences,
+    hypotheses: Sentences,
+    clean_hypotheses: bool = False,
+    clean_references: bool = False,
+    collapse_repeats: bool = False,
+) -> dict[str, tuple[list[str], list[str]]]:
+    """id -> (reference words, recognised words) as they are aligned; see `score` for the steps."""
+    check_ids(references, hypotheses)
+    result = {}
+    for video, sentence in references.items():
+        reference, hypothesis = words_of(sentence), words_of(hypotheses[video])
+        if collapse_repeats:
+            hypothesis = collapse(hypothesis)
+        if clean_references:
+            reference = clean_up(reference)
+        if clean_hypotheses:
+            hypothesis = clean_up(hypothesis) or [EMPTY]
+        result[video] = (reference, sclite_words(hypothesis))
+    return result
+
+
+def score(
+    references: Sentences,
+    hypotheses: Sentences,
+    corpus: str | Corpus | None = None,
+    *,
+    clean_references: bool = False,
+    collapse_repeats: bool = False,
+) -> Score:
+    """Score recognised glosses: correct, substitutions, deletions, insertions for each video exactly as sclite counts.
+
+    references, hypotheses: {video id: "gloss gloss ..."} (or lists of glosses); both must have the same ids, "" where
+    nothing was recognised. corpus: a Corpus or its name chooses the clean-up: preprocess.sh's rules on the hypotheses
+    for the Phoenix and CSL corpora (a hypothesis without glosses then becomes the one word [EMPTY]), none for the
+    others or None. clean_references: the same rules on the references too (not comparable with published numbers);
+    collapse_repeats: the published second collapse of equal neighbours in a hypothesis, before the clean-up.
+    Words are split at ASCII white space and compared with ASCII upper case folded; no Unicode normalisation.
+    -> Score; `wer` is in percent and not rounded. An empty reference is allowed: what is recognised there is inserted.
+    Raises CorpusError where ids differ or no reference holds a gloss, ConfigError for an unknown corpus.
+    """
+    cleaned = has_clean_up(corpus)
+    words = prepare(references, hypotheses, cleaned, clean_references and cleaned, collapse_repeats)
+    per_video = {}
+    for video, (reference, hypothesis) in words.items():
+        pairs = align_words(reference, hypothesis)
+        counts = Counts.of(pairs)
+        per_video[video] = VideoScore(
+            counts.correct, counts.substitutions, counts.deletions, counts.insertions, counts.words, video, pairs
+        )
+    total = Counts.total(list(per_video.values()))
+    unknown: dict[str, int] = {}
+    if isinstance(corpus, Corpus):
+        for sentence in hypotheses.values():
+            for gloss in words_of(sentence):
+                if gloss not in corpus.glosses:
+                    unknown[gloss] = unknown.get(gloss, 0) + 1
+    result = Score(
+        total.correct, total.substitutions, total.deletions, total.insertions, total.words, per_video, cleaned, unknown
+    )
+    _ = result.wer  # no reference glosses at all: say so now
+    return result
