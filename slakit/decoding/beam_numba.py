@@ -26,51 +26,6 @@ def _logaddexp(a, b):
 
 
 @njit(cache=True, nogil=True)
-def select_tokens(log_probs, lengths, top, limit):
-    """The `top` largest log probabilities of each frame, largest first; of equal ones the smaller token.
-
-    log_probs [B, T, V], lengths [B] -> values float64 [B, T, K], tokens int32 [B, T, K] with K = min(top, V), and
-    (clip, frame) of the first value that is NaN or above `limit`, else (-1, -1). Frames beyond a length are not read.
-    """
-    batch, frames, classes = log_probs.shape
-    k = min(top, classes)
-    values = np.full((batch, frames, k), -np.inf, np.float64)
-    tokens = np.zeros((batch, frames, k), np.int32)
-    for b in range(batch):
-        for t in range(lengths[b]):
-            row = log_probs[b, t]
-            value, token = values[b, t], tokens[b, t]
-            if k > 128:  # insertion into a long list is slow: sort the frame
-                for v in range(classes):
-                    if not row[v] <= limit:
-                        return values, tokens, b, t
-                order = np.argsort(-row, kind="mergesort")
-                for j in range(k):
-                    token[j] = order[j]
-                    value[j] = row[order[j]]
-                continue
-            count = 0
-            worst = -np.inf
-            for v in range(classes):
-                x = row[v]
-                if not x <= limit:  # also true for NaN
-                    return values, tokens, b, t
-                if count == k and x <= worst:
-                    continue
-                j = count if count < k else k - 1
-                while j > 0 and value[j - 1] < x:
-                    value[j] = value[j - 1]
-                    token[j] = token[j - 1]
-                    j -= 1
-                value[j] = x
-                token[j] = v
-                if count < k:
-                    count += 1
-                worst = value[k - 1]
-    return values, tokens, -1, -1
-
-
-@njit(cache=True, nogil=True)
 def _lm_step(state, token, classes, keys, log_probs, successors, backoffs, parents):
     """ln P(token | state) of the back-off n-gram model, and the state that follows."""
     total = 0.0
@@ -98,7 +53,7 @@ def _before(score_a, token_a, rank_a, score_b, token_b, rank_b):
 def search(values, tokens, lengths, classes, width, blank, n_best, token_bonus, lm_weight, lm):
     """Prefix beam search over the selected tokens.
 
-    values, tokens [B, T, K] of `select_tokens`, lengths [B]; token_bonus float64 [V] or empty; lm the arrays of
+    values, tokens [B, T, K] of `select_numba.select_tokens`, lengths [B]; token_bonus float64 [V] or empty; lm the arrays of
     `NgramLanguageModel.arrays` (empty keys: no language model).
     -> tokens, steps int32 [B, N, T]; sizes int32 [B, N] (-1: no such hypothesis); CTC scores and totals [B, N].
     """

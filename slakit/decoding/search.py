@@ -105,7 +105,8 @@ def beam_search(
     keep = beam_width if collapse_repeats else n_best  # the collapse can make two hypotheses equal
     settings = (beam_width, blank, keep, bonus, float(lm_weight), lm)
     if _choose_backend(backend) == "numba":
-        from slakit.decoding.beam_numba import search, select_tokens
+        from slakit.decoding.beam_numba import search
+        from slakit.decoding.select_numba import select_tokens
 
         if tensor.device.type == "cpu":
             array = np.ascontiguousarray(tensor.numpy())
