@@ -42,7 +42,7 @@ def open_video(path: str) -> tuple[av.container.InputContainer, av.video.stream.
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """Signs (a, b, c, d) of the display matrix: a shown pixel is x' = a x + c y, y' = b x + d y; (1, 0, 0, 1) = as is."""
+    """Signs (a, b, c, d) of the display matrix: shown are x' = a x + c y, y' = b x + d y; (1, 0, 0, 1) is as coded."""
     for side_data in frame.side_data:
         if getattr(side_data.type, "name", "") == "DISPLAYMATRIX":
             matrix = np.frombuffer(side_data, dtype="<i4")
@@ -149,10 +149,8 @@ def decode(
                 if picture.height * picture.width * 3 * (filled + 1) > capacity:
                     raise ValueError(f"needs more than the {capacity:,} bytes allowed")
                 if (picture.height, picture.width) != frames.shape[1:3]:
-                    raise ValueError(
-                        f"changes its size from {frames.shape[2]}x{frames.shape[1]} to {picture.width}x{picture.height} "
-                        f"at frame {decoded - 1}"
-                    )
+                    before, after = f"{frames.shape[2]}x{frames.shape[1]}", f"{picture.width}x{picture.height}"
+                    raise ValueError(f"changes its size from {before} to {after} at frame {decoded - 1}")
                 if filled == len(frames):
                     frames = np.concatenate([frames, np.empty_like(frames[: max(1, filled // 4)])])
                 plane = picture.planes[0]

@@ -32,7 +32,7 @@ def list_frames(folder: Path) -> tuple[Path, ...]:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB: 16-bit values divided by 257 (rounded), alpha laid over black, grey and palette spread, CMYK converted."""
+    """8-bit RGB: 16-bit values divided by 257 and rounded, alpha laid over black, other colour models converted."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image).astype(np.float64)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:

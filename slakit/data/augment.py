@@ -1,0 +1,166 @@
+"""The published training and evaluation transforms: crop, flip, temporal rescale, decided before a pixel is touched.
+
+The order and the rounding are those of the public code that CLIP-SLA and AdaptSign build on (VAC, CorrNet): one random
+crop for the clip, one flip for the clip, then the temporal rescale. Pixel values stay uint8; normalising them is the
+model's part.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from slakit.errors import ConfigError, VideoError
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """What becomes of one clip: which frames, which window, mirrored or not.
+
+    frames: rising frame numbers (repeats allowed), int64 [T']. top, left: the window's corner; negative means that many
+    rows or columns of black (the picture is smaller than the window). size: the window's side.
+    """
+
+    frames: np.ndarray
+    top: int
+    left: int
+    size: int
+    flip: bool
+
+
+@dataclass(frozen=True)
+class ClipTransform:
+    """The transform of one split; the defaults are the published training transform.
+
+    train: random crop, flip and temporal rescale; otherwise the centre crop of the whole clip.
+    image_size: side to which frames are resized before (published: 256). crop_size: side of the window (224).
+    flip: probability of mirroring the clip. temporal_scale: 0.2 rescales the length by a factor drawn from [0.8, 1.2);
+    None leaves the frames as they are. min_frames, max_frames: clamps of the new length, which is then rounded up to a
+    multiple of 4, so that the longest clip has 232 frames for max_frames=230. Raises ConfigError for values that cannot
+    work.
+    """
+
+    train: bool = True
+    image_size: int = 256
+    crop_size: int = 224
+    flip: float = 0.5
+    temporal_scale: float | None = 0.2
+    min_frames: int = 32
+    max_frames: int = 230
+
+    def __post_init__(self) -> None:
+        if self.crop_size < 1 or self.image_size < 1:
+            raise ConfigError(f"image_size={self.image_size}, crop_size={self.crop_size}: sizes are 1 pixel or more")
+        if not 0 <= self.flip <= 1:
+            raise ConfigError(f"flip={self.flip} is no probability; it lies between 0 and 1")
+        if self.temporal_scale is not None and not 0 <= self.temporal_scale < 1:
+            raise ConfigError(f"temporal_scale={self.temporal_scale} is not in [0, 1); None leaves all frames")
+        if not 1 <= self.min_frames <= self.max_frames:
+            raise ConfigError(f"min_frames={self.min_frames}, max_frames={self.max_frames}: need 1 <= min <= max")
+
+    def plan(self, num_frames: int, height: int, width: int, generator: np.random.Generator | None = None) -> ClipPlan:
+        """Decide frames, window and flip for a clip of `num_frames` pictures of height x width.
+
+        generator: needed in training; `sample_generator` makes one.
+        """
+        if num_frames < 1:
+            raise VideoError("the clip has no frames; leave it out or look for its files")
+        if not self.train:
+            top, left = centre(height, self.crop_size), centre(width, self.crop_size)
+            return ClipPlan(np.arange(num_frames), top, left, self.crop_size, False)
+        if generator is None:
+            raise ConfigError("training transforms need a random generator; see sample_generator()")
+        left = window(width, self.crop_size, generator)
+        top = window(height, self.crop_size, generator)
+        flip = bool(generator.random() < self.flip)
+        frames = np.arange(num_frames)
+        if self.temporal_scale is not None:
+            frames = temporal_rescale(num_frames, self.temporal_scale, self.min_frames, self.max_frames, generator)
+        return ClipPlan(frames, top, left, self.crop_size, flip)
+
+    def lengths(self, num_frames: int) -> tuple[int, int]:
+        """The shortest and the longest clip that `plan` can make of `num_frames` frames."""
+        if not self.train or self.temporal_scale is None:
+            return num_frames, num_frames
+        low = rescaled_length(num_frames, 1 - self.temporal_scale, self.min_frames, self.max_frames)
+        high = rescaled_length(num_frames, 1 + self.temporal_scale, self.min_frames, self.max_frames)
+        return low, high
+
+
+def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """The random stream of one clip in one epoch: no other (seed, epoch, index) has it, whatever the workers do."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, index)))
+
+
+def window(length: int, size: int, generator: np.random.Generator) -> int:
+    """Offset of a random window, uniform over 0 .. length - size, both included; black is added where length < size."""
+    if size > length:
+        return -((size - length) // 2)
+    return int(generator.integers(0, length - size, endpoint=True))
+
+
+def centre(length: int, size: int) -> int:
+    """Offset of the window in the middle, rounded as Python rounds."""
+    return -((size - length) // 2) if size > length else round((length - size) / 2)
+
+
+def rescaled_length(num_frames: int, factor: float, min_frames: int, max_frames: int) -> int:
+    """int(T x factor), then at least min_frames, then at most max_frames, then up to a multiple of 4."""
+    return 4 * math.ceil(min(max(int(num_frames * factor), min_frames), max_frames) / 4)
+
+
+def temporal_rescale(
+    num_frames: int, scale: float, min_frames: int, max_frames: int, generator: np.random.Generator
+) -> np.ndarray:
+    """Frame numbers of the randomly rescaled clip, rising, int64 [n] (VAC, `TemporalRescale`).
+
+    n frames are drawn without replacement where there are enough, otherwise with replacement: frames are left out or
+    repeated, never blended.
+    """
+    factor = (1 - scale) + 2 * scale * generator.random()
+    length = rescaled_length(num_frames, factor, min_frames, max_frames)
+    if length <= num_frames:
+        return np.sort(generator.choice(num_frames, length, replace=False))
+    return np.sort(generator.integers(0, num_frames, length))
+
+
+def apply_plan(pictures: np.ndarray, plan: ClipPlan, out: np.ndarray, frames: np.ndarray | None = None) -> None:
+    """Write the planned clip into `out`.
+
+    pictures: uint8 [T, H, W, 3]; out: uint8 [T', size, size, 3]. frames: positions in `pictures`, where that holds not
+    all frames of the clip but those that the plan names; default plan.frames.
+    """
+    chosen = plan.frames if frames is None else frames
+    height, width = pictures.shape[1:3]
+    rows = slice(max(plan.top, 0), min(plan.top + plan.size, height))
+    columns = slice(max(plan.left, 0), min(plan.left + plan.size, width))
+    to_rows = slice(rows.start - plan.top, rows.stop - plan.top)
+    to_columns = slice(columns.start - plan.left, columns.stop - plan.left)
+    if to_rows.stop - to_rows.start < plan.size or to_columns.stop - to_columns.start < plan.size:
+        out[:] = 0
+    if plan.flip:
+        to_columns = slice(plan.size - to_columns.stop, plan.size - to_columns.start)
+    target = torch.from_numpy(out[:, to_rows, to_columns])
+    source = torch.from_numpy(pictures[:, rows, columns])
+    for position, number in enumerate(chosen.tolist()):
+        picture = source[number]  # [H', W', 3]
+        target[position].copy_(picture.flip(1) if plan.flip else picture)  # torch flips 4 times as fast as NumPy
+
+
+def normalise(pictures: np.ndarray, mean: float | tuple = 0.5, std: float | tuple = 0.5) -> np.ndarray:
+    """Pixel values as the encoder wants them, float32: (x / 255 - mean) / std over the last axis.
+
+    The defaults are the published [-1, 1] of VAC, CorrNet and AdaptSign; see NORMALISATIONS for others.
+    """
+    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    return (pictures.astype(np.float32) / 255 - mean) / std
+
+
+NORMALISATIONS = {
+    "published": (0.5, 0.5),
+    "slowfastsign": (0.45, 0.225),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
