@@ -1,0 +1,31 @@
+"""The corpora: each one a module with load(root, **options) -> Corpus, found here by name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from pathlib import Path
+from typing import Any
+
+from slakit.data.samples import Corpus
+from slakit.errors import CorpusError
+
+# name -> module; a module that serves several names has load(root, name=..., **options)
+CORPORA: dict[str, str] = {
+    "minisign": "slakit.data.corpora.minisign",
+}
+
+
+def load_corpus(name: str, root: str | Path | None = None, **options: Any) -> Corpus:
+    """The corpus `name`, read from its annotation files below `root`.
+
+    root: the corpus' folder; "minisign" alone may do without one and is built where it is missing.
+    options: what the corpus' own load function takes.
+    CorpusError for an unknown name (with the nearest known one) or annotation that cannot be read.
+    """
+    if name not in CORPORA:
+        near = difflib.get_close_matches(str(name), CORPORA, n=1, cutoff=0.3)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise CorpusError(f"there is no corpus {name!r}; {hint}known: {', '.join(CORPORA)}")
+    module = importlib.import_module(CORPORA[name])
+    return module.load(root, **options)
