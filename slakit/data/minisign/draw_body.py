@@ -20,9 +20,9 @@ def draw_trunk(canvas: Canvas, signer: Signer) -> None:
         [
             (0.048, -0.035),
             (0.40 * s, -0.006),
-            (0.80 * s, 0.012),
-            (s + 0.030 * g, 0.032),
-            (s + 0.046 * g, 0.085),
+            (0.80 * s, 0.010),
+            (s + 0.030 * g, 0.030),
+            (s + 0.050 * g, 0.080),
             (s + 0.010, 0.22),
             (s * 0.92, 0.75),
         ]
@@ -214,7 +214,8 @@ def _face(canvas: Canvas, at, body: np.ndarray, signer: Signer, r: float, roll: 
     squareness = 1.0 + 0.55 * (1.0 - float(np.clip(roundness, 0.0, 1.0)))
     lips = mix(darker(skin, 0.30), (190, 60, 70), 0.45)
     middle = at(0.0, MOUTH_BELOW)
-    canvas.polygon(oval(middle, ((width + 0.09) * r, (height + 0.085) * r), roll, squareness), lips)
+    lip = 0.085 + 0.06 * max(0.0, 1.0 - width / 0.35)  # a small round mouth has full lips
+    canvas.polygon(oval(middle, ((width + lip) * r, (height + lip) * r), roll, squareness), lips)
     if height > 0.05:
         canvas.polygon(oval(middle, (width * r, height * r), roll, squareness), (58, 14, 22))
         if teeth > 0.3:
@@ -229,7 +230,7 @@ def _face(canvas: Canvas, at, body: np.ndarray, signer: Signer, r: float, roll: 
                 (120, 100, 100),
                 0.03 * r,
             )
-        elif height > 0.24:
+        elif height > 0.30:
             canvas.polygon(
                 oval(middle + np.array([0.0, 0.55 * height * r]), (0.6 * width * r, 0.36 * height * r), roll),
                 (196, 86, 92),

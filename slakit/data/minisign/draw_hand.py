@@ -45,7 +45,7 @@ def draw_arm(canvas: Canvas, hand: np.ndarray, signer: Signer, side: str) -> np.
     flip = np.array([1.0 if side == "right" else -1.0, 1.0])
     shoulder, elbow, wrist, palm = pose_arm(hand, signer)
     growth = 1.0 + PERSPECTIVE * (palm[2] - 0.12)
-    thick = signer.girth * np.array([0.062, 0.049, 0.044 if signer.long_sleeves else 0.036])
+    thick = signer.girth * np.array([0.056, 0.049, 0.044 if signer.long_sleeves else 0.036])
     thick[2] *= 0.5 + 0.5 * growth
     points = np.array([shoulder, elbow, wrist])[:, :2] * flip
     sleeve = signer.clothes

@@ -21,14 +21,14 @@ SCENE_RANGES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "zoom": ((0.95, 1.05), (0.90, 1.08)),
     "shift_x": ((-0.02, 0.02), (-0.05, 0.05)),  # in picture heights
     "shift_y": ((-0.01, 0.02), (-0.02, 0.03)),
-    "exposure": ((0.94, 1.00), (0.92, 1.08)),  # factor on all light
-    "contrast": ((0.92, 1.00), (0.75, 1.00)),
-    "gamma": ((0.95, 1.05), (0.75, 1.10)),
+    "exposure": ((0.94, 1.00), (0.94, 1.09)),  # factor on all light
+    "contrast": ((0.92, 1.00), (0.78, 1.04)),
+    "gamma": ((0.95, 1.05), (0.72, 1.05)),
     "grey": ((0.00, 0.08), (0.20, 0.55)),  # share of the colour that is taken away
     "tint": ((0.00, 0.03), (0.06, 0.22)),  # strength of the colour cast
     "side_light": ((0.00, 0.05), (0.12, 0.40)),
     "vignette": ((0.00, 0.04), (0.12, 0.40)),
-    "grain": ((0.0, 1.5), (2.5, 6.0)),  # standard deviation in grey levels of 255
+    "grain": ((0.0, 1.5), (2.0, 5.0)),  # standard deviation in grey levels of 255
     "blur": ((0.00, 0.15), (0.20, 0.55)),  # standard deviation in pixels of a 96-pixel picture
     "clutter": ((0.00, 0.15), (0.55, 1.00)),  # contrast of what stands in the background
 }

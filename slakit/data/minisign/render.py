@@ -58,7 +58,7 @@ __all__ = [
 
 OVERSAMPLING = 3
 FIGURE = 1.10  # picture heights a body unit, at zoom 1
-ORIGIN = (0.5, 0.44)  # where the body's origin lies in the picture
+ORIGIN = (0.5, 0.45)  # where the body's origin lies in the picture
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,17 +13,17 @@ from slakit.data.minisign.looks import Signer
 from slakit.data.minisign.phonology import SIDES, HandPose, Pose
 
 UPPER_ARM, FOREARM = 0.235, 0.225
-SHOULDER_Y = 0.058
+SHOULDER_Y = 0.070
 HEAD_Y = -0.158  # centre of the head
 MOUTH_BELOW = 0.46  # of half the head's height below its centre
 HAND_CENTRE = 0.42  # the place is reached by this point, in palm lengths from the palm's centre along the fingers
 
 # place of the hand's centre: outward from the middle (in half shoulder widths), down and toward the viewer
 PLACES = {
-    "forehead": (0.42, -0.285, 0.10),
+    "forehead": (0.42, -0.265, 0.10),
     "temple": (0.98, -0.188, 0.10),
     "cheek": (0.88, -0.068, 0.10),
-    "chin": (0.20, 0.030, 0.12),
+    "chin": (0.20, 0.045, 0.12),
     "shoulder": (-0.92, 0.075, 0.12),
     "chest": (0.18, 0.165, 0.12),
     "belly": (0.20, 0.360, 0.12),
@@ -35,9 +35,9 @@ REST_PLACE = (0.80, 0.565, 0.06)
 # mouth: half width, half height, roundness (0 lens, 1 oval), teeth (0 / 1); in half head widths
 MOUTH_FORMS = {
     "closed": (0.36, 0.030, 0.0, 0.0),
-    "open": (0.40, 0.330, 0.8, 0.0),
-    "round": (0.19, 0.190, 1.0, 0.0),
-    "teeth": (0.62, 0.170, 0.3, 1.0),
+    "open": (0.36, 0.290, 0.8, 0.0),
+    "round": (0.17, 0.170, 1.0, 0.0),
+    "teeth": (0.54, 0.175, 0.35, 1.0),
 }
 # one vector describes a whole body: two hands, mouth, head roll (degrees), head shift, brows
 RIGHT = slice(0, HAND_SIZE)
