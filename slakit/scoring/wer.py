@@ -97,7 +97,7 @@ def fold(gloss: str) -> str:
 
 
 def sclite_words(glosses: Sequence[str]) -> list[str]:
-    """Recognised glosses as sclite reads them from a CTM file.
+    """Glosses as sclite reads them from an STM or CTM file.
 
     "@" alone is no word, a trailing "*" is dropped, and what follows ";" is a comment. No gloss of the known corpora
     has these characters.
@@ -188,7 +188,7 @@ def prepare(
             reference = clean_up(reference)
         if clean_hypotheses:
             hypothesis = clean_up(hypothesis) or [EMPTY]
-        result[video] = (reference, sclite_words(hypothesis))
+        result[video] = (sclite_words(reference), sclite_words(hypothesis))
     return result
 
 

@@ -1,0 +1,138 @@
+"""STM (references) and CTM (hypotheses), the text files of NIST's scoring tools: read and written in UTF-8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from slakit.errors import CorpusError
+from slakit.scoring.cleanup import BLANKS, words_of
+
+
+class Stm(NamedTuple):
+    """An STM file: video id -> glosses, and video id -> signer."""
+
+    references: dict[str, str]
+    signers: dict[str, str]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines that hold something; ";;" begins a comment line."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: is not UTF-8 (byte {error.start}); convert it to UTF-8") from error
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.strip(" \t\r\f\v")
+        if line and not line.startswith(";;"):
+            yield number, line
+
+
+def _seconds(text: str, path: Path, number: int) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise CorpusError(f"{path}:{number}: {text!r} is no time in seconds; expected a number, 0 or more")
+    return value
+
+
+def read_stm(path: str | Path) -> Stm:
+    """Read references: lines `<id> <channel> <signer> <start> <end> [<label>] gloss gloss ...`, one line a video.
+
+    CorpusError names file and line of a line that is too short, a bad time, or an id that comes twice.
+    """
+    path = Path(path)
+    references: dict[str, str] = {}
+    signers: dict[str, str] = {}
+    for number, line in _lines(path):
+        fields = BLANKS.split(line)
+        if len(fields) < 5:
+            raise CorpusError(f"{path}:{number}: {len(fields)} fields; an STM line has id, channel, signer, start, end")
+        video, _, signer, start, end, *glosses = fields
+        if _seconds(end, path, number) < _seconds(start, path, number):
+            raise CorpusError(f"{path}:{number}: ends at {end} before it starts at {start}; mend the times")
+        if glosses and glosses[0].startswith("<") and glosses[0].endswith(">"):
+            glosses = glosses[1:]
+        if video in references:
+            raise CorpusError(f"{path}:{number}: the video {video!r} comes a second time; keep one line a video")
+        references[video], signers[video] = " ".join(glosses), signer
+    if not references:
+        raise CorpusError(f"{path}: holds no reference; check that it is an STM file")
+    return Stm(references, signers)
+
+
+def write_stm(
+    path: str | Path, references: Mapping[str, str | Sequence[str]], signers: Mapping[str, str] | None = None
+) -> None:
+    """Write references sorted by id as the official files have them: whole video, channel 1.
+
+    signers: a name for each id ("unknown" without it). What STM could not carry is a CorpusError: ids or signers with
+    blanks, glosses such as "{" or a first gloss "<...>", which STM reads as markup.
+    """
+    rows = []
+    for video in sorted(references):
+        signer = "unknown" if signers is None else signers.get(video, "")
+        glosses = words_of(references[video])
+        marked = [g for g in glosses if g in ("{", "}", "/")] + [g for g in glosses[:1] if g[0] == "<" and g[-1] == ">"]
+        if marked:
+            raise CorpusError(f"the gloss {marked[0]!r} of {video} is markup in an STM file; rename it")
+        rows.append([_name(video, "id"), "1", _name(signer, f"signer of {video}"), "0.0", "1.79769e+308", *glosses])
+    _write(path, rows)
+
+
+def read_ctm(path: str | Path, ids: Iterable[str] | None = None) -> dict[str, str]:
+    """Read hypotheses: lines `<id> <channel> <start> <duration> <gloss> [<confidence>]`, glosses in order of start.
+
+    A CTM file says nothing of a video where nothing was recognised; ids (of the references, say) gives those "". An id
+    outside ids, a line that is too short or two glosses of a video at the same time are a CorpusError.
+    """
+    path = Path(path)
+    known = None if ids is None else list(ids)
+    found: dict[str, dict[float, str]] = {}
+    for number, line in _lines(path):
+        fields = BLANKS.split(line)
+        if len(fields) not in (5, 6):
+            raise CorpusError(
+                f"{path}:{number}: {len(fields)} fields; a CTM line has id, channel, start, duration, gloss, "
+                "and perhaps a confidence"
+            )
+        video, _, start, duration, gloss = fields[:5]
+        time = _seconds(start, path, number)
+        _seconds(duration, path, number)
+        if time in found.setdefault(video, {}):
+            raise CorpusError(f"{path}:{number}: {video!r} has two glosses at {start} s; was the file written twice?")
+        found[video][time] = gloss
+    hypotheses = {video: " ".join(glosses[time] for time in sorted(glosses)) for video, glosses in found.items()}
+    if known is None:
+        return hypotheses
+    strange = sorted(set(hypotheses) - set(known))
+    if strange:
+        raise CorpusError(f"{path}: {len(strange)} ids are unknown ({', '.join(strange[:3])}); is it of another split?")
+    return {video: hypotheses.get(video, "") for video in known}
+
+
+def write_ctm(path: str | Path, hypotheses: Mapping[str, str | Sequence[str]]) -> None:
+    """Write hypotheses sorted by id, with the nominal times of the published repositories: gloss i at i/100 s.
+
+    A video without glosses leaves no line. For real times see `slakit.exports.write_ctm_spans`.
+    """
+    rows = []
+    for video in sorted(hypotheses):
+        for i, gloss in enumerate(words_of(hypotheses[video])):
+            rows.append([_name(video, "id"), "1", f"{i / 100:.2f}", f"{(i + 1) / 100:.2f}", gloss])
+    _write(path, rows)
+
+
+def _name(text: str, what: str) -> str:
+    if not text or BLANKS.search(text) or text.startswith(";;"):
+        raise CorpusError(f"the {what} is {text!r}; it must be text without blanks")
+    return text
+
+
+def _write(path: str | Path, rows: list[list[str]]) -> None:
+    Path(path).write_text("".join(" ".join(row) + "\n" for row in rows), encoding="utf-8", newline="\n")

@@ -1,0 +1,147 @@
+"""Tables beside the one number: variants of the WER, per signer, per length, confusions, glosses never recognised."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import jiwer
+import pandas as pd
+
+from slakit.data.samples import Corpus, Sample
+from slakit.errors import ConfigError, CorpusError
+from slakit.scoring.cleanup import has_clean_up
+from slakit.scoring.wer import Counts, Score, Sentences, fold, prepare, score
+
+DELETED = "(deleted)"
+
+
+def plain_wer(
+    references: Sentences,
+    hypotheses: Sentences,
+    corpus: str | Corpus | None = None,
+    *,
+    clean_references: bool = False,
+    collapse_repeats: bool = False,
+) -> float:
+    """WER in percent by jiwer: the plain edit distance after the same clean-up, never above `score(...).wer`."""
+    cleaned = has_clean_up(corpus)
+    words = prepare(references, hypotheses, cleaned, clean_references and cleaned, collapse_repeats)
+    numbers: dict[str, str] = defaultdict(lambda: str(len(numbers)))  # numbers: jiwer has its own idea of white space
+    pairs = [tuple(" ".join(numbers[fold(w)] for w in side) for side in pair) for pair in words.values()]
+    spoken = [pair for pair in pairs if pair[0]]
+    inserted = sum(len(h.split()) for r, h in pairs if not r)  # jiwer refuses empty references
+    total = sum(len(r.split()) for r, _ in spoken)
+    if total == 0:
+        raise CorpusError("there is no reference gloss, so there is no word error rate; check the references")
+    counts = jiwer.process_words([r for r, _ in spoken], [h for _, h in spoken])
+    return 100.0 * (counts.substitutions + counts.deletions + counts.insertions + inserted) / total
+
+
+def variants(references: Sentences, hypotheses: Sentences, corpus: str | Corpus | None = None) -> pd.DataFrame:
+    """The same hypotheses scored in every way that is in use, one row each.
+
+    Rows: "raw" (no clean-up), "cleaned" (the official one: rules on the hypotheses), "symmetric" (rules on both sides),
+    each also with the published collapse of repeats; a corpus without rules has only "raw". Columns: wer, official_wer,
+    the counts, and plain_wer (jiwer).
+    """
+    ways: dict[str, dict] = {"raw": {"corpus": None}}
+    if has_clean_up(corpus):
+        ways["cleaned"] = {"corpus": corpus}
+        ways["symmetric"] = {"corpus": corpus, "clean_references": True}
+    rows = {}
+    for name, settings in ways.items():
+        for collapse in (False, True):
+            result = score(references, hypotheses, collapse_repeats=collapse, **settings)
+            rows[name + ", repeats collapsed" * collapse] = {
+                "wer": result.wer,
+                "official_wer": result.official_wer,
+                **_columns(result),
+                "plain_wer": plain_wer(references, hypotheses, collapse_repeats=collapse, **settings),
+            }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _columns(counts: Counts) -> dict[str, int]:
+    return {n: getattr(counts, n) for n in ("correct", "substitutions", "deletions", "insertions", "words")}
+
+
+def _grouped(result: Score, group_of: Mapping[str, object], name: str) -> pd.DataFrame:
+    groups = defaultdict(list)
+    for video, counts in result.per_video.items():
+        groups[group_of[video]].append(counts)
+    rows = []
+    for group in sorted(groups):
+        total = Counts.total(groups[group])
+        wer = total.wer if total.words else float("nan")
+        rows.append({name: group, "videos": len(groups[group]), "wer": wer, **_columns(total)})
+    return pd.DataFrame(rows).set_index(name)
+
+
+def per_signer(result: Score, signers: Mapping[str, str] | Iterable[Sample]) -> pd.DataFrame:
+    """One row a signer: videos, wer in percent, counts. signers: {video id: signer} or the samples of the split."""
+    names = signers if isinstance(signers, Mapping) else {sample.id: sample.signer for sample in signers}
+    missing = [video for video in result.per_video if not names.get(video)]
+    if missing:
+        raise CorpusError(f"{len(missing)} videos have no signer ({', '.join(missing[:3])}); name one for each")
+    return _grouped(result, names, "signer")
+
+
+def per_length(result: Score, edges: Sequence[int] = (5, 10, 15)) -> pd.DataFrame:
+    """One row a range of reference lengths: up to edges[0] glosses, then up to edges[1], ..., then longer."""
+    if list(edges) != sorted(set(edges)) or not edges or edges[0] < 0:
+        raise ConfigError(f"edges is {list(edges)}; give rising numbers of glosses, as (5, 10, 15)")
+    starts = [0, *(edge + 1 for edge in edges)]
+    names = [f"{start}-{edge}" for start, edge in zip(starts, edges, strict=False)] + [f"{starts[-1]} or more"]
+    place = {video: sum(counts.words > edge for edge in edges) for video, counts in result.per_video.items()}
+    table = _grouped(result, place, "glosses")
+    return table.rename(index=dict(enumerate(names)))
+
+
+def _pairs(result: Score) -> list[tuple[str | None, str | None]]:
+    return [pair for video in result.per_video.values() for pair in video.pairs]
+
+
+def confusions(result: Score, n: int = 20) -> pd.DataFrame:
+    """The n most frequent substitutions: reference, recognised, count."""
+    counts = Counter(
+        (r, h) for r, h in _pairs(result) if r is not None and h is not None and fold(r) != fold(h)
+    ).most_common()
+    counts.sort(key=lambda item: (-item[1], item[0]))
+    return pd.DataFrame([(r, h, count) for (r, h), count in counts[:n]], columns=["reference", "recognised", "count"])
+
+
+def never_recognised(result: Score) -> pd.DataFrame:
+    """Reference glosses that were not right once: occurrences, deletions, and what most often came instead."""
+    seen: dict[str, Counter] = defaultdict(Counter)
+    for reference, recognised in _pairs(result):
+        if reference is not None:
+            right = recognised is not None and fold(reference) == fold(recognised)
+            seen[reference][None if right else recognised or DELETED] += 1
+    rows = [
+        (gloss, answers.total(), answers[DELETED], min(answers, key=lambda a: (-answers[a], a)))
+        for gloss, answers in seen.items()
+        if not answers[None]
+        for _ in [answers.pop(None, None)]
+    ]
+    rows.sort(key=lambda row: (-row[1], row[0]))
+    return pd.DataFrame(rows, columns=["gloss", "occurrences", "deletions", "most_often"]).set_index("gloss")
+
+
+def confusion_matrix(result: Score, n: int = 20) -> pd.DataFrame:
+    """Counts for a heat map: rows the n reference glosses with most errors, columns what was recognised there.
+
+    The columns are the same glosses, then "(other)" and "(deleted)".
+    """
+    errors: Counter = Counter()
+    for reference, recognised in _pairs(result):
+        if reference is not None and (recognised is None or fold(reference) != fold(recognised)):
+            errors[reference] += 1
+    glosses = sorted(errors, key=lambda g: (-errors[g], g))[:n]
+    folded = {fold(gloss): gloss for gloss in glosses}
+    table = pd.DataFrame(0, index=glosses, columns=[*glosses, "(other)", DELETED])
+    for reference, recognised in _pairs(result):
+        if reference in errors and reference in table.index:
+            column = DELETED if recognised is None else folded.get(fold(recognised), "(other)")
+            table.loc[reference, column] += 1
+    return table
