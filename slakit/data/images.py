@@ -45,28 +45,47 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Upright (height, width) from the file's header alone; VideoError where it is no image or absurdly large."""
+def _open(path: Path) -> Image.Image:
+    """The image with nothing but its header read; VideoError where it is none, or absurdly large."""
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        image = Image.open(path)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise VideoError(f"{path}: not a readable image ({error}); replace it or leave the clip out") from None
-    if width * height > MAX_PIXELS:
-        raise VideoError(f"{path}: {width}x{height} pixels is more than the {MAX_PIXELS:,} allowed for one frame")
-    return (width, height) if turned else (height, width)
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise VideoError(f"{path}: {image.width}x{image.height} pixels, more than the {MAX_PIXELS:,} of a frame")
+    return image
 
 
 def read_image(path: Path) -> np.ndarray:
     """One frame, uint8 [H, W, 3], RGB, upright (EXIF orientation applied). A cut or damaged file is a VideoError."""
-    image_size(path)
-    try:
-        with Image.open(path) as image:
+    with _open(path) as image:
+        try:
             image.load()
             return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise VideoError(f"{path}: the image is damaged ({error}); replace it or leave the clip out") from None
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise VideoError(f"{path}: the image is damaged ({error}); replace it or leave the clip out") from None
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Upright (height, width); VideoError where the file is no image, damaged, or absurdly large."""
+    with _open(path) as image:
+        width, height = image.size
+        if image.format == "PNG":  # its orientation may stand behind the pixels
+            return read_image(path).shape[:2]
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (width, height) if turned else (height, width)
+
+
+def check_size(path: Path, count: int, max_bytes: int) -> None:
+    """VideoError where `count` frames like this one need more than max_bytes; only the header is read."""
+    with _open(path) as image:
+        width, height = image.size
+    if (needed := count * height * width * 3) > max_bytes:
+        raise VideoError(
+            f"{path.parent}: {count} frames of {width}x{height} need {needed:,} bytes, more than "
+            f"max_bytes={max_bytes:,}; raise it, or read fewer frames by `indices`"
+        )
 
 
 def read_images(files: Sequence[Path], max_bytes: int, keep_readable: bool = False) -> tuple[np.ndarray, list[str]]:
@@ -79,21 +98,17 @@ def read_images(files: Sequence[Path], max_bytes: int, keep_readable: bool = Fal
     frames: np.ndarray | None = None
     filled = 0
     for path in files:
+        if frames is None and path.is_file():
+            check_size(path, len(files), max_bytes)
         try:
-            if frames is None:
-                height, width = image_size(path)
-                if (needed := len(files) * height * width * 3) > max_bytes:
-                    raise VideoError(
-                        f"{path.parent}: {len(files)} frames of {width}x{height} need {needed:,} bytes, more than "
-                        f"max_bytes={max_bytes:,}; raise it, or read fewer frames by `indices`"
-                    )
-                frames = np.empty((len(files), height, width, 3), np.uint8)  # [T, H, W, 3]
             picture = read_image(path)
         except VideoError as error:
-            if not keep_readable or "max_bytes" in str(error):
+            if not keep_readable:
                 raise
             problems.append(str(error))
             continue
+        if frames is None:
+            frames = np.empty((len(files), *picture.shape), np.uint8)  # [T, H, W, 3]
         if picture.shape != frames.shape[1:]:
             raise VideoError(
                 f"{path}: {picture.shape[1]}x{picture.shape[0]} pixels, but the clip began with "

@@ -3,6 +3,9 @@
 decord reads what a look at the packets calls plain; PyAV decodes every file beside it, without the costly conversion to
 RGB, and so finds the damage that decord hides (it shows concealed or repeated frames without an error). What decord
 does not read, or reads differently, PyAV reads.
+
+Two limits. Changed bytes that leave a valid stream cannot be seen: video files have no checksums (a prepared cache has,
+see slakit.data.cache). Of a damaged clip, what FFmpeg shows from the damage to the next key frame is partly invented.
 """
 
 from __future__ import annotations
