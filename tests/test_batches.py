@@ -10,6 +10,7 @@ import pytest
 import torch
 from media import pictures, write_frames, write_video
 
+from slakit.config import AugmentConfig, TrainConfig
 from slakit.data.augment import ClipTransform
 from slakit.data.batches import (
     Clip,
@@ -147,8 +148,18 @@ def test_feasible_lengths():
         Sample("none", "x", (), num_frames=99),
         Sample("unknown", "x", ("A",) * 99),
     ]
-    kept, left_out = split_trainable(clips, ClipTransform(min_frames=8))
+    kept, left_out = split_trainable(clips, TrainConfig(augment=AugmentConfig(min_frames=8)))
     assert [s.id for s in kept] == ["fits", "unknown"] and set(left_out) == {"never", "none"}
+
+
+def test_a_loader_from_settings(samples):
+    settings = TrainConfig(batch_size=2, seed=5, augment=AugmentConfig(image_size=32, crop_size=28, min_frames=8))
+    plain = make_loader(samples, VOCABULARY, 2, seed=5, epoch=1, **SMALL)
+    same = clip_loader(samples, VOCABULARY, settings, train=True, epoch=1)
+    assert all(equal(a, b) for a, b in zip(plain, same, strict=True))
+    plain = make_loader(samples, VOCABULARY, 2, train=False, **SMALL)
+    same = clip_loader(samples, VOCABULARY, settings, train=False)
+    assert all(equal(a, b) for a, b in zip(plain, same, strict=True))
 
 
 def test_a_frame_budget(samples):

@@ -2,91 +2,52 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from slakit.data.augment import ClipPlan, ClipTransform, apply_plan, sample_generator
+from slakit.data.augment import ClipTransform
+from slakit.data.clips import Batch, Clip, ClipDataset, LeftOut, collate, needed_steps, time_steps
 from slakit.data.samples import Sample, Vocabulary
 from slakit.data.store import ClipStore
-from slakit.errors import ConfigError, SlakitError, VideoError
+from slakit.errors import ConfigError, SlakitError
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from slakit.config import TrainConfig
+
+__all__ = [
+    "Batch",
+    "Clip",
+    "ClipDataset",
+    "ClipLoader",
+    "ClipStore",
+    "LeftOut",
+    "LeftOutWarning",
+    "clip_loader",
+    "collate",
+    "make_loader",
+    "needed_steps",
+    "split_trainable",
+    "time_steps",
+]
 
 
 class LeftOutWarning(UserWarning):
     """Clips that were not trained on, or not evaluated, each named with its reason."""
 
 
-@dataclass
-class Batch:
-    """B clips, packed.
-
-    frames: uint8 [sum of lengths, 3, H, W] RGB (in memory pixel by pixel, channels_last). lengths: int64 [B].
-    targets: int64 [sum of target_lengths], gloss indices of the vocabulary, 1 and above. target_lengths: int64 [B].
-    ids: the clips' ids. alignable: bool [B], whether CTC can align the target (always so in training).
-    left_out: id -> reason of the clips that belong here and are not in it.
-    """
-
-    frames: torch.Tensor
-    lengths: torch.Tensor
-    targets: torch.Tensor
-    target_lengths: torch.Tensor
-    ids: tuple[str, ...]
-    alignable: torch.Tensor
-    left_out: dict[str, str] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def pin_memory(self) -> Batch:
-        for name in ("frames", "lengths", "targets", "target_lengths", "alignable"):
-            setattr(self, name, getattr(self, name).pin_memory())
-        return self
-
-
-@dataclass
-class Clip:
-    """One clip on its way into a batch: pictures uint8 [T, H, W, 3], and positions in them for the planned frames."""
-
-    id: str
-    pictures: np.ndarray
-    positions: np.ndarray
-    plan: ClipPlan
-    target: list[int]
-
-
-@dataclass
-class LeftOut:
-    """A clip that cannot be used, and why."""
-
-    id: str
-    reason: str
-
-
-def needed_steps(target: Sequence[int] | Sequence[str]) -> int:
-    """Time steps that CTC needs for a target: its length, and one blank between two equal neighbours."""
-    return len(target) + sum(a == b for a, b in pairwise(target))
-
-
-def time_steps(num_frames: int) -> int:
-    """Time steps of the sequence model for a clip: ceil(T / 4), from its two poolings by 2."""
-    return math.ceil(num_frames / 4)
-
-
-def split_trainable(samples: Sequence[Sample], transform: ClipTransform) -> tuple[list[Sample], dict[str, str]]:
+def split_trainable(samples: Sequence[Sample], settings: TrainConfig) -> tuple[list[Sample], dict[str, str]]:
     """The samples that CTC can train on, and id -> reason for the others, as far as the annotation tells.
 
     A clip is left out where even its longest rescaled version is too short for its glosses, or where it has none.
     A clip that is too short only when rescaled shortly is left out of that epoch, and named there.
+    settings: its augmentation decides how long a clip can become.
     """
+    transform = transform_of(settings, train=True)
     kept, left_out = [], {}
     for sample in samples:
         steps = needed_steps(sample.glosses)
@@ -99,84 +60,6 @@ def split_trainable(samples: Sequence[Sample], transform: ClipTransform) -> tupl
         else:
             kept.append(sample)
     return kept, left_out
-
-
-class ClipDataset(Dataset):
-    """Samples as planned clips. Item i, or (epoch, i), is a Clip, or a LeftOut with the reason.
-
-    Random decisions depend on (seed, epoch, i) alone: no stream repeats, and workers change nothing. `unknown` counts
-    the glosses of evaluation targets that the vocabulary lacks; in training such a gloss is a CorpusError at once.
-    """
-
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        vocabulary: Vocabulary,
-        transform: ClipTransform,
-        seed: int = 0,
-        epoch: int = 0,
-        store: ClipStore | None = None,
-    ):
-        self.samples, self.vocabulary, self.transform = tuple(samples), vocabulary, transform
-        self.seed, self.epoch = seed, epoch
-        self.store = store or ClipStore()
-        self.unknown: dict[str, int] = {}
-        self.targets: list[list[int]] = []
-        for sample in self.samples:
-            known = [gloss for gloss in sample.glosses if gloss in vocabulary]
-            if transform.train:
-                known = list(sample.glosses)
-            for gloss in set(sample.glosses).difference(known):
-                self.unknown[gloss] = self.unknown.get(gloss, 0) + sample.glosses.count(gloss)
-            self.targets.append(vocabulary.encode(known))
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def set_epoch(self, epoch: int) -> None:
-        """The epoch of items asked for by a plain number."""
-        self.epoch = epoch
-
-    def __getitem__(self, key: int | tuple[int, int]) -> Clip | LeftOut:
-        epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
-        sample, target, transform = self.samples[index], self.targets[index], self.transform
-        generator = sample_generator(self.seed, epoch, index) if transform.train else None
-
-        def plan(num_frames: int) -> ClipPlan:
-            return transform.plan(num_frames, transform.image_size, transform.image_size, generator)
-
-        try:
-            pictures, positions, made = self.store.read(sample, transform.image_size, plan)
-        except VideoError as error:
-            return LeftOut(sample.id, str(error))
-        steps = needed_steps(target)
-        if transform.train and (not target or time_steps(len(made.frames)) < steps):
-            return LeftOut(
-                sample.id, f"{len(made.frames)} frames after rescaling, {len(target)} glosses need {4 * steps}"
-            )
-        return Clip(sample.id, pictures, positions, made, target)
-
-
-def collate(clips: Sequence[Clip | LeftOut]) -> Batch:
-    """Crop, flip and pack into one buffer: each pixel is copied once. Clips that were left out are named, not used."""
-    used = [clip for clip in clips if isinstance(clip, Clip)]
-    lengths = [len(clip.plan.frames) for clip in used]
-    size = used[0].plan.size if used else 0
-    buffer = np.empty((sum(lengths), size, size, 3), np.uint8)  # [sum T, H, W, 3]
-    end = 0
-    for clip, length in zip(used, lengths, strict=True):
-        apply_plan(clip.pictures, clip.plan, buffer[end : end + length], clip.positions)
-        end += length
-    needed = [needed_steps(clip.target) for clip in used]
-    return Batch(
-        frames=torch.from_numpy(buffer).permute(0, 3, 1, 2),  # [sum T, 3, H, W], channels_last
-        lengths=torch.tensor(lengths, dtype=torch.int64),
-        targets=torch.tensor([index for clip in used for index in clip.target], dtype=torch.int64),
-        target_lengths=torch.tensor([len(clip.target) for clip in used], dtype=torch.int64),
-        ids=tuple(clip.id for clip in used),
-        alignable=torch.tensor([time_steps(n) >= k for n, k in zip(lengths, needed, strict=True)], dtype=torch.bool),
-        left_out={clip.id: clip.reason for clip in clips if isinstance(clip, LeftOut)},
-    )
 
 
 class ClipLoader:
@@ -316,3 +199,45 @@ def make_loader(
     store = store or ClipStore(keep_in_memory=keep_in_memory, on_damage=on_damage)
     dataset = ClipDataset(samples, vocabulary, transform, seed, epoch, store)
     return ClipLoader(dataset, batch_size, epoch, start_batch, num_workers, max_frames, None, rank, world_size)
+
+
+def transform_of(settings: TrainConfig, train: bool) -> ClipTransform:
+    """The transform that a run's augmentation settings describe."""
+    augment = settings.augment
+    return ClipTransform(
+        train=train,
+        image_size=augment.image_size,
+        crop_size=augment.crop_size,
+        flip=augment.flip,
+        temporal_scale=augment.temporal_scale,
+        min_frames=augment.min_frames,
+        max_frames=augment.max_frames,
+    )
+
+
+def clip_loader(
+    samples: Sequence[Sample],
+    vocabulary: Vocabulary,
+    settings: TrainConfig,
+    *,
+    train: bool,
+    epoch: int = 0,
+    start_batch: int = 0,
+    store: ClipStore | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> ClipLoader:
+    """The loader that a run's settings describe; see make_loader."""
+    store = store or ClipStore(keep_in_memory=settings.keep_in_memory)
+    dataset = ClipDataset(samples, vocabulary, transform_of(settings, train), settings.seed, epoch, store)
+    return ClipLoader(
+        dataset,
+        settings.batch_size,
+        epoch,
+        start_batch,
+        settings.num_workers,
+        settings.max_frames_per_batch,
+        None,
+        rank,
+        world_size,
+    )

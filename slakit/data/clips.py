@@ -1,0 +1,151 @@
+"""Single clips on their way into a packed batch: planned, read, and put together without padding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from slakit.data.augment import ClipPlan, ClipTransform, apply_plan, sample_generator
+from slakit.data.samples import Sample, Vocabulary
+from slakit.data.store import ClipStore
+from slakit.errors import VideoError
+
+
+@dataclass
+class Batch:
+    """B clips, packed.
+
+    frames: uint8 [sum of lengths, 3, H, W] RGB (in memory pixel by pixel, channels_last). lengths: int64 [B].
+    targets: int64 [sum of target_lengths], gloss indices of the vocabulary, 1 and above. target_lengths: int64 [B].
+    ids: the clips' ids. alignable: bool [B], whether CTC can align the target (always so in training).
+    left_out: id -> reason of the clips that belong here and are not in it.
+    """
+
+    frames: torch.Tensor
+    lengths: torch.Tensor
+    targets: torch.Tensor
+    target_lengths: torch.Tensor
+    ids: tuple[str, ...]
+    alignable: torch.Tensor
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def pin_memory(self) -> Batch:
+        for name in ("frames", "lengths", "targets", "target_lengths", "alignable"):
+            setattr(self, name, getattr(self, name).pin_memory())
+        return self
+
+
+@dataclass
+class Clip:
+    """One clip on its way into a batch: pictures uint8 [T, H, W, 3], and positions in them for the planned frames."""
+
+    id: str
+    pictures: np.ndarray
+    positions: np.ndarray
+    plan: ClipPlan
+    target: list[int]
+
+
+@dataclass
+class LeftOut:
+    """A clip that cannot be used, and why."""
+
+    id: str
+    reason: str
+
+
+def needed_steps(target: Sequence[int] | Sequence[str]) -> int:
+    """Time steps that CTC needs for a target: its length, and one blank between two equal neighbours."""
+    return len(target) + sum(a == b for a, b in pairwise(target))
+
+
+def time_steps(num_frames: int) -> int:
+    """Time steps of the sequence model for a clip: ceil(T / 4), from its two poolings by 2."""
+    return math.ceil(num_frames / 4)
+
+
+class ClipDataset(Dataset):
+    """Samples as planned clips. Item i, or (epoch, i), is a Clip, or a LeftOut with the reason.
+
+    Random decisions depend on (seed, epoch, i) alone: no stream repeats, and workers change nothing. `unknown` counts
+    the glosses of evaluation targets that the vocabulary lacks; in training such a gloss is a CorpusError at once.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        vocabulary: Vocabulary,
+        transform: ClipTransform,
+        seed: int = 0,
+        epoch: int = 0,
+        store: ClipStore | None = None,
+    ):
+        self.samples, self.vocabulary, self.transform = tuple(samples), vocabulary, transform
+        self.seed, self.epoch = seed, epoch
+        self.store = store or ClipStore()
+        self.unknown: dict[str, int] = {}
+        self.targets: list[list[int]] = []
+        for sample in self.samples:
+            known = [gloss for gloss in sample.glosses if gloss in vocabulary]
+            if transform.train:
+                known = list(sample.glosses)
+            for gloss in set(sample.glosses).difference(known):
+                self.unknown[gloss] = self.unknown.get(gloss, 0) + sample.glosses.count(gloss)
+            self.targets.append(vocabulary.encode(known))
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch of items asked for by a plain number."""
+        self.epoch = epoch
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Clip | LeftOut:
+        epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
+        sample, target, transform = self.samples[index], self.targets[index], self.transform
+        generator = sample_generator(self.seed, epoch, index) if transform.train else None
+
+        def plan(num_frames: int) -> ClipPlan:
+            return transform.plan(num_frames, transform.image_size, transform.image_size, generator)
+
+        try:
+            pictures, positions, made = self.store.read(sample, transform.image_size, plan)
+        except VideoError as error:
+            return LeftOut(sample.id, str(error))
+        steps = needed_steps(target)
+        if transform.train and (not target or time_steps(len(made.frames)) < steps):
+            return LeftOut(
+                sample.id, f"{len(made.frames)} frames after rescaling, {len(target)} glosses need {4 * steps}"
+            )
+        return Clip(sample.id, pictures, positions, made, target)
+
+
+def collate(clips: Sequence[Clip | LeftOut]) -> Batch:
+    """Crop, flip and pack into one buffer: each pixel is copied once. Clips that were left out are named, not used."""
+    used = [clip for clip in clips if isinstance(clip, Clip)]
+    lengths = [len(clip.plan.frames) for clip in used]
+    size = used[0].plan.size if used else 0
+    buffer = np.empty((sum(lengths), size, size, 3), np.uint8)  # [sum T, H, W, 3]
+    end = 0
+    for clip, length in zip(used, lengths, strict=True):
+        apply_plan(clip.pictures, clip.plan, buffer[end : end + length], clip.positions)
+        end += length
+    needed = [needed_steps(clip.target) for clip in used]
+    return Batch(
+        frames=torch.from_numpy(buffer).permute(0, 3, 1, 2),  # [sum T, 3, H, W], channels_last
+        lengths=torch.tensor(lengths, dtype=torch.int64),
+        targets=torch.tensor([index for clip in used for index in clip.target], dtype=torch.int64),
+        target_lengths=torch.tensor([len(clip.target) for clip in used], dtype=torch.int64),
+        ids=tuple(clip.id for clip in used),
+        alignable=torch.tensor([time_steps(n) >= k for n, k in zip(lengths, needed, strict=True)], dtype=torch.bool),
+        left_out={clip.id: clip.reason for clip in clips if isinstance(clip, LeftOut)},
+    )
