@@ -17,6 +17,7 @@ from slakit.data.batches import (
     ClipDataset,
     LeftOut,
     LeftOutWarning,
+    clip_loader,
     make_loader,
     needed_steps,
     split_trainable,
