@@ -45,19 +45,26 @@ def _blurred(pixels: np.ndarray, sigma: float) -> np.ndarray:
     k = np.float32(0.5 * min(sigma, 0.9) ** 2)
     if k < 1e-3:
         return pixels
-    rows = np.pad(pixels, ((1, 1), (0, 0), (0, 0)), mode="edge")
-    pixels = (1.0 - 2.0 * k) * pixels + k * (rows[:-2] + rows[2:])
-    columns = np.pad(pixels, ((0, 0), (1, 1), (0, 0)), mode="edge")
-    return (1.0 - 2.0 * k) * pixels + k * (columns[:, :-2] + columns[:, 2:])
+    for first, last, before, after in (
+        (np.s_[:1], np.s_[-1:], np.s_[:-1], np.s_[1:]),
+        (np.s_[:, :1], np.s_[:, -1:], np.s_[:, :-1], np.s_[:, 1:]),
+    ):  # down, then across; the edge repeats
+        part = k * pixels
+        pixels = pixels - 2.0 * part
+        pixels[after] += part[before]
+        pixels[before] += part[after]
+        pixels[first] += part[first]
+        pixels[last] += part[last]
+    return pixels
 
 
 def photograph(drawing: Image.Image, scene: Scene, size: int, frame: int = 0) -> np.ndarray:
     """uint8 [size, size, 3] of a drawing whose side is a whole multiple of `size`. frame: chooses the grain."""
     image = drawing.reduce(drawing.width // size)
-    pixels = _blurred(np.asarray(image, dtype=np.float32) * (1.0 / 255.0), scene.blur * size / 96.0)
+    pixels = _blurred(np.asarray(image, dtype=np.float32) / 255.0, scene.blur * size / 96.0)
     matrix, curve = _grading(scene)
     pixels = (pixels * _light(scene, size)) @ matrix
-    pixels = curve[np.clip(pixels * 1023.0, 0.0, 1023.0).astype(np.int16)]
+    pixels = curve.take((pixels * 1023.0).astype(np.int32), mode="clip")
     if scene.grain > 0.0:
         dx, dy = (frame * 7919 + 13) % size, (frame * 104729 + 7) % size
         pixels = pixels + _grain(scene, size)[dy : dy + size, dx : dx + size]
