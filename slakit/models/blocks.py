@@ -1,0 +1,137 @@
+"""The transformer block of a CLIP image tower, opened: separate q, k, v and output projections, one function to read.
+
+Every adaptation of slakit either replaces a Linear of this block (LoRA) or derives from Block and writes its own
+equation in forward().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from slakit.models.clips import Clips
+
+
+class QuickGELU(nn.Module):
+    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+def effective_weight(linear: nn.Linear) -> torch.Tensor:
+    """The matrix that `linear` multiplies with: its weight, or W + s B A for a LoRA layer."""
+    return linear.effective_weight() if hasattr(linear, "effective_weight") else linear.weight
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with four Linears.
+
+    record: keep the attention weights of the last call in `weights` [N, num_heads, L_query, L_key], on the autograd
+    graph (an explicit softmax instead of the fused kernel: about twice the time).
+    """
+
+    def __init__(self, q_proj: nn.Linear, k_proj: nn.Linear, v_proj: nn.Linear, out_proj: nn.Linear, num_heads: int):
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = q_proj, k_proj, v_proj, out_proj
+        self.num_heads = num_heads
+        self.head_dim = q_proj.out_features // num_heads
+        self.record = False
+        self.weights: torch.Tensor | None = None
+
+    def heads(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, L, D] -> [N, num_heads, L, head_dim]."""
+        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """q, k, v [N, num_heads, L, head_dim] -> [N, L_query, D], before the output projection."""
+        if self.record:
+            self.weights = (q @ k.transpose(-1, -2) * self.head_dim**-0.5).softmax(-1)
+            y = self.weights @ v
+        else:
+            y = F.scaled_dot_product_attention(q, k, v)
+        return y.transpose(1, 2).flatten(2)
+
+    def forward(self, x: torch.Tensor, class_token_only: bool = False) -> torch.Tensor:
+        """x [N, L, D] -> [N, L, D]; with class_token_only [N, 1, D], the first token's row of it, computed exactly."""
+        if class_token_only and not self.record:
+            return self.out_proj(self._first_token(x))
+        query = x[:, :1] if class_token_only else x
+        q, k, v = self.heads(self.q_proj(query)), self.heads(self.k_proj(x)), self.heads(self.v_proj(x))
+        return self.out_proj(self.attend(q, k, v))
+
+    def _first_token(self, x: torch.Tensor) -> torch.Tensor:
+        """One query needs no keys and values of all tokens: q·(W_k x) = (W_k^T q)·x, and W_v goes after the sum.
+
+        b_k adds the same number to every score and cancels in the softmax; the weights sum to 1, so b_v adds once.
+        """
+        q = self.q_proj(x[:, 0]).unflatten(-1, (self.num_heads, self.head_dim))  # [N, H, d]
+        w_k = effective_weight(self.k_proj).unflatten(0, (self.num_heads, self.head_dim))  # [H, d, D]
+        w_v = effective_weight(self.v_proj).unflatten(0, (self.num_heads, self.head_dim))
+        u = torch.einsum("nhd,hdD->nhD", q, w_k.to(q.dtype)) * self.head_dim**-0.5  # [N, H, D]
+        weights = (u @ x.transpose(1, 2).to(u.dtype)).softmax(-1)  # [N, H, L]
+        z = weights.to(u.dtype) @ x.to(u.dtype)  # [N, H, D]
+        y = torch.einsum("nhD,hdD->nhd", z, w_v.to(z.dtype)).flatten(1)  # [N, D]
+        return (y if self.v_proj.bias is None else y + self.v_proj.bias)[:, None]
+
+
+class MLP(nn.Module):
+    """Linear, activation, Linear."""
+
+    def __init__(self, fc1: nn.Linear, activation: nn.Module, fc2: nn.Linear):
+        super().__init__()
+        self.fc1, self.activation, self.fc2 = fc1, activation, fc2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.activation(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """x + MHSA(LN(x)), then x + MLP(LN(x)): a pre-norm transformer block."""
+
+    PARTS = ("ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2")
+
+    def __init__(self, ln_1: nn.Module, attn: Attention, ls_1: nn.Module, ln_2: nn.Module, mlp: MLP, ls_2: nn.Module):
+        super().__init__()
+        self.ln_1, self.attn, self.ls_1 = ln_1, attn, ls_1
+        self.ln_2, self.mlp, self.ls_2 = ln_2, mlp, ls_2
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The constructor's arguments, so that a derived block can take over this one's modules and their names."""
+        return {name: getattr(self, name) for name in self.PARTS}
+
+    @property
+    def width(self) -> int:
+        return self.attn.q_proj.in_features
+
+    def forward(self, x: torch.Tensor, clips: Clips, class_token_only: bool = False) -> torch.Tensor:
+        """x [N, L, D] -> [N, L, D]; [N, 1, D] with class_token_only, exactly the first row of the former."""
+        attended = self.attn(self.ln_1(x), class_token_only)
+        x = (x[:, :1] if class_token_only else x) + self.ls_1(attended)
+        return x + self.ls_2(self.mlp(self.ln_2(x)))
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[list[Attention]]:
+    """Within: every block's Attention keeps its `weights`, and gradients reach back to the first block.
+
+    Yields the Attention modules, first block first; their `weights` are cleared at the end.
+    """
+    attentions = [module.attn for module in model.modules() if isinstance(module, Block)]
+    encoders = [module for module in model.modules() if hasattr(module, "gradients_everywhere")]
+    before = [encoder.gradients_everywhere for encoder in encoders]
+    for attention in attentions:
+        attention.record = True
+    for encoder in encoders:
+        encoder.gradients_everywhere = True
+    try:
+        yield attentions
+    finally:
+        for attention in attentions:
+            attention.record, attention.weights = False, None
+        for encoder, value in zip(encoders, before, strict=True):
+            encoder.gradients_everywhere = value

@@ -1,0 +1,178 @@
+"""The whole network, from frames to gloss logits, and create_model()."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import slakit.models.baselines
+import slakit.models.sla_lora  # noqa: F401  (registers its method)
+from slakit.config import ModelConfig
+from slakit.data.samples import Vocabulary
+from slakit.errors import ConfigError, SlakitError
+from slakit.models.backbones import load_backbone
+from slakit.models.clips import Clips, padded_index, padded_lengths, replicate_padding
+from slakit.models.methods import Encoder, build_encoder, find_method
+from slakit.models.sequence import NormLinear, SequenceModel, pool_by_four
+from slakit.models.weights import TINY_CLIP
+from slakit.strict import from_dict, nearest, to_dict
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass
+class Logits:
+    """What a Recognizer returns; V classes, blank is 0.
+
+    sequence: the BiLSTM head [B, T', V]: the prediction. conv: the head on the temporal convolution [B, T', V].
+    frame: the auxiliary head on frame features [B, frames, V], or None. lengths: int64 [B], steps = ceil(T/4).
+    frame_lengths: int64 [B], places of `frame` that count (see ModelConfig.auxiliary_lengths).
+    """
+
+    sequence: torch.Tensor
+    conv: torch.Tensor
+    frame: torch.Tensor | None
+    lengths: torch.Tensor
+    frame_lengths: torch.Tensor
+
+
+class Recognizer(nn.Module):
+    """Image encoder with its adaptation, sequence model, heads.
+
+    config: the ModelConfig that built it, options complete. vocabulary: its glosses.
+    """
+
+    def __init__(self, config: ModelConfig, vocabulary: Vocabulary, encoder: Encoder):
+        super().__init__()
+        self.config, self.vocabulary, self.encoder = config, vocabulary, encoder
+        self.sequence = SequenceModel(
+            encoder.feature_dim, len(vocabulary), config.hidden_size, config.lstm_layers, config.dropout
+        )
+        self.auxiliary = NormLinear(encoder.feature_dim, len(vocabulary)) if config.auxiliary_head else None
+        mean, std = (CLIP_MEAN, CLIP_STD) if config.normalize == "clip" else ((0.5,) * 3, (0.5,) * 3)
+        self.register_buffer("pixel_mean", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", 255 * torch.tensor(std).view(3, 1, 1), persistent=False)
+        encoder.recompute = config.recompute
+
+    def normalise(self, frames: torch.Tensor) -> torch.Tensor:
+        """uint8 [N, 3, H, W] -> float, as ModelConfig.normalize says; float frames pass as they are."""
+        if frames.dtype != torch.uint8:
+            return frames
+        return (frames.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+
+    def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> Logits:
+        """recognize_features(encode(frames, lengths), lengths)."""
+        return self.recognize_features(self.encode(frames, lengths), lengths)
+
+    def encode(self, frames: torch.Tensor, lengths: torch.Tensor | Sequence[int]) -> torch.Tensor:
+        """Frame features.
+
+        frames: uint8 RGB, or float and normalised already, [sum of lengths, 3, S, S], one video after the other;
+        lengths: int64 [B]. Returns [B, T, F], zeros after a shorter video's end. With padding="published" the frames
+        are replicated before the encoder and the features are [B, ceil(T/4)*4 + 12, F].
+        """
+        clips = Clips(lengths, frames.device)
+        clips.check(frames)
+        if self.config.padding == "published":
+            index = padded_index(clips.lengths)  # [B, T_padded]
+            starts = torch.tensor([sum(clips.lengths[:i]) for i in range(len(clips.lengths))])
+            frames = frames[(index + starts[:, None]).flatten().to(frames.device)]
+            clips = Clips([index.shape[1]] * len(clips.lengths), frames.device)
+        return clips.pad(self.encoder(self.normalise(frames), clips))
+
+    def recognize_features(self, features: torch.Tensor, lengths: torch.Tensor | Sequence[int]) -> Logits:
+        """Logits from features as encode() gives them (cached ones too); what stands behind a clip's end is not read.
+
+        features [B, T, F], lengths int64 [B] in real frames.
+        """
+        lengths = torch.as_tensor(lengths, device=features.device)
+        reported = padded_lengths(lengths)
+        expected = int((reported if self.config.padding == "published" else lengths).max())
+        if features.shape[0] != len(lengths) or features.shape[1] != expected:
+            raise SlakitError(
+                f"features of shape {tuple(features.shape)} do not fit {len(lengths)} clips with at most "
+                f"{int(lengths.max())} frames; encode() gives [{len(lengths)}, {expected}, {self.encoder.feature_dim}]"
+            )
+        padded = features if self.config.padding == "published" else replicate_padding(features, lengths.tolist())
+        conv, sequence, steps = self.sequence(padded, reported)
+        frame, frame_lengths = self._auxiliary(padded, features, lengths, reported, steps)
+        return Logits(sequence, conv, frame, steps, frame_lengths)
+
+    def _auxiliary(self, padded, features, lengths, reported, steps) -> tuple[torch.Tensor | None, torch.Tensor]:
+        choice = self.config.auxiliary_lengths
+        counted = {"padded": reported, "frames": lengths, "pooled": steps}[choice]
+        if self.auxiliary is None:
+            return None, counted
+        if choice == "frames":
+            return self.auxiliary(padded[:, 6 : 6 + int(lengths.max())]), counted
+        return self.auxiliary(pool_by_four(padded) if choice == "pooled" else padded), counted
+
+    def trainable_state(self) -> dict[str, torch.Tensor]:
+        """Everything that training changes: trainable parameters and the sequence model's statistics."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        buffers = {name for name, _ in self.sequence.named_buffers(prefix="sequence")}
+        return {name: value for name, value in self.state_dict().items() if name in trained | buffers}
+
+
+def create_model(
+    method: str = "sla-lora",
+    glosses: Vocabulary | Sequence[str] = (),
+    backbone: str = "ViT-B-16",
+    pretrained: str | Path | None = "default",
+    seed: int = 0,
+    **options: Any,
+) -> Recognizer:
+    """A recognizer, ready to train.
+
+    method: "frozen", "partial", "full", "sla-lora", "sla-adapter", "adaptsign". glosses: a corpus' vocabulary.
+    backbone, pretrained: see load_backbone(); "default" is "openai", and for "tiny-clip" its own weights.
+    seed: of everything that starts at random. options: any field of ModelConfig (normalize="clip", padding=…,
+    auxiliary_head=False, …) or of the method's own options (rank=8, width=384, …).
+    Raises ConfigError for an unknown name or a wrong value, with the nearest possibility.
+    """
+    common = {key: options.pop(key) for key in list(options) if key in ModelConfig.__dataclass_fields__}
+    nested = common.pop("options", {})
+    chosen = find_method(method)
+    known = set(chosen.options.__dataclass_fields__)
+    for key in options:
+        if key not in known:
+            names = known | (set(ModelConfig.__dataclass_fields__) - {"options"})
+            raise ConfigError(f"{method} has no option {key!r}{nearest(key, names)}")
+    config = from_dict(
+        ModelConfig,
+        {
+            "method": method,
+            "backbone": str(backbone),
+            "pretrained": None if pretrained is None else str(pretrained),
+            "seed": seed,
+            **common,
+            "options": {**nested, **options},
+        },
+    )
+    return build_model(config, glosses)
+
+
+def build_model(config: ModelConfig, glosses: Vocabulary | Sequence[str]) -> Recognizer:
+    """A recognizer from a whole ModelConfig (a preset's, a checkpoint's). Same seed, same weights."""
+    vocabulary = glosses if isinstance(glosses, Vocabulary) else Vocabulary(glosses)
+    if len(vocabulary) < 2:
+        raise ConfigError("a model needs glosses; give corpus.glosses, or a list of gloss names")
+    method = find_method(config.method)
+    checked = from_dict(method.options, config.options)
+    pretrained = config.pretrained
+    if pretrained == "default":
+        pretrained = TINY_CLIP if config.backbone == TINY_CLIP else "openai"
+    base = load_backbone(config.backbone, pretrained, config.image_size, config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        encoder, checked = build_encoder(config.method, base, to_dict(checked))
+        auxiliary = method.auxiliary_head if config.auxiliary_head is None else config.auxiliary_head
+        config = replace(config, pretrained=pretrained, auxiliary_head=auxiliary, options=to_dict(checked))
+        torch.manual_seed(config.seed + 1)  # the heads start alike whatever the method before them drew
+        return Recognizer(config, vocabulary, encoder)
