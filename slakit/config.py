@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from slakit.errors import ConfigError
@@ -98,7 +99,9 @@ class TrainConfig:
 
     milestones: epochs (counted from 0) after which the rate is multiplied by `gamma`; schedule "cosine" ignores them.
     head_learning_rate: for sequence model and heads; None: the same as `learning_rate`.
-    warm_start_epochs: epochs of the sequence model alone on cached features of the untouched encoder, before `epochs`.
+    warm_start_epochs: epochs of the sequence model alone on cached features of the untouched encoder, before `epochs`;
+    warm_start_views: how often each clip is encoded for it, with another crop and flip each time.
+    warm_start_views: how many differently cropped and flipped versions of each clip are cached for them.
     precision: "auto" takes half precision on a GPU and float32 on a CPU.
     accumulate: batches per optimiser step. clip_norm: 0 for none. max_bad_clips: clips with a loss that is not finite
     that an epoch may skip. max_frames_per_batch: a batch is made smaller than `batch_size` beyond it.
@@ -114,8 +117,10 @@ class TrainConfig:
     milestones: tuple[int, ...] = (20, 30)
     gamma: float = 0.2
     warm_start_epochs: int = 0
+    warm_start_views: int = 1
     warm_start_learning_rate: float | None = None
     warm_start_batch_size: int | None = None
+    warm_start_views: int = 2
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     accumulate: int = 1
     clip_norm: float = 0.0
@@ -133,14 +138,40 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole setting: corpus, model, training (with augmentation and decoding), and what the paper reports for it."""
+    """A whole setting: corpus, model, training (with augmentation and decoding), and what the paper reports for it.
+
+    root: the corpus' folder, None for its usual place. out_dir: where a run is kept.
+    """
 
     name: str = ""
     corpus: str = "phoenix2014"
+    root: str | None = None
+    out_dir: str = "runs/default"
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     published_wer: tuple[float, ...] = ()
     note: str = ""
+
+    @classmethod
+    def load(cls, path: str | Path) -> RunConfig:
+        """From a JSON file; its key "preset" names the setting to start from, the other keys change that.
+
+        {"preset": "sla-lora/phoenix2014", "root": "/data/phoenix", "train": {"batch_size": 4}}
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"the settings file {path} cannot be read: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"the settings file {path} must hold one JSON object")
+        start = preset(values.pop("preset")) if "preset" in values else cls()
+        return override(start, values)
+
+    def model_options(self) -> dict[str, Any]:
+        """The model's settings as keyword arguments of create_model()."""
+        options = to_dict(self.model)
+        own = options.pop("options")
+        return {**options, **own}
 
     def __str__(self) -> str:
         wer = f"  (published WER dev/test: {' / '.join(map(str, self.published_wer))} %)" if self.published_wer else ""

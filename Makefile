@@ -1,0 +1,55 @@
+# slakit: make setup | demo | test | notebooks | bench | clean        (Linux, macOS, WSL; see README for the raw commands)
+PYTHON ?= python3
+VENV   ?= .venv
+# The torch to install, e.g. TORCH="torch==2.11.*". Without an NVIDIA driver the CPU build is tried first (200 MB, not 5 GB).
+TORCH  ?= torch>=2.6
+CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+BIN    := $(VENV)/bin
+RUN    := $(BIN)/python
+UV     := $(shell command -v uv 2>/dev/null)
+ifeq ($(UV),)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+MAKE_VENV = $(PYTHON) -m venv $(VENV)
+else
+PIP := $(UV) pip install --quiet --python $(BIN)/python
+MAKE_VENV = $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+endif
+
+.PHONY: setup demo test lint notebooks bench clean
+.DELETE_ON_ERROR:
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "slakit needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make setup PYTHON=python3.12"; exit 1; }
+	@echo "Setting up $(VENV) (once; 1-5 minutes, most of it torch)"
+	@test -x $(BIN)/python || $(MAKE_VENV)
+	@$(RUN) -c 'import torch, torchvision' 2>/dev/null || \
+	  { command -v nvidia-smi >/dev/null 2>&1 && $(PIP) "$(TORCH)" torchvision; } || \
+	  $(PIP) "$(TORCH)" torchvision --index-url $(CPU_INDEX) 2>/dev/null || \
+	  $(PIP) "$(TORCH)" torchvision
+	@$(PIP) -e ".[notebooks,test]"
+	@touch $@
+
+demo: setup
+	@$(RUN) -m slakit demo
+
+test: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m pytest tests -q -m "not slow"
+	$(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/sanitize.cfg \
+	  -p no:randomly -q notebooks
+
+notebooks: setup
+	@for notebook in notebooks/[0-9]*.ipynb; do \
+	  echo "$$notebook"; \
+	  (cd notebooks && ../$(RUN) -m jupyter nbconvert --to notebook --execute --inplace --log-level=WARN "$$(basename $$notebook)") || exit 1; \
+	done
+	@$(RUN) tests/clean_notebooks.py notebooks/[0-9]*.ipynb
+
+bench: setup
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) data/minisign data/cache papermill_runs/out .pytest_cache .ruff_cache

@@ -1,0 +1,132 @@
+"""The command line: python -m slakit demo | train | evaluate | recognize | doctor | prepare.
+
+Every mistake that a user can mend ends with one sentence and exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from slakit.errors import SlakitError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 fine, 1 unhealthy corpus or failed run, 2 a mistake to mend)."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except SlakitError as error:
+        print(f"slakit: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nslakit: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="slakit", description="Continuous sign language recognition with adapted CLIP"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    demo = commands.add_parser(
+        "demo", help="the main job on the generated corpus: build, train, score (about 5 minutes)"
+    )
+    demo.add_argument("--spec", type=Path, help="a YAML file with the notebook's parameters")
+    demo.add_argument("--out", type=Path, help="folder of the executed notebook, the run and its checkpoint")
+    demo.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    demo.set_defaults(run=_demo)
+
+    train = commands.add_parser("train", help="train from a JSON file: corpus, model and settings")
+    train.add_argument("config", type=Path)
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="WER of a checkpoint on a split")
+    evaluate.add_argument("--checkpoint", required=True, type=Path)
+    evaluate.add_argument("--corpus", default="minisign")
+    evaluate.add_argument("--root", type=Path)
+    evaluate.add_argument("--split", default="dev", choices=("train", "dev", "test"))
+    evaluate.set_defaults(run=_evaluate)
+
+    recognize = commands.add_parser("recognize", help="glosses, times and score of one video")
+    recognize.add_argument("video", type=Path)
+    recognize.add_argument("--checkpoint", required=True, type=Path)
+    recognize.add_argument("--no-crop", action="store_true", help="do not cut a square around the signer")
+    recognize.add_argument("--json", action="store_true", help="machine-readable output")
+    recognize.set_defaults(run=_recognize)
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    import yaml
+
+    from slakit.paths import project_root
+    from slakit.sweeps import load_spec, run_notebook
+
+    root = project_root()
+    spec = load_spec(options.spec or root / "papermill_runs" / "specs" / "demo.yaml")
+    out = (options.out or root / "papermill_runs" / "out" / "demo").resolve()
+    parameters = spec["base"] | {"out_dir": str(out)}
+    parameters |= {name: yaml.safe_load(value) for name, value in options.parameter}
+    notebook = root / spec["notebook"]
+    print(f"Running {notebook.name} (corpus, training, evaluation); the same command resumes a run that was stopped.")
+    started = time.time()
+    executed = run_notebook(notebook, out / notebook.name, parameters)
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    print(_demo_table(metrics, time.time() - started, executed, out))
+    return 0
+
+
+def _demo_table(metrics: dict, seconds: float, notebook: Path, out: Path) -> str:
+    line = "-" * 72
+    rows = [line, f"{'split':<28}{'WER %':>8}{'clips':>8}{'glosses':>9}   (signers never seen in training)"]
+    for split in ("dev", "test"):
+        found = metrics[split]
+        rows.append(f"{split:<28}{found['wer']:>8.1f}{found['clips']:>8}{found['words']:>9}")
+    rows += [
+        line,
+        f"corpus {metrics['seconds']['corpus']:.0f} s, training {metrics['seconds']['training']:.0f} s, "
+        f"evaluation {metrics['seconds']['evaluation']:.0f} s; notebook in all {seconds:.0f} s",
+        f"executed notebook  {notebook}",
+        f"checkpoint         {out / 'run' / 'best'}",
+        line,
+    ]
+    return "\n".join(rows)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from slakit import create_model, fit, load_corpus
+    from slakit.config import RunConfig
+
+    config = RunConfig.load(options.config)
+    corpus = load_corpus(config.corpus, root=config.root)
+    model = create_model(glosses=corpus.glosses, **config.model_options())
+    run = fit(model, corpus, config.out_dir, config.train)
+    print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch']}; checkpoint {run.out_dir / 'best'}")
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from slakit import evaluate, load_checkpoint, load_corpus
+
+    corpus = load_corpus(options.corpus, root=options.root)
+    model = load_checkpoint(options.checkpoint, glosses=corpus.glosses)
+    print(evaluate(model, corpus.split(options.split), corpus.name))
+    return 0
+
+
+def _recognize(options: argparse.Namespace) -> int:
+    from slakit import load_checkpoint, recognize
+
+    model = load_checkpoint(options.checkpoint)
+    result = recognize(model, options.video, crop="none" if options.no_crop else "auto")
+    print(result.json() if options.json else result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

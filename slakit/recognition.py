@@ -1,0 +1,92 @@
+"""One video in, glosses with times and scores out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from slakit.data.cropping import Box, signer_crop
+from slakit.data.resize import resize
+from slakit.data.video import probe_video, read_frames
+from slakit.decoding import GlossSpan, beam_search, hypothesis_spans
+from slakit.models.recognizer import Recognizer
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What was recognised in one video.
+
+    glosses: the best sequence. spans: one GlossSpan a gloss (frames, `.start_seconds`, `.end_seconds`, confidence).
+    score: natural log probability of the sequence under CTC. alternatives: further (glosses, score), best first.
+    frames: uint8 [T, h, w, 3] as the model saw them; posteriors: float32 [T', V], one row for four frames.
+    """
+
+    source: str
+    glosses: tuple[str, ...]
+    spans: tuple[GlossSpan, ...]
+    score: float
+    alternatives: tuple[tuple[tuple[str, ...], float], ...]
+    fps: float
+    frames: np.ndarray
+    posteriors: np.ndarray
+
+    def __str__(self) -> str:
+        times = "  ".join(f"{s.gloss} {s.start_seconds:.2f}-{s.end_seconds:.2f}s" for s in self.spans)
+        return f"{' '.join(self.glosses) or '(nothing)'}\n  {times}\n  log probability {self.score:.2f}"
+
+    def json(self) -> str:
+        """Everything but frames and posteriors as JSON text."""
+        spans = [asdict(s) | {"start_seconds": s.start_seconds, "end_seconds": s.end_seconds} for s in self.spans]
+        content = {"source": self.source, "glosses": self.glosses, "score": self.score, "fps": self.fps, "spans": spans}
+        content["alternatives"] = [{"glosses": glosses, "score": value} for glosses, value in self.alternatives]
+        return json.dumps(content, ensure_ascii=False, indent=1)
+
+
+def fit_frames(frames: np.ndarray, image_size: int, crop: str | Box = "auto") -> np.ndarray:
+    """Frames of any size as the evaluation shows them to the model: uint8 [T, image_size, image_size, 3].
+
+    As published: the whole picture is resized to 8/7 of image_size (256 for 224), its middle is kept. crop "auto" cuts
+    a square around the signer first unless the picture is square already, "none" does not; or give a Box.
+    """
+    if isinstance(crop, Box) or (crop == "auto" and frames.shape[1] != frames.shape[2]):
+        frames = signer_crop(frames, box=crop if isinstance(crop, Box) else None)
+    side = round(image_size * 8 / 7)
+    frames = resize(frames, side, "antialias" if frames.shape[1] > 2 * side else "lanczos4")
+    margin = (side - image_size) // 2
+    return np.ascontiguousarray(frames[:, margin : margin + image_size, margin : margin + image_size])
+
+
+@torch.inference_mode()
+def recognize(
+    model: Recognizer,
+    source: str | Path,
+    *,
+    crop: str | Box = "auto",
+    beam_width: int = 10,
+    n_best: int = 5,
+    on_damage: str = "error",
+) -> Recognition:
+    """Recognise the glosses signed in a video file or a folder of frames.
+
+    Raises VideoError, with the file and the reason, for what cannot be read. A model only knows its own glosses
+    (`model.vocabulary`) and the kind of pictures that it was trained on.
+    """
+    fps = probe_video(source).fps or 25.0
+    frames = fit_frames(read_frames(source, on_damage=on_damage), model.image_size, crop)
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    packed = torch.from_numpy(frames).permute(0, 3, 1, 2).to(device)  # [T, 3, h, w]
+    logits = model(packed, torch.tensor([len(frames)], device=device))
+    model.train(training)
+    log_probs = logits.sequence.float().log_softmax(-1).cpu()  # [1, T', V]
+    found = beam_search(log_probs, logits.lengths.cpu(), beam_width=beam_width, n_best=n_best)[0]
+    named = [(tuple(model.vocabulary.decode(h.tokens)), h.score) for h in found]
+    spans = hypothesis_spans(log_probs[0], None, found[0].tokens, model.vocabulary, len(frames), fps, fill=1.0)
+    return Recognition(
+        str(source), named[0][0], tuple(spans), named[0][1], tuple(named[1:]), fps, frames, log_probs[0].exp().numpy()
+    )
