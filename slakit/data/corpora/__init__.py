@@ -10,9 +10,18 @@ from typing import Any
 from slakit.data.samples import Corpus
 from slakit.errors import CorpusError
 
-# name -> module; a module that serves several names has load(root, name=..., **options)
+# name -> module, or module:function where one module serves several names
 CORPORA: dict[str, str] = {
     "minisign": "slakit.data.corpora.minisign",
+    "phoenix2014": "slakit.data.corpora.phoenix2014",
+    "phoenix2014-si5": "slakit.data.corpora.phoenix2014:load_si5",
+    "phoenix2014-t": "slakit.data.corpora.phoenix2014_t",
+    "csl-daily": "slakit.data.corpora.csl_daily",
+    "csl": "slakit.data.corpora.csl",
+    "isharah-500": "slakit.data.corpora.isharah:load_500",
+    "isharah-1000": "slakit.data.corpora.isharah",
+    "isharah-2000": "slakit.data.corpora.isharah:load_2000",
+    "folder": "slakit.data.corpora.folder",
 }
 
 
@@ -27,5 +36,5 @@ def load_corpus(name: str, root: str | Path | None = None, **options: Any) -> Co
         near = difflib.get_close_matches(str(name), CORPORA, n=1, cutoff=0.3)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise CorpusError(f"there is no corpus {name!r}; {hint}known: {', '.join(CORPORA)}")
-    module = importlib.import_module(CORPORA[name])
-    return module.load(root, **options)
+    module, _, function = CORPORA[name].partition(":")
+    return getattr(importlib.import_module(module), function or "load")(root, **options)

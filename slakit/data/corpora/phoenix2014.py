@@ -1,0 +1,69 @@
+"""RWTH-PHOENIX-Weather 2014, multisigner (`phoenix2014`) and signer-independent (`phoenix2014-si5`).
+
+Layout: <root>/annotations/manual/{train,dev,test}[.SI5].corpus.csv with id|folder|signer|annotation, and the frames in
+<root>/features/fullFrame-210x260px/<split>/<id>/1/*.png (Koller, Forster, Ney: CVIU 2015).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slakit.data.corpora.annotations import clean_id, find_root, first_folder, inside, make_corpus, read_table, unique
+from slakit.data.samples import Corpus, Sample
+
+FEATURES = ("features/fullFrame-210x260px", "features/fullFrame-256x256px")
+BROKEN = (
+    "13April_2011_Wednesday_tagesschau_default-14"  # row 2390 of the official training file; every repository drops it
+)
+
+
+def load(
+    root: str | Path | None,
+    name: str = "phoenix2014",
+    vocabulary: str = "published",
+    keep_broken: bool = False,
+    allow_outside: bool = False,
+) -> Corpus:
+    """Phoenix-2014; root is the folder of the release, or the one below it that holds `annotations`.
+
+    vocabulary: see make_corpus. keep_broken: keep the one training clip that is known to be broken. Glosses are the raw
+    ones. Frames folders are looked for with and without the `1/` at their end. Raises CorpusError.
+    """
+    si5 = name == "phoenix2014-si5"
+    part = "phoenix-2014-signerindependent-SI5" if si5 else "phoenix-2014-multisigner"
+    suffix = ".SI5.corpus.csv" if si5 else ".corpus.csv"
+    folder = find_root(
+        root, name, f"annotations/manual/train{suffix}", (part, f"phoenix2014-release/{part}", f"phoenix2014/{part}")
+    )
+    features, notes, splits = first_folder(folder, FEATURES), [], {}
+    for split in ("train", "dev", "test"):
+        rows = read_table(folder / "annotations/manual" / f"{split}{suffix}", ("id", "folder", "signer", "annotation"))
+        samples = []
+        for row in unique(rows, "id"):
+            clip = clean_id(row, "id")
+            if clip == BROKEN and not keep_broken:
+                notes.append(f"{split}: {clip} is left out, it is known to be broken (keep_broken=True keeps it)")
+                continue
+            source = frames_folder(features / split, row.fields["folder"], row, allow_outside)
+            glosses = tuple(row.fields["annotation"].split())  # some annotations hold double blanks
+            samples.append(Sample(clip, source, glosses, row.fields["signer"].strip()))
+        splits[split] = samples
+    notes.append(f"frames from {features.relative_to(folder)}")
+    return make_corpus(name, folder, splits, vocabulary, notes)
+
+
+def load_si5(root: str | Path | None, **options) -> Corpus:
+    """The signer-independent release, `phoenix2014-si5`: Signer05 alone is in dev and test."""
+    return load(root, name="phoenix2014-si5", **options)
+
+
+def frames_folder(features: Path, pattern: str, row, allow_outside: bool) -> Path:
+    """The folder that a pattern like `<id>/1/*.png` or `<id>/*.png` means: with the `1/` where that exists."""
+    base = pattern.strip()
+    for end in ("/*.png", "/*.jpg"):
+        base = base.removesuffix(end)
+    if "*" in base:
+        raise row.error(f"the folder {pattern[:80]!r} is no pattern like <id>/1/*.png; correct the line")
+    plain = inside(features, base.removesuffix("/1"), row, allow_outside)
+    nested = plain / "1"
+    return nested if nested.is_dir() or (base.endswith("/1") and not plain.is_dir()) else plain
