@@ -21,9 +21,9 @@ SCENE_RANGES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "zoom": ((0.95, 1.05), (0.90, 1.08)),
     "shift_x": ((-0.02, 0.02), (-0.05, 0.05)),  # in picture heights
     "shift_y": ((-0.01, 0.02), (-0.02, 0.03)),
-    "exposure": ((0.94, 1.00), (0.94, 1.09)),  # factor on all light
-    "contrast": ((0.92, 1.00), (0.78, 1.04)),
-    "gamma": ((0.95, 1.05), (0.72, 1.05)),
+    "exposure": ((0.94, 1.00), (0.96, 1.10)),  # factor on all light
+    "contrast": ((0.92, 1.00), (0.82, 1.06)),
+    "gamma": ((0.95, 1.05), (0.62, 0.92)),
     "grey": ((0.00, 0.08), (0.20, 0.55)),  # share of the colour that is taken away
     "tint": ((0.00, 0.03), (0.06, 0.22)),  # strength of the colour cast
     "side_light": ((0.00, 0.05), (0.12, 0.40)),
@@ -32,6 +32,7 @@ SCENE_RANGES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "blur": ((0.00, 0.15), (0.20, 0.55)),  # standard deviation in pixels of a 96-pixel picture
     "clutter": ((0.00, 0.15), (0.55, 1.00)),  # contrast of what stands in the background
 }
+SCENE_LIMITS = {"grey": (0.0, 1.0), "contrast": (0.2, 2.0), "gamma": (0.4, 2.5)}  # beyond: no picture left
 SIGNER_RANGES: dict[str, tuple[tuple[float, float], tuple[float, float]]] = {
     "shoulders": ((0.168, 0.186), (0.158, 0.200)),  # half width, in picture heights
     "head": ((0.096, 0.104), (0.092, 0.108)),  # half width of the head
@@ -182,10 +183,8 @@ def sample_scene(rng: np.random.Generator, domain: str, strength: float = 1.0) -
     """Camera, light and background of the domain; ConfigError for another domain or a strength outside 0 to 2."""
     share = _share(domain, strength)
     drawn = _draw(rng, SCENE_RANGES, share)
-    for name in ("grey", "blur", "vignette", "grain"):
-        drawn[name] = max(drawn[name], 0.0)
-    drawn["grey"] = min(drawn["grey"], 1.0)
-    drawn["contrast"] = max(drawn["contrast"], 0.2)
+    for name, (low, high) in SCENE_LIMITS.items():
+        drawn[name] = min(max(drawn[name], low), high)
     background = _pick(rng, BACKGROUNDS, share)
     walls = PAPER if background in BACKGROUNDS["pictures"] else WALLS
     return Scene(
