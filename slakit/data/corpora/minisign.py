@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from slakit.data.minisign.clips import SPLITS, landmark_file
-from slakit.data.minisign.corpus import MANIFEST, build, is_complete, read_manifest
+from slakit.data.minisign.clips import SPLITS, Settings, landmark_file
+from slakit.data.minisign.corpus import MANIFEST, build, content_key, is_complete, read_manifest
 from slakit.data.samples import Corpus, Sample, Span, Vocabulary
 from slakit.errors import CorpusError
 
@@ -77,6 +77,8 @@ def _check_settings(folder: Path, options: dict[str, Any]) -> None:
                 "give the folder above it as root, or leave the setting out"
             )
     if not is_complete(folder):
+        if folder.resolve().name != content_key(Settings(**manifest["settings"])):
+            raise CorpusError(f"{folder} was begun by another version of the generator; delete it and build it anew")
         build(
             folder.parent, **manifest["settings"], **{k: v for k, v in options.items() if k in ("progress", "workers")}
         )
