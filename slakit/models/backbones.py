@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import open_clip
@@ -121,7 +124,7 @@ def load_backbone(
     if image_size is not None:
         _check_size(config, image_size)
         options["force_image_size"] = image_size
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seed)
         try:
             clip = open_clip.create_model(config, pretrained=tag, **options)
@@ -134,6 +137,20 @@ def load_backbone(
     if image_size is not None and tower.image_size != image_size:
         raise ConfigError(f"{name} works at {tower.image_size} pixels alone, not at {image_size}")
     return Backbone(name, tower, blocks)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without open_clip's warning that weights are random: they are wanted so, or come from a file right after."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("No pretrained weights loaded for model")
+
+    logging.getLogger().addFilter(wanted)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(wanted)
 
 
 def _register(name: str) -> str:

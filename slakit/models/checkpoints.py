@@ -75,12 +75,7 @@ def load_checkpoint(path: str | Path, glosses: Vocabulary | Sequence[str] | None
     vocabulary = Vocabulary(about["glosses"])
     if glosses is not None:
         compare_glosses(vocabulary, glosses if isinstance(glosses, Vocabulary) else Vocabulary(glosses), weights)
-    if not weights.is_file():
-        raise CheckpointError(f"{weights} is missing beside {description.name}; copy both files")
-    try:
-        tensors = load_file(weights)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{weights} cannot be read, it may be cut short: {str(error)[:200]}") from error
+    tensors = _read_tensors(weights)
     config = from_dict(ModelConfig, about["config"], str(description))
     if about["include_base"]:  # nothing to fetch: the tower is built empty and filled below
         model = build_model(from_dict(ModelConfig, {**about["config"], "pretrained": None}), vocabulary)
@@ -92,6 +87,24 @@ def load_checkpoint(path: str | Path, glosses: Vocabulary | Sequence[str] | None
     _load(model, tensors, about["include_base"], weights)
     model.about = about
     return model.eval()
+
+
+def load_weights(model: Recognizer, source: str | Path | dict[str, torch.Tensor]) -> None:
+    """Put the weights of a checkpoint, or Recognizer.trainable_state()-like tensors, into a model built alike."""
+    if not isinstance(source, dict):
+        weights, description = checkpoint_files(source)
+        about = read_description(description)
+        compare_glosses(Vocabulary(about["glosses"]), model.vocabulary, weights)
+        _load(model, _read_tensors(weights), about["include_base"], weights)
+        return
+    own = model.state_dict()
+    wrong = [name for name, value in source.items() if name not in own or own[name].shape != value.shape]
+    if wrong:
+        raise CheckpointError(f"the weights hold {wrong[0]!r}, which this {model.config.method} model does not have so")
+    missing = sorted(set(model.trainable_state()) - set(source))
+    if missing:
+        raise CheckpointError(f"the weights lack {missing[0]!r}; they belong to another model")
+    model.load_state_dict(source, strict=False)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -126,6 +139,15 @@ def compare_glosses(checkpoint: Vocabulary, corpus: Vocabulary, path: Path) -> N
         place = next(i for i, pair in enumerate(zip(checkpoint, corpus, strict=True)) if pair[0] != pair[1])
         said += f"; the order differs from place {place + 1} on"
     raise CheckpointError(f"{path}: {said}; train on this corpus or use the checkpoint with the corpus it was made for")
+
+
+def _read_tensors(weights: Path) -> dict[str, torch.Tensor]:
+    if not weights.is_file():
+        raise CheckpointError(f"{weights} is missing; a checkpoint is {WEIGHTS} and {DESCRIPTION} together")
+    try:
+        return load_file(weights)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{weights} cannot be read, it may be cut short: {str(error)[:200]}") from error
 
 
 def _without_base(model: Recognizer) -> dict[str, torch.Tensor]:

@@ -60,6 +60,11 @@ class Recognizer(nn.Module):
         self.register_buffer("pixel_std", 255 * torch.tensor(std).view(3, 1, 1), persistent=False)
         encoder.recompute = config.recompute
 
+    @property
+    def image_size(self) -> int:
+        """Side of the square frames that the encoder takes, in pixels."""
+        return self.encoder.backbone.image_size
+
     def normalise(self, frames: torch.Tensor) -> torch.Tensor:
         """uint8 [N, 3, H, W] -> float, as ModelConfig.normalize says; float frames pass as they are."""
         if frames.dtype != torch.uint8:

@@ -1,0 +1,67 @@
+"""Tiny image towers for the tests, one a family: the families' own classes at reduced depth, width and image size."""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from slakit.models import Recognizer, create_model
+
+TEXT = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
+VISION = {"image_size": 32, "patch_size": 8, "width": 64, "head_width": 16, "layers": 3}
+CONFIGS = {
+    "tiny-vit": {"embed_dim": 48, "vision_cfg": VISION, "text_cfg": TEXT},
+    "tiny-quick": {"embed_dim": 48, "quick_gelu": True, "vision_cfg": VISION, "text_cfg": TEXT},
+    "tiny-coca": {
+        "embed_dim": 48,
+        "vision_cfg": {**VISION, "attentional_pool": True, "attn_pooler_heads": 8, "output_tokens": True},
+        "text_cfg": TEXT,
+    },
+    "tiny-avg": {
+        "embed_dim": 48,
+        "vision_cfg": {**VISION, "pool_type": "avg", "final_ln_after_pool": True, "ls_init_value": 0.1},
+        "text_cfg": TEXT,
+    },
+}
+
+
+@functools.cache
+def tower(name: str) -> str:
+    """The configuration file of a tiny tower, as load_backbone() takes it."""
+    path = Path(tempfile.mkdtemp(prefix="slakit-towers-")) / f"{name}.json"
+    path.write_text(json.dumps(CONFIGS[name]))
+    return str(path)
+
+
+def tiny(method: str, name: str = "tiny-vit", glosses: int = 5, **options) -> Recognizer:
+    """A recognizer on a tiny random tower."""
+    settings = {"hidden_size": 32, "dropout": 0.0, **options}
+    return create_model(method, [f"G{i}" for i in range(glosses)], tower(name), None, **settings)
+
+
+def frames(count: int, seed: int = 0, size: int = 32) -> torch.Tensor:
+    """uint8 [count, 3, size, size]."""
+    return torch.randint(0, 256, (count, 3, size, size), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+
+
+def stir(model: torch.nn.Module, seed: int = 1, scale: float = 0.1) -> None:
+    """Move every trainable parameter away from where it starts (adapters start as the identity)."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += scale * torch.randn(parameter.shape, generator=generator).to(parameter)
+
+
+def golden(name: str) -> dict[str, torch.Tensor]:
+    """The tensors of a file of golden numbers; skips the test where the shared folder is absent."""
+    path = Path(__file__).resolve().parents[1].parent / "shared" / "golden" / f"{name}.safetensors"
+    if not path.is_file():
+        pytest.skip(f"golden numbers {path.name} are not beside the project")
+    return load_file(path)
