@@ -113,10 +113,13 @@ def clean_id(row: Row, column: str) -> str:
     return value
 
 
-def inside(root: Path, relative: str, row: Row | None = None, allow_outside: bool = False) -> Path:
+def inside(
+    root: Path, relative: str, row: Row | None = None, allow_outside: bool = False, home: Path | None = None
+) -> Path:
     """root / relative, refused where it would leave the root: absolute paths, '..', links to somewhere else.
 
-    allow_outside: for those who link or list folders elsewhere on purpose.
+    home: the corpus' folder, which links may not leave; default root. allow_outside: for those who link or list folders
+    elsewhere on purpose.
     """
 
     def refuse(problem: str) -> CorpusError:
@@ -135,8 +138,8 @@ def inside(root: Path, relative: str, row: Row | None = None, allow_outside: boo
     if path.suffix.lower() in ARCHIVES:
         raise refuse("is an archive, which must be extracted first")
     if not allow_outside:
-        real, home = os.path.realpath(path), _real(str(root))
-        if real != home and not real.startswith(home.rstrip(os.sep) + os.sep):
+        real, allowed = os.path.realpath(path), _real(str(home or root))
+        if real != allowed and not real.startswith(allowed.rstrip(os.sep) + os.sep):
             raise refuse(f"is a link out of the corpus' folder, to {real}")
     return path
 

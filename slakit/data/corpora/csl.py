@@ -47,7 +47,7 @@ def load(
                 raise row.error(f"{name[1]} stands in line {seen[name[1]]} already; remove one of them")
             seen[name[1]] = row.line
             signer = f"P{int(name[2]) % CLIPS // TAKES + 1:02d}"
-            source = inside(frames, name[1], row, allow_outside)
+            source = inside(frames, name[1], row, allow_outside, folder)
             samples.append(Sample(name[1], source, tuple(glosses.split()), signer))
         splits[split] = samples
     where = frames.relative_to(folder)
@@ -75,7 +75,7 @@ def _load_sentences(folder: Path, vocabulary: str, drop_last_sample: bool, allow
         if sentence in seen:
             raise row.error(f"sentence {sentence} stands in line {seen[sentence]} already; remove one of them")
         seen[sentence] = row.line
-        place = inside(color, f"{sentence:03d}", row, allow_outside)
+        place = inside(color, f"{sentence:03d}", row, allow_outside, folder)
         if not place.is_dir():
             notes.append(f"sentence {sentence:03d} has no folder {place.relative_to(folder)}")
             continue
@@ -83,7 +83,7 @@ def _load_sentences(folder: Path, vocabulary: str, drop_last_sample: bool, allow
         if len(clips) != CLIPS:
             notes.append(f"sentence {sentence:03d} has {len(clips)} clips, not {CLIPS}")
         for position, clip in enumerate(clips):
-            source = inside(color, f"{sentence:03d}/{clip.name}", row, allow_outside)
+            source = inside(color, f"{sentence:03d}/{clip.name}", row, allow_outside, folder)
             named = re.match(r"P([0-9]+)_", clip.name)
             signer = int(named[1]) if named else position // TAKES + 1
             split = "train" if signer <= TRAIN_CLIPS // TAKES else "dev"

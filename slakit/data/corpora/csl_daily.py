@@ -56,7 +56,7 @@ def load(
         if name not in split_of:
             unlisted.append(name)
         signer = re.search(r"_P([0-9]+)_", name)
-        source = inside(frames, name, None, allow_outside)
+        source = inside(frames, name, None, allow_outside, folder)
         sample = Sample(name, source, glosses, signer.group(1).lstrip("0") or "0" if signer else "", length, 30.0)
         splits[split_of.get(name, "train")].append(sample)
     bare = [name for name in split_of if name not in annotated]

@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from slakit.data.corpora.annotations import clean_id, find_root, inside, make_corpus, read_table, unique
+from slakit.data.corpora.annotations import Row, clean_id, find_root, inside, make_corpus, read_table, unique
 from slakit.data.samples import Corpus, Sample
 from slakit.errors import ConfigError, CorpusError
 
@@ -61,7 +61,7 @@ def load(
             glosses = tuple(row.fields.get("gloss", "").split())  # double and edge blanks occur
             if glosses:
                 variants[parts[2]].add(glosses)
-            samples.append(Sample(clip, _source(bases, parts[1], clip, row, allow_outside), glosses, parts[1]))
+            samples.append(Sample(clip, _source(folder, bases, parts[1], clip, row, allow_outside), glosses, parts[1]))
         bare = sum(not sample.glosses for sample in samples)
         if bare:
             notes.append(f"{split}: {bare} of {len(samples)} clips have no glosses; they cannot be scored")
@@ -95,9 +95,9 @@ def _labels(annotations: Path, size: int, setup: str) -> tuple[Path, bool]:
     )
 
 
-def _source(bases: list[Path], signer: str, clip: str, row, allow_outside: bool) -> Path:
+def _source(home: Path, bases: list[Path], signer: str, clip: str, row: Row, allow_outside: bool) -> Path:
     for base in bases:
         for relative in (f"{signer}/{clip}", clip):
             if (base / relative).is_dir():
-                return inside(base, relative, row, allow_outside)
+                return inside(base, relative, row, allow_outside, home)
     return bases[0] / signer / clip

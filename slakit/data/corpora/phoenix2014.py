@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from slakit.data.corpora.annotations import clean_id, find_root, first_folder, inside, make_corpus, read_table, unique
+from slakit.data.corpora.annotations import (
+    Row,
+    clean_id,
+    find_root,
+    first_folder,
+    inside,
+    make_corpus,
+    read_table,
+    unique,
+)
 from slakit.data.samples import Corpus, Sample
 
 FEATURES = ("features/fullFrame-210x260px", "features/fullFrame-256x256px")
@@ -44,7 +53,7 @@ def load(
             if clip == BROKEN and not keep_broken:
                 notes.append(f"{split}: {clip} is left out, it is known to be broken (keep_broken=True keeps it)")
                 continue
-            source = frames_folder(features / split, row.fields["folder"], row, allow_outside)
+            source = frames_folder(folder, features / split, row.fields["folder"], row, allow_outside)
             glosses = tuple(row.fields["annotation"].split())  # some annotations hold double blanks
             samples.append(Sample(clip, source, glosses, row.fields["signer"].strip()))
         splits[split] = samples
@@ -57,13 +66,13 @@ def load_si5(root: str | Path | None, **options) -> Corpus:
     return load(root, name="phoenix2014-si5", **options)
 
 
-def frames_folder(features: Path, pattern: str, row, allow_outside: bool) -> Path:
+def frames_folder(home: Path, features: Path, pattern: str, row: Row, allow_outside: bool) -> Path:
     """The folder that a pattern like `<id>/1/*.png` or `<id>/*.png` means: with the `1/` where that exists."""
     base = pattern.strip()
     for end in ("/*.png", "/*.jpg"):
         base = base.removesuffix(end)
     if "*" in base:
         raise row.error(f"the folder {pattern[:80]!r} is no pattern like <id>/1/*.png; correct the line")
-    plain = inside(features, base.removesuffix("/1"), row, allow_outside)
+    plain = inside(features, base.removesuffix("/1"), row, allow_outside, home)
     nested = plain / "1"
     return nested if nested.is_dir() or (base.endswith("/1") and not plain.is_dir()) else plain

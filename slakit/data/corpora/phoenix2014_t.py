@@ -33,7 +33,7 @@ def load(root: str | Path | None, vocabulary: str = "published", allow_outside: 
         samples = []
         for row in unique(read_table(table, COLUMNS), "name"):
             clip = clean_id(row, "name")
-            source = frames_folder(features / split, row.fields["video"], row, allow_outside)
+            source = frames_folder(folder, features / split, row.fields["video"], row, allow_outside)
             nested += source.name == "1"
             samples.append(Sample(clip, source, tuple(row.fields["orth"].split()), row.fields["speaker"].strip()))
         splits[split] = samples
