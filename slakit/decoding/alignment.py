@@ -145,6 +145,8 @@ def hypothesis_spans(
     if num_frames < 1 or not fps > 0:
         raise ConfigError(f"the clip has {num_frames} frames at {fps} a second; both must be above 0")
     steps = align(log_probs, length, tokens, blank)
+    if steps and step_frames(steps[-1].end - 1)[0] >= num_frames:
+        raise ConfigError(f"{steps[-1].end} time steps do not fit {num_frames} frames; give the frames of this clip")
     edges = [[*step_frames(s.start, num_frames)[:1], step_frames(s.end - 1, num_frames)[1]] for s in steps]
     for left, right in pairwise(edges):
         gap = right[0] - left[1]

@@ -49,12 +49,12 @@ def select_tokens_batch(
     return values.double(), tokens, -1, -1
 
 
-def _lm_step(state: torch.Tensor, token: torch.Tensor, classes: int, lm) -> tuple[torch.Tensor, torch.Tensor]:
-    """ln P(token | state) of the back-off n-gram model for each element, and the state that follows."""
+def _lm_step(state: torch.Tensor, token: torch.Tensor, wanted: torch.Tensor, classes: int, lm):
+    """ln P(token | state) of the back-off n-gram model and the state that follows; 0 where not `wanted` (blanks)."""
     keys, log_probs, successors, backoffs, parents = lm
     total = torch.zeros(state.shape, dtype=torch.float64, device=state.device)
     log_prob, following = total.clone(), torch.zeros_like(state)
-    open_ = torch.ones_like(state, dtype=torch.bool)
+    open_ = wanted
     while bool(open_.any()):
         key = state * (classes + 1) + token
         place = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
@@ -105,10 +105,8 @@ def search_batch(values, tokens, lengths, classes, width, blank, n_best, token_b
     def full(shape: tuple[int, ...], value: float, dtype: torch.dtype) -> torch.Tensor:
         return torch.full((batch, *shape), value, dtype=dtype, device=device)
 
-    nodes, dump = (
-        1 + longest * width,
-        1 + longest * width,
-    )  # node 0: the empty prefix; `dump` takes writes that do not count
+    nodes = 1 + longest * width  # the trie; node 0 is the empty prefix
+    dump = nodes  # takes the writes that do not count
     parent_symbol = full((nodes + 1,), -1, torch.long)  # last token of a node
     peak = full((nodes + 1,), -math.inf, torch.float64)
     step = full((nodes + 1,), 0, torch.long)
@@ -171,10 +169,10 @@ def search_batch(values, tokens, lengths, classes, width, blank, n_best, token_b
         wide_token = token[:, None].expand_as(grow_state)
         if bonus_table is not None:
             grow_bonus = grow_bonus + bonus_table[wide_token]
-        if has_lm:
-            lm_log_prob, grow_state = _lm_step(grow_state, wide_token, classes, lm_arrays)
-            grow_bonus = grow_bonus + lm_weight * lm_log_prob
         may_grow = exists[..., None] & (wide_token != blank) & ~in_beam.view_as(grow_state)
+        if has_lm:
+            lm_log_prob, grow_state = _lm_step(grow_state, wide_token, may_grow, classes, lm_arrays)
+            grow_bonus = grow_bonus + lm_weight * lm_log_prob
 
         # the best W of both                                                                             [B, W + W K]
         stay_total = torch.logaddexp(stay_b, stay_nb) + bonus
@@ -201,7 +199,7 @@ def search_batch(values, tokens, lengths, classes, width, blank, n_best, token_b
         state = torch.where(stays, state.gather(1, source), grow_state.flatten(1).gather(1, grown))
 
     if has_lm:
-        bonus = bonus + lm_weight * _lm_step(state, torch.full_like(state, classes), classes, lm_arrays)[0]
+        bonus = bonus + lm_weight * _lm_step(state, torch.full_like(state, classes), exists, classes, lm_arrays)[0]
     score = torch.logaddexp(p_b, p_nb)
     last = parent_symbol.gather(1, node)
     order = _sort_keys(score + bonus, last, stay_rank.expand_as(last), exists, classes).argsort(1)[:, :n_best]

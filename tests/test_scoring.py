@@ -1,0 +1,326 @@
+"""The word error rate against sclite's recorded answers, the real sclite where installed, jiwer and brute force."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slakit.data.samples import Corpus, Sample, Vocabulary
+from slakit.errors import ConfigError, CorpusError, SlakitError
+from slakit.scoring import (
+    align_words,
+    clean_gloss,
+    clean_up,
+    plain_wer,
+    read_ctm,
+    read_stm,
+    score,
+    variants,
+    write_ctm,
+    write_stm,
+)
+
+CASES = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "wer_cases"
+NAMES = sorted(p.stem for p in (CASES / "open").glob("*.json")) if CASES.exists() else ["absent"]
+SCTK = shutil.which("sctk")
+needs_sclite = pytest.mark.skipif(SCTK is None, reason="NIST's sclite (Debian package sctk) is not installed")
+
+
+def counts(s) -> list[int]:
+    return [s.correct, s.substitutions, s.deletions, s.insertions]
+
+
+def sclite(folder: Path, references: dict, hypotheses: dict) -> dict[str, list[int]]:
+    """C, S, D, I of the real program for each video."""
+    write_stm(folder / "ref.stm", references)
+    write_ctm(folder / "hyp.ctm", hypotheses)
+    command = [SCTK, "sclite", "-h", "hyp.ctm", "ctm", "-r", "ref.stm", "stm", "-f", "0", "-o", "pra", "stdout"]
+    report = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=60).stdout.decode()
+    found = re.findall(r"^File: (\S+)\s.*?^Scores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)", report, re.M | re.S)
+    return {video: [int(n) for n in numbers] for video, *numbers in found}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_recorded_sclite_for_every_video(name):
+    if name == "absent":
+        pytest.skip("sclite's recorded answers (shared/data/wer_cases) are not here")
+    case = json.loads((CASES / "open" / f"{name}.json").read_text(encoding="utf-8"))
+    expected = case["sclite_per_video_CSDI"]
+    everything = json.loads((CASES / f"ref_{case['dataset']}_{case['split']}.json").read_text(encoding="utf-8"))
+    references = {video: everything[video] for video in expected}
+    hypotheses = references if case["hyps"] == "= references" else case["hyps"]
+    result = score(references, hypotheses, case["dataset"])
+    assert {video: counts(s) for video, s in result.per_video.items()} == expected
+    official = case["sclite"]
+    assert counts(result) == [official[k] for k in ("corr", "sub", "del", "ins")]
+    assert (result.words, result.errors) == (official["ref_words"], official["err"])
+    assert result.official_wer == official["official_percent"]
+    assert result.wer == pytest.approx(100 * official["err"] / official["ref_words"])
+    plain = plain_wer(references, hypotheses, case["dataset"])
+    assert plain <= result.wer + 1e-9
+    if case["scenario"] not in ("shuffle", "ties", "markup"):
+        assert plain == pytest.approx(result.wer)
+
+
+words_ = st.lists(
+    st.sampled_from(["A", "a", "B", "C", "Ä", "ä", "好", "مرحبا", "(X)", "D-", "Q*", "*", "@", "Y;Z"]), max_size=9
+)
+
+
+@needs_sclite
+@given(videos=st.lists(st.tuples(words_, words_), min_size=30, max_size=60))
+@settings(max_examples=6, deadline=None)
+def test_equals_the_real_sclite_on_generated_cases(tmp_path_factory, videos):
+    """Raw scoring; sclite drops videos that a CTM file does not mention, so each hypothesis holds a gloss."""
+    references = {f"v{i:03}": r for i, (r, _) in enumerate(videos)}
+    hypotheses = {f"v{i:03}": [*h, "B"] for i, (_, h) in enumerate(videos)}
+    references["v999"] = hypotheses["v999"] = ["A"]
+    expected = sclite(tmp_path_factory.mktemp("sclite"), references, hypotheses)
+    result = score(references, hypotheses)
+    assert {video: counts(s) for video, s in result.per_video.items()} == expected
+
+
+@needs_sclite
+def test_equals_the_real_sclite_on_long_confusable_sentences(tmp_path):
+    random = np.random.default_rng(0)
+    draw = lambda: [f"G{g}" for g in random.integers(0, 4, size=random.integers(1, 25))]  # noqa: E731
+    references, hypotheses = ({f"v{i:03}": draw() for i in range(150)} for _ in range(2))
+    result = score(references, hypotheses)
+    assert {video: counts(s) for video, s in result.per_video.items()} == sclite(tmp_path, references, hypotheses)
+    assert plain_wer(references, hypotheses) < result.wer  # such data tell sclite's costs from the edit distance
+
+
+@given(words_, words_)
+@settings(max_examples=150, deadline=None)
+def test_alignment_is_cheapest_and_spells_both_sides(reference, hypothesis):
+    fold = [w.replace("A", "a").replace("B", "b").replace("C", "c").replace("D", "d") for w in reference + hypothesis]
+    left, right = fold[: len(reference)], fold[len(reference) :]
+
+    @cache
+    def cost(i: int, j: int) -> int:
+        if i == 0 or j == 0:
+            return 3 * (i + j)
+        change = 0 if left[i - 1].lower() == right[j - 1].lower() and left[i - 1].isascii() else 4
+        if left[i - 1] == right[j - 1]:
+            change = 0
+        return min(cost(i - 1, j) + 3, cost(i, j - 1) + 3, cost(i - 1, j - 1) + change)
+
+    pairs = align_words(reference, hypothesis)
+    assert [r for r, _ in pairs if r is not None] == reference
+    assert [h for _, h in pairs if h is not None] == hypothesis
+    assert (None, None) not in pairs
+    s = score({"x": [*reference, "END"]}, {"x": [*hypothesis, "END"]})
+    assert s.words == s.correct + s.substitutions + s.deletions
+    total = sum(
+        3 if r is None or h is None else 0 if r == h or (r.isascii() and r.lower() == h.lower()) else 4
+        for r, h in pairs
+    )
+    assert total == cost(len(left), len(right))
+
+
+def test_prefers_deletions_and_insertions_to_many_substitutions():
+    s = score({"x": "P Q A B C D E"}, {"x": "A B C D E R S"})
+    assert counts(s) == [5, 0, 2, 2]
+    assert s.wer == pytest.approx(400 / 7) and s.official_wer == 57.1
+    assert [v.id for v in s.per_video.values()] == ["x"]
+    assert s.per_video["x"].pairs[:3] == (("P", None), ("Q", None), ("A", "A"))
+    assert "WER 57.14 %" in str(s)
+
+
+@pytest.mark.parametrize(
+    "gloss,cleaned",
+    [
+        ("loc-HAUS", "HAUS"), ("A-loc-cl-qu-B", "A-B"), ("poss-EUCH", "EUCH"), ("lh-X", "X"), ("lloc-oc-X", "X"),
+        ("S0NNE", "SONNE"), ("HABEN2", "HABEN"), ("XHABEN2Y", "XHABENY"), ("__EMOTION__", ""), ("__PU__", ""),
+        ("A__PU__B", "AB"), ("__LEFTHAND__", ""), ("__EPENTHESIS__", ""), ("X__EPENTHESIS__Y", ""),
+        ("ZEIGEN", "ZEIGEN-BILDSCHIRM"), ("ANZEIGEN", "ANZEIGEN-BILDSCHIRM"), ("ZEIGEN-BILDSCHIRM",) * 2,
+        ("NORDRAUM", "NORD"), ("XRAUM", "XRAUM"), ("RAUM", "RAUM"), ("REGEN-PLUSPLUS", "REGEN"), ("loc-", ""),
+        ("__ON__", "__ON__"), ("neg-X", "neg-X"), ("IX", "IX"), ("LOC-X", "LOC-X"), ("好", "好"),
+    ],
+)  # fmt: skip
+def test_clean_up_of_a_gloss(gloss, cleaned):
+    assert clean_gloss(gloss) == cleaned
+    assert clean_up([gloss, "A"]) == [cleaned, "A"][not cleaned :]
+
+
+def test_clean_up_is_the_corpus_and_of_the_hypothesis_only():
+    references, hypotheses = {"a": "poss-EUCH REGEN"}, {"a": "poss-EUCH REGEN"}
+    assert score(references, hypotheses).errors == 0
+    assert score(references, hypotheses, "minisign").errors == 0
+    for name in ("phoenix2014", "PHOENIX2014-T", "CSL-Daily", "csl", "phoenix2014-si5"):
+        result = score(references, hypotheses, name)
+        assert counts(result) == [1, 1, 0, 0] and result.cleaned
+    assert score(references, hypotheses, "phoenix2014-t", clean_references=True).errors == 0
+    with pytest.raises(ConfigError, match="'phoenix'"):
+        score(references, hypotheses, "phoenix")
+
+
+def test_empty_sides():
+    assert counts(score({"a": "A B", "b": "C"}, {"a": "", "b": "C"})) == [1, 0, 2, 0]
+    assert counts(score({"a": "A B", "b": "C"}, {"a": "", "b": "C"}, "csl")) == [1, 1, 1, 0]  # [EMPTY]
+    assert counts(score({"a": "A B", "b": "C"}, {"a": "__PU__", "b": "C"}, "csl")) == [1, 1, 1, 0]
+    assert counts(score({"a": "", "b": "C"}, {"a": "A B", "b": "C"})) == [1, 0, 0, 2]
+    assert plain_wer({"a": "", "b": "C"}, {"a": "A B", "b": "C"}) == 200.0
+    with pytest.raises(CorpusError, match="no reference gloss"):
+        score({"a": ""}, {"a": "A"})
+    with pytest.raises(CorpusError, match="no reference gloss"):
+        plain_wer({"a": ""}, {"a": "A"})
+    with pytest.raises(CorpusError, match="no videos"):
+        score({}, {})
+
+
+def test_white_space_and_lists():
+    assert score({"a": " A\t\tB  C\n"}, {"a": ["A", "B", "C"]}).errors == 0
+    assert score({"a": "A\u3000B"}, {"a": "A B"}).words == 1  # an ideographic space parts no words, as for sclite
+    for bad in (["A B"], [""], [1]):
+        with pytest.raises(ConfigError, match="no gloss"):
+            score({"a": "A"}, {"a": bad})
+
+
+def test_case_is_folded_for_ascii_only():
+    assert score({"a": "Wetter ÄHNLICH"}, {"a": "WETTER ähnlich"}).errors == 1
+
+
+def test_ids_must_match():
+    with pytest.raises(CorpusError, match=r"1 videos have no hypothesis \(b\) and 1 hypotheses .* \(c\)"):
+        score({"a": "A", "b": "B"}, {"a": "A", "c": "B"})
+    with pytest.raises(CorpusError, match="give a dict"):
+        score([("a", "A")], {"a": "A"})
+
+
+def test_glosses_outside_the_vocabulary_are_reported_and_count_as_wrong(tmp_path):
+    sample = Sample("a", tmp_path, ("A", "B"))
+    corpus = Corpus("minisign", tmp_path, (), (sample,), (), Vocabulary(["A", "B"]))
+    result = score({"a": "A B"}, {"a": "A X X"}, corpus)
+    assert result.unknown == {"X": 2} and counts(result) == [1, 1, 0, 1]
+
+
+def test_collapse_of_repeats():
+    assert score({"a": "A A B"}, {"a": "A A B"}, collapse_repeats=True).deletions == 1
+    assert score({"a": "A B"}, {"a": "A loc-A B"}, "phoenix2014", collapse_repeats=True).insertions == 1
+
+
+def test_variants_side_by_side():
+    references, hypotheses = {"a": "poss-X A A B", "b": "C"}, {"a": "poss-X A A B", "b": "__PU__ C"}
+    table = variants(references, hypotheses, "phoenix2014-t")
+    assert list(table.index) == [
+        n + c for n in ("raw", "cleaned", "symmetric") for c in ("", ", repeats collapsed")
+    ]  # fmt: skip
+    errors = table[["substitutions", "deletions", "insertions"]].sum(axis=1)
+    assert list(errors) == [1, 2, 1, 2, 0, 1]
+    assert table.loc["raw", "wer"] == pytest.approx(20.0) and table.loc["raw", "plain_wer"] == pytest.approx(20.0)
+    assert list(variants(references, hypotheses).index) == ["raw", "raw, repeats collapsed"]
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def test_stm_and_ctm_round_trip(tmp_path):
+    references = {"b": "好 我们", "a": "A B", "c": ""}
+    write_stm(tmp_path / "x.stm", references, {"a": "s1", "b": "s2", "c": "s1"})
+    stm = read_stm(tmp_path / "x.stm")
+    assert stm.references == references and stm.signers == {"a": "s1", "b": "s2", "c": "s1"}
+    assert (tmp_path / "x.stm").read_text(encoding="utf-8").splitlines()[0] == "a 1 s1 0.0 1.79769e+308 A B"
+    long = {"a": " ".join(f"G{i}" for i in range(1200)), "b": "مرحبا", "c": ""}
+    write_ctm(tmp_path / "x.ctm", long)
+    assert read_ctm(tmp_path / "x.ctm", long) == long
+    assert read_ctm(tmp_path / "x.ctm") == {k: v for k, v in long.items() if v}
+
+
+def test_files_of_other_programs(tmp_path):
+    (tmp_path / "x.stm").write_bytes(b"\xef\xbb\xbf;; comment\r\na 1 s 0 2.5 <o,f0,male> A  B\r\n\r\nb A s 0.5 1\r\n")
+    assert read_stm(tmp_path / "x.stm").references == {"a": "A B", "b": ""}
+    (tmp_path / "x.ctm").write_text("a 1 10.0 0.1 C 0.9\na 1 9.0 0.1 B\nb 1 0 0 D\n", encoding="utf-8")
+    assert read_ctm(tmp_path / "x.ctm") == {"a": "B C", "b": "D"}
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("a 1 s 0.0\n", "x.stm:1: 4 fields"),
+        ("a 1 s 0 1 A\na 1 s 0 1 B\n", "x.stm:2: the video 'a' comes a second time"),
+        ("a 1 s x 1 A\n", "x.stm:1: 'x' is no time"),
+        ("a 1 s 2 1 A\n", "ends at 1 before"),
+        ("a 1 s nan 1 A\n", "'nan' is no time"),
+        ("", "holds no reference"),
+    ],
+)
+def test_stm_errors(tmp_path, text, message):
+    (tmp_path / "x.stm").write_text(text, encoding="utf-8")
+    with pytest.raises(CorpusError, match=message):
+        read_stm(tmp_path / "x.stm")
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("a 1 0.0 A\n", "x.ctm:1: 4 fields"),
+        ("a 1 0.0 0.1 A B C\n", "x.ctm:1: 7 fields"),
+        ("a 1 0 1 A\na 1 0.0 1 B\n", "x.ctm:2: 'a' has two glosses at 0.0"),
+        ("a 1 -1 1 A\n", "'-1' is no time"),
+        ("z 1 0 1 A\n", r"1 ids are unknown \(z\)"),
+    ],
+)
+def test_ctm_errors(tmp_path, text, message):
+    (tmp_path / "x.ctm").write_text(text, encoding="utf-8")
+    with pytest.raises(CorpusError, match=message):
+        read_ctm(tmp_path / "x.ctm", ["a", "b"])
+
+
+def test_file_errors(tmp_path):
+    with pytest.raises(CorpusError, match="cannot be read"):
+        read_stm(tmp_path / "none.stm")
+    (tmp_path / "latin.ctm").write_bytes("a 1 0 1 ÄRGER\n".encode("latin-1"))
+    with pytest.raises(CorpusError, match="not UTF-8"):
+        read_ctm(tmp_path / "latin.ctm")
+    for references, signers in [
+        ({"a b": "A"}, None),
+        ({"a": "A"}, {"a": "s 1"}),
+        ({"a": "A"}, {}),
+        ({"a": "{ A }"}, None),
+    ]:
+        with pytest.raises(CorpusError):
+            write_stm(tmp_path / "x.stm", references, signers)
+
+
+@given(st.binary(max_size=60) | st.text(alphabet="ab 01.\t\n;<>-e", max_size=60).map(str.encode))
+@settings(max_examples=150, deadline=None)
+def test_parsers_give_an_answer_or_our_error(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("fuzz") / "x"
+    path.write_bytes(content)
+    for read in (read_stm, read_ctm):
+        try:
+            read(path)
+        except CorpusError as error:
+            assert str(path) in str(error)
+
+
+gloss = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Z")), min_size=1, max_size=6).filter(
+    lambda g: g.split() == [g] and g not in "{}/" and not g.startswith("<")
+)
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True), st.lists(gloss, max_size=5), min_size=1))
+@settings(max_examples=60, deadline=None)
+def test_any_glosses_survive_the_files(tmp_path_factory, sentences):
+    folder = tmp_path_factory.mktemp("round")
+    expected = {video: " ".join(glosses) for video, glosses in sentences.items()}
+    write_stm(folder / "x.stm", sentences)
+    assert read_stm(folder / "x.stm").references == expected
+    write_ctm(folder / "x.ctm", sentences)
+    assert read_ctm(folder / "x.ctm", sentences) == expected
+    try:
+        result = score(sentences, expected)
+    except SlakitError as error:
+        assert "no reference gloss" in str(error)
+    else:
+        assert result.wer == 0.0
