@@ -10,6 +10,7 @@ from pathlib import Path
 
 from slakit.data import decode
 from slakit.data.images import image_size, list_frames
+from slakit.data.packed import find_packed
 from slakit.errors import VideoError
 
 # What decord 0.6.0 (FFmpeg 4.1) was seen to read with the very pixels of PyAV; of 10-bit video the colours are wrong.
@@ -25,7 +26,8 @@ class VideoInfo:
     """What a source holds, by its packets or file names alone.
 
     width, height: upright, in pixels. num_frames: frames to expect (packets less those that an edit list hides).
-    listed_frames: what the container says (0: nothing). reader: "decord", "pyav", or "images" for a folder of frames.
+    listed_frames: what the container says (0: nothing). reader: "decord", "pyav", "images" for a folder of frames,
+    "packed" for a prepared clip.
     reasons: why decord is not trusted. suspicious: it is decoded in a process of its own, which can be stopped.
     """
 
@@ -95,6 +97,10 @@ def probe_video(source: Source, seconds: float = 60.0) -> VideoInfo:
     source: a video file, a folder of frames (natural order), or a sequence of frame files. Raises VideoError where it
     cannot be opened, holds no video, or is not read within `seconds`.
     """
+    if packed := find_packed(source):
+        split, clip = packed
+        count = split.num_frames(clip)
+        return VideoInfo(str(source), split.settings["encoding"], split.size, split.size, 0.0, count, "packed")
     files = source_files(source)
     if isinstance(files, tuple):
         height, width = image_size(files[0])

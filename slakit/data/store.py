@@ -23,7 +23,8 @@ class ClipStore:
     keep_in_memory: keep every clip that was read (small corpora). max_memory: bytes that may be kept; more is a
     ConfigError. on_damage: "skip" and "error" leave a damaged clip to the caller as a VideoError ("error" as a
     SlakitError that stops), "keep-readable" uses the frames that can be decoded. prepare: what to do to the frames as
-    read, before they are resized, for instance `cropping.signer_crop`. cache: a `cache.ClipCache` with prepared clips.
+    read, before they are resized,
+    for instance `cropping.signer_crop`.
     """
 
     def __init__(
@@ -32,12 +33,11 @@ class ClipStore:
         max_memory: int = MAX_MEMORY,
         on_damage: str = "skip",
         prepare: Callable[[np.ndarray], np.ndarray] | None = None,
-        cache=None,
     ):
         if on_damage not in ON_DAMAGE:
             raise ConfigError(f"on_damage={on_damage!r} is none of {', '.join(ON_DAMAGE)}")
         self.keep_in_memory, self.max_memory, self.on_damage = keep_in_memory, max_memory, on_damage
-        self.prepare, self.cache = prepare, cache
+        self.prepare = prepare
         self._kept: dict[tuple[object, int], np.ndarray] = {}
         self.bytes = 0
 
@@ -57,10 +57,6 @@ class ClipStore:
             self._keep(key, pictures, sample)
             made = plan(len(pictures))
             return pictures, made.frames, made
-        if self.cache is not None and sample.id in self.cache:
-            made = plan(self.cache.num_frames(sample.id))
-            wanted, positions = np.unique(made.frames, return_inverse=True)
-            return resize(self.cache.read(sample.id, wanted), image_size), positions, made
         if self.on_damage == "keep-readable" or self.prepare is not None:
             pictures = self._whole(sample, image_size)
             made = plan(len(pictures))
@@ -91,8 +87,6 @@ class ClipStore:
         self._kept[key] = pictures
 
     def _whole(self, sample: Sample, image_size: int) -> np.ndarray:
-        if self.cache is not None and sample.id in self.cache:
-            return resize(self.cache.read(sample.id), image_size)
         return self._resized(sample, image_size, None)
 
     def _resized(self, sample: Sample, image_size: int, indices: Sequence[int] | None) -> np.ndarray:

@@ -23,6 +23,7 @@ import numpy as np
 
 from slakit.data import decode
 from slakit.data.images import read_images
+from slakit.data.packed import find_packed
 from slakit.data.probe import Source, VideoInfo, load_decord, probe_video, source_files
 from slakit.errors import ConfigError, VideoError
 
@@ -104,7 +105,8 @@ def read_frames(
 ) -> np.ndarray:
     """Frames of a video or of a folder of frames: uint8 [T, H, W, 3], RGB, upright.
 
-    source: a video file, a folder of frames (natural order), or a sequence of frame files.
+    source: a video file, a folder of frames (natural order), or a sequence of frame files,
+        or a clip of a prepared corpus.
     indices: frame numbers, in any order, repeats allowed; None is all. Only what they need is decoded.
     on_damage: "error" raises VideoError; "skip" returns no frame at all ([0, H, W, 3]) with a DamageWarning, so that
         the clip is left out; "keep-readable" returns the frames that can be decoded, with a DamageWarning. `indices`
@@ -118,6 +120,13 @@ def read_frames(
         raise ConfigError(f"on_damage={on_damage!r} is none of {', '.join(ON_DAMAGE)}")
     if reader not in ("auto", "pyav", "decord"):
         raise ConfigError(f"reader={reader!r} is none of auto, pyav, decord")
+    if packed := find_packed(source):
+        split, clip = packed
+        order = None if indices is None else _checked(indices, split.num_frames(clip), str(source))
+        if (needed := (split.num_frames(clip) if order is None else len(order)) * split.size**2 * 3) > max_bytes:
+            raise VideoError(f"{source}: the frames need {needed:,} bytes, more than max_bytes={max_bytes:,}; raise it")
+        frames, problems = split.read(clip, order)
+        return _settle(frames, problems, on_damage, str(source), order)
     files = source_files(source)
     if isinstance(files, tuple):
         chosen = files if indices is None else [files[i] for i in _checked(indices, len(files), str(files[0].parent))]

@@ -1,0 +1,219 @@
+"""prepare: packed corpora are complete, exact where they should be, resumable, and damage in them is noticed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media import pictures, write_frames, write_video
+from PIL import Image
+
+from slakit.data.batches import make_loader
+from slakit.data.cache import prepare, prepared
+from slakit.data.packed import open_split
+from slakit.data.resize import resize
+from slakit.data.samples import Corpus, Sample, Vocabulary
+from slakit.data.video import DamageWarning, probe_video, read_frames
+from slakit.errors import ConfigError, CorpusError, SlakitError, VideoError
+
+QUIET = {"show_progress": False}
+
+
+def make(root: Path, clips: int = 4) -> Corpus:
+    samples = []
+    for number in range(clips):
+        frames = pictures(6 + number, 40, 32, seed=number)
+        name = f"clip{number}"
+        source = write_video(root / f"{name}.mp4", frames) if number % 2 else write_frames(root / name, frames)
+        samples.append(Sample(name, source, ("A", "B"), "s", None))
+    return Corpus("folder", root, tuple(samples[:-1]), tuple(samples[-1:]), (), Vocabulary("AB"))
+
+
+@pytest.fixture
+def corpus(tmp_path) -> Corpus:
+    return make(tmp_path / "raw")
+
+
+def original(sample: Sample, size: int) -> np.ndarray:
+    return resize(read_frames(sample.source), size)
+
+
+def test_raw_is_exact_and_jpeg_is_pillows(corpus, tmp_path):
+    raw = prepare(corpus, tmp_path / "raw_cache", size=48, encoding="raw", **QUIET)
+    jpeg = prepare(corpus, tmp_path / "jpeg_cache", size=48, **QUIET)
+    for before, exact, lossy in zip(corpus.train, raw.train, jpeg.train, strict=True):
+        frames = original(before, 48)
+        assert np.array_equal(read_frames(exact.source), frames)
+        assert exact.num_frames == len(frames) == probe_video(exact.source).num_frames
+        order = [len(frames) - 1, 0, 0, 2]
+        assert np.array_equal(read_frames(exact.source, order), frames[order])
+        piece = io.BytesIO()
+        Image.fromarray(frames[1]).save(piece, "JPEG", quality=95)
+        decoded = np.asarray(Image.open(piece))
+        assert np.abs(read_frames(lossy.source, [1])[0].astype(int) - decoded).max() <= 2
+    assert read_frames(raw.train[0].source, []).shape == (0, 48, 48, 3)
+    with pytest.raises(VideoError, match="no frame 99"):
+        read_frames(raw.train[0].source, [99])
+    with pytest.raises(VideoError, match="max_bytes=10"):
+        read_frames(raw.train[0].source, max_bytes=10)
+    assert any("prepared frames from" in note for note in raw.notes)
+
+
+def test_batches_from_the_cache_are_those_from_the_files(corpus, tmp_path):
+    settings = {"image_size": 48, "crop_size": 40, "min_clip_frames": 8, "seed": 3}
+    cached = prepare(corpus, tmp_path / "cache", size=48, encoding="raw", **QUIET)
+    for train in (True, False):
+        files = make_loader(corpus.train, corpus.glosses, 2, train, **settings)
+        packed = make_loader(cached.train, corpus.glosses, 2, train, **settings)
+        for one, other in zip(files, packed, strict=True):
+            assert one.ids == other.ids and (one.frames == other.frames).all()
+    with_workers = make_loader(cached.train, corpus.glosses, 2, True, num_workers=2, **settings)
+    one_process = make_loader(cached.train, corpus.glosses, 2, True, **settings)
+    assert all((a.frames == b.frames).all() for a, b in zip(with_workers, one_process, strict=True))
+
+
+def test_aspect_can_be_kept(corpus, tmp_path):
+    padded = prepare(corpus, tmp_path / "pad", size=40, encoding="raw", aspect="pad", **QUIET)
+    frames, source = read_frames(padded.train[0].source), read_frames(corpus.train[0].source)
+    assert np.array_equal(frames[:, :, 4:36], source) and frames[:, :, :4].max() == 0 == frames[:, :, 36:].max()
+
+
+def test_workers_write_the_same_bytes(corpus, tmp_path):
+    prepare(corpus, tmp_path / "one", size=32, **QUIET)
+    prepare(corpus, tmp_path / "two", size=32, workers=2, **QUIET)
+    for name in ("train.frames", "dev.frames"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    """Kill the process in the middle, twice; the end is byte for byte that of an undisturbed run."""
+    script = (
+        "import sys, time, test_cache as t, slakit.data.cache as c\n"
+        "from pathlib import Path\n"
+        "encode = c.encode\n"
+        "def slow(*a):\n    time.sleep(0.15)\n    return encode(*a)\n"
+        "c.encode = slow\n"
+        "c.prepare(t.make(Path(sys.argv[1]), 9), sys.argv[2], size=32, show_progress=False)\n"
+    )
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
+    out = tmp_path / "out"
+    journal = out / "train.frames.journal"
+
+    def lines() -> int:
+        return len(journal.read_bytes().splitlines()) if journal.exists() else 0
+
+    for stop in (3, 6):
+        process = subprocess.Popen([sys.executable, "-c", script, tmp_path / "raw", out], env=environment)
+        limit = time.monotonic() + 120
+        while lines() < stop and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert stop <= lines() < 9 and not (out / "train.index.npz").exists()
+        with pytest.raises(CorpusError, match="not to its end"):
+            prepared(make(tmp_path / "raw", 9), out)
+        with open(out / "train.frames.part", "ab") as part, open(journal, "ab") as log:
+            part.write(b"half a clip")
+            log.write(b'{"id": "clip')
+    corpus = make(tmp_path / "raw", 9)
+    done = prepare(corpus, out, size=32, **QUIET)
+    assert [s.id for s in done.train] == [s.id for s in corpus.train]
+    prepare(corpus, tmp_path / "whole", size=32, **QUIET)
+    assert (out / "train.frames").read_bytes() == (tmp_path / "whole/train.frames").read_bytes()
+    assert not list(open_split(out / "train.frames").verify())
+    assert sorted(p.name for p in out.iterdir()) == [
+        ".lock", "dev.frames", "dev.index.npz", "train.frames", "train.index.npz"
+    ]  # fmt: skip
+
+
+def test_a_damaged_unfinished_file_is_cut_back(corpus, tmp_path):
+    out = tmp_path / "out"
+    broken = replace(corpus, train=(*corpus.train, replace(corpus.train[0], id="x", source=tmp_path / "none")))
+    with pytest.raises(VideoError, match="none"):
+        prepare(broken, out, size=32, on_damage="error", **QUIET)
+    part = out / "train.frames.part"
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    prepare(corpus, out, size=32, on_damage="error", **QUIET)
+    assert not list(open_split(out / "train.frames").verify())
+
+
+def test_damage_on_disk_is_noticed(corpus, tmp_path):
+    done = prepare(corpus, tmp_path / "out", size=32, **QUIET)
+    frames = tmp_path / "out/train.frames"
+    data = bytearray(frames.read_bytes())
+    split = open_split(frames)
+    at = int(split.offsets[int(split.starts[1]) + 2]) + 30  # third frame of the second clip
+    data[at] ^= 1
+    time.sleep(0.01)
+    frames.write_bytes(data)
+    assert list(open_split(frames).verify()) == [("clip1", 2)]
+    assert len(read_frames(done.train[0].source)) == 6
+    with pytest.raises(VideoError, match="frame 2 has a wrong checksum"):
+        read_frames(done.train[1].source)
+    assert len(read_frames(done.train[1].source, [0, 1])) == 2
+    with pytest.warns(DamageWarning):
+        assert len(read_frames(done.train[1].source, on_damage="keep-readable")) == 6
+    frames.write_bytes(data[:-5])
+    with pytest.raises(VideoError, match="its index says"):
+        read_frames(done.train[0].source)
+    (tmp_path / "out/train.index.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(VideoError, match=r"train\.index\.npz"):
+        read_frames(done.train[0].source)
+
+
+def test_unreadable_clips_are_named(corpus, tmp_path):
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    mixed = replace(corpus, train=(*corpus.train, Sample("bad", text, ("A",))))
+    done = prepare(mixed, tmp_path / "out", size=32, **QUIET)
+    assert [s.id for s in done.train] == ["clip0", "clip1", "clip2"]
+    assert any("train: 1 clips are not prepared, unreadable: bad" in note for note in done.notes)
+    with pytest.raises(VideoError, match=r"left out: .*text\.mp4"):
+        read_frames(tmp_path / "out/train.frames/bad")
+    with pytest.raises(CorpusError, match="none of its 1 clips can be read; bad"):
+        prepare(replace(mixed, train=mixed.train[-1:]), tmp_path / "none", size=32, **QUIET)
+
+
+def test_settings_are_checked(corpus, tmp_path):
+    for settings, match in (
+        ({"encoding": "gif"}, "encoding='gif'"),
+        ({"aspect": "keep"}, "aspect='keep'"),
+        ({"resize_filter": "x"}, "resize_filter='x'"),
+        ({"on_damage": "x"}, "on_damage='x'"),
+        ({"size": 1}, "size=1"),
+        ({"workers": 0}, "workers=0"),
+    ):
+        with pytest.raises(ConfigError, match=match):
+            prepare(corpus, tmp_path / "out", **settings, **QUIET)
+    prepare(corpus, tmp_path / "out", size=32, **QUIET)
+    before = (tmp_path / "out/train.frames").stat().st_mtime_ns
+    prepare(corpus, tmp_path / "out", size=32, **QUIET)
+    assert (tmp_path / "out/train.frames").stat().st_mtime_ns == before  # a finished split is not touched
+    with pytest.raises(ConfigError, match="prepared with size=32, now 48"):
+        prepare(corpus, tmp_path / "out", size=48, **QUIET)
+    other = replace(corpus, train=(*corpus.train, replace(corpus.train[0], id="new")))
+    with pytest.raises(CorpusError, match="the clip new is not in it"):
+        prepared(other, tmp_path / "out")
+    assert json.loads(str(np.load(tmp_path / "out/train.index.npz")["settings"]))["size"] == 32
+
+
+def test_two_at_once_are_refused(corpus, tmp_path):
+    import fcntl
+
+    (tmp_path / "out").mkdir()
+    with open(tmp_path / "out/.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SlakitError, match="another process"):
+            prepare(corpus, tmp_path / "out", **QUIET)
