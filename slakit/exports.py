@@ -101,7 +101,7 @@ def _clock(milliseconds: int) -> str:
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
 
 
-def as_json(spans: Sequence[GlossSpan], **details: object) -> str:
+def as_json(spans: Sequence[GlossSpan], /, **details: object) -> str:
     """A recognition as JSON: `glosses`, `spans` (gloss, start and end in seconds and frames, confidence), `details`."""
     clash = {"glosses", "spans"} & set(details)
     if clash:
@@ -121,7 +121,7 @@ def as_json(spans: Sequence[GlossSpan], **details: object) -> str:
     return json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
 
 
-def write_json(path: str | Path, spans: Sequence[GlossSpan], **details: object) -> None:
+def write_json(path: str | Path, spans: Sequence[GlossSpan], /, **details: object) -> None:
     """Write `as_json` to a file (UTF-8); details: what else belongs to it, as video="clip.mp4", score=-3.2."""
     Path(path).write_text(as_json(spans, **details) + "\n", encoding="utf-8", newline="\n")
 

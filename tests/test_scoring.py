@@ -71,13 +71,13 @@ def test_equals_recorded_sclite_for_every_video(name):
         assert plain == pytest.approx(result.wer)
 
 
-words_ = st.lists(
-    st.sampled_from(["A", "a", "B", "C", "Ä", "ä", "好", "مرحبا", "(X)", "D-", "Q*", "*", "@", "Y;Z"]), max_size=9
-)
+ALPHABET = ["A", "a", "B", "C", "Ä", "ä", "好", "مرحبا", "(X)", "D-", "Q*", "*", "Y;Z"]
+spoken = st.lists(st.sampled_from(ALPHABET), max_size=9)
+words_ = st.lists(st.sampled_from([*ALPHABET, "@"]), max_size=9)  # "@" in a reference can turn sclite's ties around
 
 
 @needs_sclite
-@given(videos=st.lists(st.tuples(words_, words_), min_size=30, max_size=60))
+@given(videos=st.lists(st.tuples(spoken, words_), min_size=30, max_size=60))
 @settings(max_examples=6, deadline=None)
 def test_equals_the_real_sclite_on_generated_cases(tmp_path_factory, videos):
     """Raw scoring; sclite drops videos that a CTM file does not mention, so each hypothesis holds a gloss."""
@@ -139,7 +139,7 @@ def test_prefers_deletions_and_insertions_to_many_substitutions():
 @pytest.mark.parametrize(
     "gloss,cleaned",
     [
-        ("loc-HAUS", "HAUS"), ("A-loc-cl-qu-B", "A-B"), ("poss-EUCH", "EUCH"), ("lh-X", "X"), ("lloc-oc-X", "X"),
+        ("loc-HAUS", "HAUS"), ("A-loc-cl-qu-B", "A-B"), ("poss-EUCH", "EUCH"), ("lh-X", "X"), ("lloc-oc-X", "loc-X"),
         ("S0NNE", "SONNE"), ("HABEN2", "HABEN"), ("XHABEN2Y", "XHABENY"), ("__EMOTION__", ""), ("__PU__", ""),
         ("A__PU__B", "AB"), ("__LEFTHAND__", ""), ("__EPENTHESIS__", ""), ("X__EPENTHESIS__Y", ""),
         ("ZEIGEN", "ZEIGEN-BILDSCHIRM"), ("ANZEIGEN", "ANZEIGEN-BILDSCHIRM"), ("ZEIGEN-BILDSCHIRM",) * 2,
