@@ -1,19 +1,27 @@
 """Models: batches of packed frames -> gloss logits."""
 
+from slakit.models.adaptsign_import import load_adaptsign_checkpoint
 from slakit.models.backbones import Backbone, backbone_names, load_backbone
 from slakit.models.blocks import record_attention
 from slakit.models.checkpoints import load_checkpoint, save_checkpoint
+from slakit.models.merge import merge, open_clip_weights
+from slakit.models.parameters import ParameterTable, count_parameters
 from slakit.models.recognizer import Logits, Recognizer, build_model, create_model
 
 __all__ = [
     "Backbone",
     "Logits",
+    "ParameterTable",
     "Recognizer",
     "backbone_names",
     "build_model",
+    "count_parameters",
     "create_model",
+    "load_adaptsign_checkpoint",
     "load_backbone",
     "load_checkpoint",
+    "merge",
+    "open_clip_weights",
     "record_attention",
     "save_checkpoint",
 ]

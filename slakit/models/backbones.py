@@ -22,8 +22,8 @@ from slakit.strict import nearest
 class Backbone(nn.Module):
     """An image tower: tokens in, blocks with separate q, k, v and output projections, pooled feature out.
 
-    tower: patch embedding and pooling (see towers.py); blocks: ModuleList of Block. base_checksum: of all weights as
-    they were loaded, before any adaptation.
+    tower: patch embedding and pooling (see towers.py); blocks: ModuleList of Block. base_names, base_checksum: of all
+    weights as they were loaded, before any adaptation.
     """
 
     def __init__(self, name: str, tower: nn.Module, blocks: list[Block]):
@@ -31,7 +31,9 @@ class Backbone(nn.Module):
         self.name = name
         self.tower = tower
         self.blocks = nn.ModuleList(blocks)
-        self.base_checksum = checksum(self.state_dict())
+        base = self.state_dict()
+        self.base_names = frozenset(base)
+        self.base_checksum = checksum(base)
 
     @property
     def width(self) -> int:

@@ -67,13 +67,17 @@ class Attention(nn.Module):
     def _first_token(self, x: torch.Tensor) -> torch.Tensor:
         """One query needs no keys and values of all tokens: q·(W_k x) = (W_k^T q)·x, and W_v goes after the sum.
 
-        b_k adds the same number to every score and cancels in the softmax; the weights sum to 1, so b_v adds once.
+        b_k adds the same number to every score; the weights sum to 1, so b_v adds once.
         """
         q = self.q_proj(x[:, 0]).unflatten(-1, (self.num_heads, self.head_dim))  # [N, H, d]
         w_k = effective_weight(self.k_proj).unflatten(0, (self.num_heads, self.head_dim))  # [H, d, D]
         w_v = effective_weight(self.v_proj).unflatten(0, (self.num_heads, self.head_dim))
         u = torch.einsum("nhd,hdD->nhD", q, w_k.to(q.dtype)) * self.head_dim**-0.5  # [N, H, D]
-        weights = (u @ x.transpose(1, 2).to(u.dtype)).softmax(-1)  # [N, H, L]
+        scores = u @ x.transpose(1, 2).to(u.dtype)  # [N, H, L]
+        if self.k_proj.bias is not None:  # cancels in the softmax; there so that a trained b_k has its (zero) gradient
+            b_k = self.k_proj.bias.unflatten(0, (self.num_heads, self.head_dim))
+            scores = scores + (q * b_k).sum(-1, keepdim=True)
+        weights = scores.softmax(-1)
         z = weights.to(u.dtype) @ x.to(u.dtype)  # [N, H, D]
         y = torch.einsum("nhD,hdD->nhd", z, w_v.to(z.dtype)).flatten(1)  # [N, D]
         return (y if self.v_proj.bias is None else y + self.v_proj.bias)[:, None]

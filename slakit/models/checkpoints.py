@@ -151,11 +151,10 @@ def _read_tensors(weights: Path) -> dict[str, torch.Tensor]:
 
 
 def _without_base(model: Recognizer) -> dict[str, torch.Tensor]:
-    """Everything but the backbone's frozen tensors."""
-    frozen = {name for name, p in model.named_parameters() if name.startswith("encoder.") and not p.requires_grad}
-    stored = {name: value for name, value in model.state_dict().items() if name not in frozen}
-    constants = getattr(model.encoder, "constants", ())  # frozen, but drawn at random by the method itself
-    return stored | {f"encoder.{name}": model.state_dict()[f"encoder.{name}"] for name in constants}
+    """Everything but the frozen tensors of the image tower (a method's own constants are kept)."""
+    start = "encoder.backbone."
+    frozen = {name for name, p in model.named_parameters() if name.startswith(start) and not p.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
 def _check_base(model: Recognizer, about: dict[str, Any], description: Path) -> None:

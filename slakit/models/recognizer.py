@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+import slakit.models.adapter
+import slakit.models.adaptsign
 import slakit.models.baselines
-import slakit.models.sla_lora  # noqa: F401  (registers its method)
+import slakit.models.sla_lora  # noqa: F401  (each registers its methods)
 from slakit.config import ModelConfig
 from slakit.data.samples import Vocabulary
 from slakit.errors import ConfigError, SlakitError
