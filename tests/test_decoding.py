@@ -80,7 +80,11 @@ class Node:
 
 
 def reference_search(log_probs: np.ndarray, width: int, top: int, blank: int):
-    """Prefix beam search of one clip [T, V] -> [(tokens, score, steps)], best first."""
+    """Prefix beam search of one clip [T, V] -> [(tokens, score, steps)], best first.
+
+    Where score and last token are equal (impossible prefixes are) ctcdecode's order is left to chance; here as in ours
+    older entries of the beam come first, then the children of better parents.
+    """
     root = Node(None, -1, 0.0, 0)
     root.b = 0.0
     beam = [root]
@@ -95,13 +99,17 @@ def reference_search(log_probs: np.ndarray, width: int, top: int, blank: int):
                     node.new_nb = np.logaddexp(node.new_nb, row[token] + node.nb)
                 child = node.child(int(token), row[token], t)
                 child.new_nb = np.logaddexp(child.new_nb, row[token] + (node.b if token == node.token else total))
+        place = {id(node): i for i, node in enumerate(beam)}
+
+        def order(n, place=place):
+            return -np.logaddexp(n.b, n.nb), n.token, (place[id(n)] if id(n) in place else width + place[id(n.parent)])
+
         for node in root.all():
             node.b, node.nb, node.new_b, node.new_nb = node.new_b, node.new_nb, -np.inf, -np.inf
-        ranked = sorted(root.all(), key=lambda n: (-np.logaddexp(n.b, n.nb), n.token))
+        ranked = sorted(root.all(), key=order)
         beam = ranked[:width]
         for node in ranked[width:]:
             node.drop()
-    beam.sort(key=lambda n: (-np.logaddexp(n.b, n.nb), n.token))
     return [
         (tokens, float(np.logaddexp(n.b, n.nb)), steps)
         for n in beam
@@ -149,14 +157,16 @@ def test_wide_beam_equals_recorded_sums_over_all_paths(recorded, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_wide_beam_equals_brute_force(backend, data):
     """Every labelling of a short clip, with its exact probability, and nothing else."""
-    steps, classes = data.draw(st.integers(1, 6)), data.draw(st.integers(2, 3))
+    classes = data.draw(st.integers(2, 4))
+    steps = data.draw(st.integers(1, 6 if classes < 4 else 4))
     blank = data.draw(st.integers(0, classes - 1))
     log_probs = random_log_probs(steps, classes, seed=data.draw(st.integers(0, 10**6)), peak=data.draw(st.floats(0, 5)))
     expected = brute_force(log_probs.numpy(), blank)
-    found = beam_search(log_probs[None], beam_width=800, n_best=800, top_tokens=classes, blank=blank, backend=backend)[
+    assert len(expected) < 130
+    found = beam_search(log_probs[None], beam_width=130, n_best=130, top_tokens=classes, blank=blank, backend=backend)[
         0
     ]
     assert {h.tokens for h in found} == set(expected)
@@ -249,8 +259,31 @@ def test_numpy_and_other_layouts_give_the_same(backend):
     log_probs = random_log_probs(2, 10, 20, seed=1)
     expected = beam_search(log_probs, backend=backend)
     assert beam_search(log_probs.numpy(), np.array([10, 10]), backend=backend) == expected
+    frozen = log_probs.numpy()[::-1].copy()[::-1]
+    frozen.setflags(write=False)
+    assert beam_search(frozen, backend=backend) == expected
     assert beam_search(log_probs.permute(1, 0, 2).contiguous().permute(1, 0, 2), backend=backend) == expected
     assert beam_search(log_probs.requires_grad_(), torch.tensor([10.0, 10.0]), backend=backend) == expected
+
+
+def test_torch_never_builds_more_than_its_input():
+    """No tensor of the size batch x time x classes x beam: none is larger than log_probs itself."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        size = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            for part in result if isinstance(result, (tuple, list)) else [result]:
+                if isinstance(part, torch.Tensor):
+                    self.size = max(self.size, part.numel())
+            return result
+
+    log_probs = random_log_probs(4, 30, 1000)
+    with Largest() as largest:
+        beam_search(log_probs, backend="torch")
+    assert 0 < largest.size <= log_probs.numel()
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -309,6 +342,7 @@ GOOD = random_log_probs(2, 4, 6)
         ({"log_probs": GOOD[0]}, r"shape \[4, 6\]"),
         ({"log_probs": [[1.0]]}, "is a list"),
         ({"log_probs": torch.ones(1, 2, 3, dtype=torch.long)}, "int64"),
+        ({"log_probs": np.ones((1, 2, 3), int)}, "int64"),
         ({"log_probs": GOOD.exp()}, "at most 0"),
         ({"log_probs": GOOD.masked_fill(GOOD == GOOD[1, 2, 3], float("nan"))}, "NaN .clip 1, time step 2"),
         ({"log_probs": torch.full((1, 2, 3), math.inf)}, "at most 0"),

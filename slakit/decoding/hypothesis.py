@@ -45,7 +45,11 @@ def check_input(
     log_probs: torch.Tensor | np.ndarray, lengths: Sequence[int] | torch.Tensor | np.ndarray | None, blank: int
 ) -> tuple[torch.Tensor, np.ndarray]:
     """log_probs [B, T', V] as a floating tensor where it is, lengths int64 [B] on the CPU; ConfigError otherwise."""
-    tensor = torch.from_numpy(log_probs) if isinstance(log_probs, np.ndarray) else log_probs
+    tensor = log_probs
+    if isinstance(log_probs, np.ndarray):
+        if log_probs.dtype.kind != "f":
+            raise ConfigError(f"log_probs has type {log_probs.dtype}; pass natural log probabilities, floating")
+        tensor = torch.from_numpy(np.require(log_probs, requirements=["C", "W"]))  # copies what torch cannot hold
     if not isinstance(tensor, torch.Tensor):
         raise ConfigError(f"log_probs is a {type(log_probs).__name__}; pass a torch tensor or a NumPy array [B, T', V]")
     if tensor.ndim != 3 or tensor.shape[2] < 1:
