@@ -99,8 +99,7 @@ class TrainConfig:
 
     milestones: epochs (counted from 0) after which the rate is multiplied by `gamma`; schedule "cosine" ignores them.
     head_learning_rate: for sequence model and heads; None: the same as `learning_rate`.
-    warm_start_epochs: epochs of the sequence model alone on cached features of the untouched encoder, before `epochs`;
-    warm_start_views: how often each clip is encoded for it, with another crop and flip each time.
+    warm_start_epochs: epochs of the sequence model alone on cached features of the untouched encoder, before `epochs`.
     warm_start_views: how many differently cropped and flipped versions of each clip are cached for them.
     precision: "auto" takes half precision on a GPU and float32 on a CPU.
     accumulate: batches per optimiser step. clip_norm: 0 for none. max_bad_clips: clips with a loss that is not finite
@@ -117,7 +116,6 @@ class TrainConfig:
     milestones: tuple[int, ...] = (20, 30)
     gamma: float = 0.2
     warm_start_epochs: int = 0
-    warm_start_views: int = 1
     warm_start_learning_rate: float | None = None
     warm_start_batch_size: int | None = None
     warm_start_views: int = 2
@@ -227,7 +225,8 @@ def _presets() -> dict[str, RunConfig]:
     def add(method: str, corpus: str, epochs: int, options: dict, wer: tuple[float, ...] = (), note: str = "") -> None:
         name = f"{method}/{corpus}"
         model = ModelConfig(method=method, pretrained="openai", options=options)
-        made[name] = RunConfig(name, corpus, model, TrainConfig(epochs=epochs), wer, note)
+        train = TrainConfig(epochs=epochs)
+        made[name] = RunConfig(name, corpus, model=model, train=train, published_wer=wer, note=note)
 
     for corpus, (lora, lora_wer, adapter, adapter_wer) in _SLA.items():
         add("sla-lora", corpus, 35, {"blocks": "5-12", **lora, "alpha": float(lora["rank"]), "n_div": 32}, lora_wer)
@@ -242,6 +241,40 @@ def _presets() -> dict[str, RunConfig]:
     for method, wer in (("sla-lora", 24.0), ("sla-adapter", 22.4)):
         name = f"{method}/isharah-500"
         made[name] = replace(made[name], note=f"published WER on the test set: {wer} % (dev not given)")
+    return made | _minisign()
+
+
+_MINISIGN_NOTE = (
+    "The demo: five minutes on two CPU cores. Differs from the papers where that asks for it: tiny-clip (84 pixels), "
+    "hidden size 256, LoRA in all four blocks, a warm start of the sequence model on cached features, batches of four, "
+    "higher rates on a cosine, clipped gradients, shorter clips allowed, equal neighbours kept."
+)
+
+
+def _minisign() -> dict[str, RunConfig]:
+    """The demo's settings; "frozen" has the same head and about the same time, all of it for the head."""
+    train = TrainConfig(
+        epochs=11,
+        batch_size=4,
+        learning_rate=4e-3,
+        head_learning_rate=1e-3,
+        schedule="cosine",
+        warm_start_epochs=30,
+        warm_start_learning_rate=2e-3,
+        warm_start_views=1,
+        clip_norm=5.0,
+        evaluate_every=3,
+        keep_in_memory=True,
+        augment=AugmentConfig(image_size=96, crop_size=84, min_frames=16, max_frames=120),
+        decode=DecodeConfig(collapse_repeats=False),
+    )
+    frozen = replace(train, epochs=0, warm_start_epochs=100, warm_start_views=4)
+    lora = {"rank": 16, "blocks": "1-4", "n_div": 32}
+    made = {}
+    for method, options, settings in (("sla-lora", lora, train), ("frozen", {}, frozen)):
+        model = ModelConfig(method=method, backbone="tiny-clip", hidden_size=256, options=options)
+        name = f"{method}/minisign"
+        made[name] = RunConfig(name, "minisign", model=model, train=settings, note=_MINISIGN_NOTE)
     return made
 
 

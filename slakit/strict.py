@@ -42,19 +42,21 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     return kind(**converted)
 
 
-def override(settings: T, changes: Mapping[str, Any]) -> T:
+def override(settings: T, changes: Mapping[str, Any], where: str = "") -> T:
     """A copy of the dataclass with some fields replaced; "decode.beam_width" reaches into a nested one."""
     for key, value in changes.items():
         head, _, rest = key.partition(".")
         inner = getattr(settings, head, None)
         if rest and dataclasses.is_dataclass(inner):
-            value = override(inner, {rest: value})
+            value = override(inner, {rest: value}, _path(where, head))
         elif dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
-            value = override(inner, value)
+            value = override(inner, value, _path(where, head))
         elif rest:
-            raise ConfigError(f"{key!r} is no setting of {type(settings).__name__}; {head!r} has no parts")
+            raise ConfigError(
+                f"{_path(where, key)!r} is no setting of {type(settings).__name__}; {head!r} has no parts"
+            )
         current = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
-        settings = from_dict(type(settings), {**current, head: value})
+        settings = from_dict(type(settings), {**current, head: value}, where)
     return settings
 
 

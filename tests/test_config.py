@@ -1,0 +1,92 @@
+"""Settings: strict names and types, JSON round trip, presets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from slakit.config import (
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    from_dict,
+    from_json,
+    override,
+    preset,
+    preset_names,
+    to_json,
+)
+from slakit.errors import ConfigError
+from slakit.models.methods import chosen_blocks, find_method
+from slakit.models.recognizer import create_model  # noqa: F401  (registers the methods)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "words"),
+    [
+        (TrainConfig, {"epoch": 3}, ["'epoch'", "did you mean 'epochs'"]),
+        (TrainConfig, {"epochs": "3"}, ["epochs='3'", "type str", "expected int"]),
+        (TrainConfig, {"epochs": 2.0}, ["epochs=2.0", "expected int"]),
+        (TrainConfig, {"epochs": True}, ["epochs=True"]),
+        (TrainConfig, {"learning_rate": "1e-4"}, ["learning_rate='1e-4'", "expected float"]),
+        (TrainConfig, {"learning_rate": float("nan")}, ["learning_rate=nan"]),
+        (TrainConfig, {"milestones": [20, "x"]}, ["milestones[1]='x'"]),
+        (TrainConfig, {"optimizer": "adan"}, ["adan", "did you mean 'adam'"]),
+        (TrainConfig, {"decode": {"beamwidth": 5}}, ["'decode.beamwidth'", "did you mean 'beam_width'"]),
+        (ModelConfig, {"pretrained": 3}, ["pretrained=3", "str | None"]),
+        (TrainConfig, [1], ["expected a mapping"]),
+    ],
+)
+def test_strict(kind, values, words):
+    with pytest.raises(ConfigError) as caught:
+        from_dict(kind, values)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_what_is_converted():
+    config = from_dict(TrainConfig, {"learning_rate": 1, "milestones": [3, 5], "decode": {"beam_width": 4}})
+    assert (config.learning_rate, config.milestones, config.decode.beam_width) == (1.0, (3, 5), 4)
+    assert isinstance(config.learning_rate, float)
+
+
+def test_override():
+    changed = override(TrainConfig(), {"epochs": 2, "decode.beam_width": 1, "augment": {"flip": 0.0}})
+    assert (changed.epochs, changed.decode.beam_width, changed.augment.flip) == (2, 1, 0.0)
+    assert changed.augment.crop_size == 224
+    for wrong, word in (("epochz", "epochz"), ("epochs.x", "no parts"), ("decode.beam", "decode.beam")):
+        with pytest.raises(ConfigError, match=word):
+            override(TrainConfig(), {wrong: 2})
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets(name):
+    """Read back from JSON they are equal, print readably, and their options are options of the method."""
+    run = preset(name)
+    assert from_json(RunConfig, to_json(run)) == run
+    assert name in str(run) and "learning_rate: 0.0001" in str(run)
+    options = from_dict(find_method(run.model.method).options, run.model.options)
+    assert chosen_blocks(getattr(options, "blocks", None), 12)
+    assert (run.train.batch_size, run.train.milestones, run.train.gamma) == (2, (20, 30), 0.2)
+    assert run.model_options()["method"] == run.model.method
+
+
+def test_published_settings():
+    lora, adapter = preset("sla-lora/phoenix2014-t"), preset("sla-adapter/phoenix2014-t")
+    assert (lora.train.epochs, lora.model.options["rank"], lora.published_wer) == (35, 32, (19.8, 19.4))
+    assert (adapter.train.epochs, adapter.model.options["blocks"]) == (40, "3-12")
+    with pytest.raises(ConfigError, match="did you mean 'sla-lora/phoenix2014'"):
+        preset("sla-lora/phoenix")
+
+
+def test_a_run_from_a_file(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"preset": "sla-lora/csl-daily", "root": "/data", "train": {"batch_size": 4}}))
+    run = RunConfig.load(path)
+    assert (run.corpus, run.root, run.train.batch_size, run.train.epochs) == ("csl-daily", "/data", 4, 35)
+    path.write_text("{")
+    with pytest.raises(ConfigError, match=r"run\.json"):
+        RunConfig.load(path)
+    path.write_text(json.dumps({"modle": {}}))
+    with pytest.raises(ConfigError, match="did you mean 'model'"):
+        RunConfig.load(path)
