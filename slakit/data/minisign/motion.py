@@ -33,9 +33,9 @@ FPS = 25.0
 SIGN_FRAMES = {"hold": 5, "open": 6, "close": 6, "circle-cw": 8, "circle-ccw": 8, "shake": 8, "nod": 8}
 PATH_FRAMES = 6  # of every other movement
 TRANSITION_FRAMES = 4
-PATH = 0.15  # length of a straight movement, in picture heights
-DEPTH = 0.30  # of a movement towards or away from the viewer
-RADIUS, SHAKE, NOD = 0.058, 0.042, 0.040
+PATH = 0.21  # length of a straight movement, in picture heights
+DEPTH = 0.40  # of a movement towards or away from the viewer
+RADIUS, SHAKE, NOD = 0.080, 0.050, 0.050
 _STRAIGHT = {  # direction (outward, down, toward the viewer)
     "up": (0.0, -PATH, 0.0),
     "down": (0.0, PATH, 0.0),

@@ -1,0 +1,38 @@
+"""Tidies executed notebooks before they are kept: progress bars, widget states and machine-made metadata go.
+
+    python tests/clean_notebooks.py notebooks/*.ipynb
+
+Counts and outputs stay, since `pytest --nbval` compares with them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def clean(path: Path) -> None:
+    """Rewrite one notebook in place."""
+    book = nbformat.read(path, as_version=4)
+    book.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in book.cells:
+        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
+        if cell.cell_type == "code":
+            cell.outputs = [
+                out
+                for out in cell.outputs
+                if not (WIDGET in out.get("data", {}) or (out.output_type == "stream" and out.name == "stderr"))
+            ]
+    nbformat.write(book, path)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        clean(Path(name))

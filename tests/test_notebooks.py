@@ -1,0 +1,81 @@
+"""Every notebook: stored executed, small and clean; runs under papermill; a changed parameter changes the result."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from slakit.sweeps import run_notebook
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+TINY = {"train_clips": 10, "dev_clips": 3, "test_clips": 3, "show_progress": False}
+# (parameters of a quick run, a change, the key of metrics.json that must differ)
+QUICK = {
+    "00_quickstart": (TINY | {"warm_start_epochs": 30, "epochs": 1, "rank": 4}, {"rank": 2}, "trainable"),
+    "01_data_preparation": (TINY, {"train_clips": 11}, "clips"),
+    "02_train_sla_lora": (
+        TINY | {"warm_start_epochs": 30, "epochs": 1, "variants": ["sla-lora"]},
+        {"rank": 2},
+        "sla-lora",
+    ),
+}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_notebook_is_executed_small_and_clean(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text) < 1_200_000, f"{path.name} has {len(text) // 1024} KiB"
+    book = nbformat.reads(text, as_version=4)
+    cells = [cell for cell in book.cells if cell.cell_type == "code" and cell.source.strip()]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "not run from top to bottom"
+    tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
+    assert tags.count("parameters") == 1
+    assert any("assert " in cell.source for cell in cells)
+    assert sum("xercise" in cell.source for cell in book.cells if cell.cell_type == "markdown") >= 1
+    for cell in cells:
+        assert len(cell.source.splitlines()) <= 45, "logic belongs into slakit"
+        for out in cell.outputs:
+            assert out.output_type != "error"
+            assert len(json.dumps(out)) < 400_000, "an output of more than 400 kB"
+            assert not any(place in json.dumps(out) for place in ("/home/", "/root/", "/Users/", str(ROOT)))
+
+
+def test_every_notebook_is_in_the_table_of_quick_runs():
+    assert {path.stem for path in NOTEBOOKS} >= set(QUICK)
+    assert not [path.stem for path in NOTEBOOKS if path.stem not in QUICK], "add its quick parameters to QUICK"
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_runs_under_papermill_and_listens_to_its_parameters(name, tmp_path):
+    parameters, change, key = QUICK[name]
+    metrics = []
+    for number, values in enumerate((parameters, parameters | change)):
+        out = tmp_path / str(number)
+        run_notebook(ROOT / "notebooks" / f"{name}.ipynb", out / "run.ipynb", values | {"out_dir": str(out)}, log=False)
+        metrics.append(json.loads((out / "metrics.json").read_text()))
+    assert metrics[0][key] != metrics[1][key]
+
+
+def test_the_demo_command_end_to_end_on_a_reduced_corpus(tmp_path):
+    small = TINY | {"warm_start_epochs": 30, "epochs": 1}
+    options = [text for name, value in small.items() for text in ("-p", name, json.dumps(value))]
+    command = [sys.executable, "-m", "slakit", "demo", "--out", str(tmp_path), *options]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=500)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = done.stdout[-1500:]
+    assert "dev" in table and "test" in table and "WER" in table and str(tmp_path / "run" / "best") in table
+    assert (tmp_path / "00_quickstart.ipynb").is_file() and (tmp_path / "run" / "best" / "model.json").is_file()
+    again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=500)
+    assert again.returncode == 0 and "adapt epoch" not in again.stderr, "a finished run is not trained again"
+
+
+def test_a_misspelt_demo_parameter_stops_with_one_line(tmp_path):
+    command = [sys.executable, "-m", "slakit", "demo", "--out", str(tmp_path), "-p", "epoch", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "did you mean 'epochs'" in done.stderr and len(done.stderr.splitlines()) == 1

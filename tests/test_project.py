@@ -1,0 +1,106 @@
+"""README, environment.yml, pyproject.toml and the Makefile agree; the layers import in one direction."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# What the project is made of, by the names that people install.
+PROMISED = "torch open_clip_torch jupyterlab ipywidgets papermill decord jiwer seaborn pytest nbval".split()
+
+
+def requirements() -> dict[str, str]:
+    listed = list(PROJECT["dependencies"])
+    for extra in PROJECT["optional-dependencies"].values():
+        listed += extra
+    return {re.match(r"[A-Za-z0-9_.-]+", item).group(): item for item in listed}
+
+
+def test_every_promised_package_is_required_and_named_in_the_readme():
+    for package in PROMISED:
+        assert package in requirements(), f"{package} is missing in pyproject.toml"
+        assert package in README, f"{package} is missing in README.md"
+
+
+def test_only_lower_bounds():
+    for item in requirements().values():
+        assert not re.search(r"[<~=]=|<|!=", item.split(";")[0].replace(">=", "")), f"{item} is not a lower bound"
+        assert ">=" in item, f"{item} has no lower bound"
+
+
+def test_environment_yml_installs_the_extras_and_a_python_that_pyproject_takes():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    packages = environment["dependencies"]
+    extras = next(item["pip"] for item in packages if isinstance(item, dict))[0]
+    for extra in re.search(r"\[(.*)\]", extras).group(1).split(","):
+        assert extra in PROJECT["optional-dependencies"]
+    python = next(item for item in packages if isinstance(item, str) and item.startswith("python"))
+    lowest = PROJECT["requires-python"].removeprefix(">=")
+    assert f">={lowest}" in python and lowest in README
+
+
+def test_every_make_target_of_the_readme_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
+    named = set(re.findall(r"make ([a-z]+)", README))
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_files_and_commands_that_the_readme_names_exist():
+    for path in re.findall(r"\]\(((?!http)[^)#]+)\)", README):
+        assert (ROOT / path).exists(), f"README.md links to {path}, which does not exist"
+    from slakit.__main__ import _parser
+
+    commands = next(a for a in _parser()._actions if a.dest == "command").choices
+    for command in re.findall(r"python -m slakit ([a-z]+)", README):
+        assert command in commands, f"README.md names the command {command!r}"
+
+
+def imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name.startswith("slakit")}
+
+
+@pytest.mark.parametrize(
+    ("below", "above"),
+    [
+        ("slakit/data", "slakit.models"),
+        ("slakit/models", "slakit.data.corpora"),
+        ("slakit/data", "slakit.training"),
+        ("slakit/models", "slakit.training"),
+        ("slakit/decoding", "slakit.models"),
+        ("slakit/scoring", "slakit.models"),
+    ],
+)
+def test_nothing_imports_upwards(below, above):
+    for path in (ROOT / below).rglob("*.py"):
+        wrong = [name for name in imports(path) if name == above or name.startswith(above + ".")]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_no_module_is_too_long_and_none_imports_the_command_line():
+    for path in (ROOT / "slakit").rglob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, f"{path.name}: more than one idea?"
+        assert path.name == "__main__.py" or "slakit.__main__" not in imports(path)
+
+
+def test_names_that_users_rely_on_can_be_imported():
+    import slakit
+
+    for name in slakit.__all__:
+        assert getattr(slakit, name) is not None
+    with pytest.raises(AttributeError):
+        slakit.nonsense  # noqa: B018

@@ -1,0 +1,166 @@
+"""One video in, glosses out; wrong files, checkpoints and parameters end with one clear line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import slakit
+from slakit.errors import CheckpointError, ConfigError, CorpusError, VideoError
+from slakit.explain import gloss_maps, kept_tokens, peak_hits
+from slakit.recognition import fit_frames
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return slakit.load_corpus("minisign", root=tmp_path_factory.mktemp("c"), train=2, dev=1, test=1, progress=False)
+
+
+@pytest.fixture(scope="module")
+def model(corpus):
+    return slakit.create_model("sla-lora", glosses=corpus.glosses, backbone="tiny-clip", hidden_size=32, rank=4)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    slakit.save_checkpoint(model, folder, corpus="minisign")
+    return folder
+
+
+def command(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "slakit", *map(str, arguments)], capture_output=True, text=True, timeout=300
+    )
+
+
+def one_line_error(done: subprocess.CompletedProcess, *words: str) -> None:
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("slakit: "), done.stderr
+    for word in words:
+        assert word in lines[0], f"{word!r} is missing in: {lines[0]}"
+
+
+def test_recognize_agrees_with_evaluation(model, corpus):
+    clip = corpus.dev[0]
+    result = slakit.recognize(model, clip.source)
+    _, hypotheses = slakit.transcribe(
+        model, [clip], settings=slakit.preset("sla-lora/minisign").train, show_progress=False
+    )
+    assert " ".join(result.glosses) == hypotheses[clip.id]
+    assert [span.gloss for span in result.spans] == list(result.glosses)
+    assert all(0 <= s.start < s.end <= clip.num_frames for s in result.spans)
+    assert result.score <= 0 and all(other <= result.score + 1e-6 for _, other in result.alternatives)
+    assert json.loads(result.json())["glosses"] == list(result.glosses)
+
+
+def test_command_line_recognises_a_clip(checkpoint, corpus):
+    done = command("recognize", corpus.dev[0].source, "--checkpoint", checkpoint, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found) == {"source", "glosses", "score", "fps", "spans", "alternatives"}
+
+
+def test_files_that_are_no_video_end_with_one_line(checkpoint, tmp_path):
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    one_line_error(command("recognize", text, "--checkpoint", checkpoint), "text.mp4")
+    one_line_error(command("recognize", empty, "--checkpoint", checkpoint), "empty")
+    one_line_error(command("recognize", tmp_path / "none.mp4", "--checkpoint", checkpoint), "none.mp4")
+    one_line_error(command("recognize", text, "--checkpoint", tmp_path / "no-checkpoint"), "no-checkpoint")
+
+
+def test_wrong_parameters_name_value_and_way_out(corpus, checkpoint):
+    with pytest.raises(ConfigError, match=r"16x"):
+        slakit.create_model("sla-lora", glosses=corpus.glosses, backbone="tiny-clip", rank="16x")
+    with pytest.raises(ConfigError, match=r"ViT-B-17.*ViT-B-16"):
+        slakit.create_model("sla-lora", glosses=corpus.glosses, backbone="ViT-B-17", pretrained=None)
+    with pytest.raises(ConfigError, match=r"sla-lroa.*sla-lora"):
+        slakit.create_model("sla-lroa", glosses=corpus.glosses, backbone="tiny-clip")
+    with pytest.raises(CorpusError, match=r"minsign.*minisign"):
+        slakit.load_corpus("minsign")
+    with pytest.raises(CheckpointError, match=r"31 glosses in the checkpoint, 2 in the corpus"):
+        slakit.load_checkpoint(checkpoint, glosses=slakit.Vocabulary(["A", "B"]))
+
+
+@pytest.mark.parametrize("name", ["ambulancia", "doctor", "dolor", "hoy", "yo"])
+def test_real_camera_clips_run_through(model, name):
+    path = SHARED / "data" / "msl150" / f"{name}.mp4"
+    if not path.is_file():
+        pytest.skip(f"{path.name}: the folder ../shared with real camera clips is not here")
+    result = slakit.recognize(model, path)
+    info = slakit.probe_video(path)
+    assert result.frames.shape[1:] == (84, 84, 3) and len(result.frames) >= 10
+    assert len(result.posteriors) == -(-len(result.frames) // 4)
+    assert np.isfinite(result.score) and result.fps == pytest.approx(info.fps)
+    assert result.frames.std() > 10, "the crop shows a picture, not a plain area"
+
+
+@pytest.mark.parametrize("name", ["trunc_nomoov.mp4", "empty.mp4", "text.mp4", "corrupt_mid.mp4"])
+def test_broken_videos_are_refused(model, name):
+    path = SHARED / "data" / "videos" / name
+    if not path.is_file():
+        pytest.skip(f"{name}: the folder ../shared with broken videos is not here")
+    with pytest.raises(VideoError, match=name):
+        slakit.recognize(model, path)
+
+
+def test_fit_frames_is_resize_and_centre_crop():
+    frames = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), np.uint8)
+    assert np.array_equal(fit_frames(frames, 84), frames[:, 6:90, 6:90])
+    assert fit_frames(frames[:, :, :60], 84).shape == (3, 84, 84, 3)
+
+
+@pytest.mark.parametrize("method", ["sla-lora", "frozen"])
+def test_maps_are_the_gradient_of_the_score(corpus, method):
+    """The map's sum over patches is the directional derivative of the score along the tokens."""
+    import torch
+
+    from slakit.decoding import align
+
+    model = slakit.create_model(method, glosses=corpus.glosses, backbone="tiny-clip", hidden_size=32).eval()
+    frames = slakit.recognize(model, corpus.dev[0].source).frames[:12]
+    tokens = [3]
+    maps = gloss_maps(model, frames, tokens)
+    assert maps.shape == (1, 12, 7, 7) and (maps >= 0).all() and maps.max() > 0
+    packed, lengths = torch.from_numpy(frames).permute(0, 3, 1, 2), torch.tensor([12])
+    with torch.no_grad():
+        span = align(model(packed, lengths).sequence[0].log_softmax(-1), None, tokens)[0]
+
+    def score_with(patches_scale):
+        block = model.encoder.backbone.blocks[-1]
+
+        def scale(_, arguments):
+            x = arguments[0].clone()
+            x[:, 1:] = x[:, 1:] * patches_scale
+            return (x, *arguments[1:])
+
+        handle = block.register_forward_pre_hook(scale)
+        with torch.no_grad():
+            out = model(packed, lengths).sequence[0].double().log_softmax(-1)[span.start : span.end, 3].mean()
+        handle.remove()
+        return float(out)
+
+    with torch.enable_grad(), kept_tokens(model, -1) as kept:
+        value = model(packed, lengths).sequence[0].log_softmax(-1)[span.start : span.end, 3].mean()
+        (gradient,) = torch.autograd.grad(value, kept[0])
+    analytic = float((gradient * kept[0])[:, 1:].sum())
+    numeric = (score_with(1.01) - score_with(0.99)) / 0.02
+    assert analytic == pytest.approx(numeric, rel=0.05, abs=1e-4)
+
+
+def test_peak_hits():
+    maps = np.zeros((2, 7, 7))
+    maps[0, 2, 3] = maps[1, 6, 0] = 1
+    points = np.array([[[42.0, 30.0]], [[80.0, 80.0]]])
+    assert peak_hits(maps, points, 84, radius=6).tolist() == [True, False]

@@ -1,0 +1,88 @@
+"""Parameters of a notebook are checked by name and type before anything runs."""
+
+from __future__ import annotations
+
+import nbformat
+import pytest
+import yaml
+
+from slakit.errors import ConfigError
+from slakit.sweeps import check_parameters, load_spec, run_notebook
+
+CELL = """
+epochs: int = 1
+learning_rate: float = 1e-3
+name: str = "a"
+fast: bool = True
+variants: list = ["a", "b"]
+untyped = 3
+"""
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    book = nbformat.v4.new_notebook()
+    parameters = nbformat.v4.new_code_cell(CELL)
+    parameters.metadata["tags"] = ["parameters"]
+    book.cells = [parameters, nbformat.v4.new_code_cell("open('out.txt', 'w').write(f'{epochs} {learning_rate}')")]
+    path = tmp_path / "book.ipynb"
+    nbformat.write(book, path)
+    return path
+
+
+def test_values_get_the_notebooks_types(notebook):
+    from_yaml = yaml.safe_load("{epochs: 3, learning_rate: 1e-4, fast: false, variants: [c], untyped: 4}")
+    assert from_yaml["learning_rate"] == "1e-4", "YAML 1.1 reads this as text"
+    found = check_parameters(notebook, from_yaml)
+    assert found == {"epochs": 3, "learning_rate": 1e-4, "fast": False, "variants": ["c"], "untyped": 4}
+    assert isinstance(found["learning_rate"], float)
+    assert check_parameters(notebook, {"learning_rate": 1})["learning_rate"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"epochs": "16x"}, "epochs='16x' must be of type int"),
+        ({"epochs": 1.5}, "must be of type int"),
+        ({"epochs": True}, "must be of type int"),
+        ({"learning_rate": "fast"}, "must be of type float"),
+        ({"fast": "yes"}, "must be of type bool"),
+        ({"name": 3}, "must be of type str"),
+        ({"untyped": "three"}, "must be of type int"),
+    ],
+)
+def test_wrong_parameters_stop(notebook, parameters, message):
+    with pytest.raises(ConfigError, match=message):
+        check_parameters(notebook, parameters)
+
+
+def test_missing_notebook_and_missing_parameters_cell(tmp_path):
+    with pytest.raises(ConfigError, match="there is no notebook"):
+        check_parameters(tmp_path / "nowhere.ipynb", {})
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")])
+    nbformat.write(book, tmp_path / "bare.ipynb")
+    with pytest.raises(ConfigError, match="tag one cell 'parameters'"):
+        check_parameters(tmp_path / "bare.ipynb", {"x": 2})
+
+
+def test_run_notebook_runs_in_the_notebooks_folder_with_the_values(notebook, tmp_path):
+    run_notebook(notebook, tmp_path / "out" / "done.ipynb", {"epochs": 7, "learning_rate": "1e-4"}, log=False)
+    assert (tmp_path / "out.txt").read_text() == "7 0.0001"
+    assert (tmp_path / "out" / "done.ipynb").is_file()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("notebook: a.ipynb\nbsae: {}\n", "bsae"),
+        ("- 1\n", "mapping"),
+        ("a: [", "cannot be read"),
+        ("base: {}\n", "notebook"),
+    ],
+)
+def test_a_wrong_spec_is_named(tmp_path, text, message):
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_spec(path)

@@ -1,0 +1,215 @@
+"""fit(): resumes to the same weights, refuses foreign folders and vocabularies, warm start, learning rates."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+import slakit
+from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
+from slakit.errors import CheckpointError, ConfigError, SlakitError
+from slakit.training import make_optimizer, set_rate
+from slakit.warm_start import FeatureBatches
+
+SETTINGS = TrainConfig(
+    epochs=2, warm_start_epochs=2, batch_size=4, schedule="cosine", learning_rate=1e-3, keep_in_memory=True,
+    augment=AugmentConfig(96, 84, min_frames=16, max_frames=120), decode=DecodeConfig(collapse_repeats=False),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    root = tmp_path_factory.mktemp("minisign")
+    return slakit.load_corpus("minisign", root=root, train=8, dev=3, test=3, progress=False)
+
+
+def make(corpus, seed: int = 0, **options):
+    options = {"hidden_size": 32, "rank": 4, **options}
+    return slakit.create_model("sla-lora", glosses=corpus.glosses, backbone="tiny-clip", seed=seed, **options)
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.trainable_state().items()}
+
+
+def same(a, b) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def straight(corpus, tmp_path_factory):
+    """An uninterrupted run."""
+    return slakit.fit(make(corpus), corpus, tmp_path_factory.mktemp("straight"), SETTINGS, show_progress=False)
+
+
+def test_history_and_files(straight, corpus):
+    assert [row["phase"] for row in straight.history] == ["warm start"] * 2 + ["adapt"] * 2
+    assert straight.best["wer"] == min(row["wer"] for row in straight.history if "wer" in row)
+    assert (straight.out_dir / "history.json").is_file() and (straight.out_dir / "best" / "model.json").is_file()
+    loaded = slakit.load_checkpoint(straight.out_dir / "best", glosses=corpus.glosses)
+    assert same(weights(loaded), weights(straight.model))
+    assert slakit.evaluate(loaded, corpus.dev, "minisign", settings=SETTINGS).wer == straight.best["wer"]
+
+
+def test_a_finished_run_is_not_run_again(straight, corpus):
+    begin = time.perf_counter()
+    again = slakit.fit(make(corpus), corpus, straight.out_dir, SETTINGS, show_progress=False)
+    assert again.history == straight.history and same(weights(again.model), weights(straight.model))
+    assert again.seconds == straight.seconds and time.perf_counter() - begin < 60
+
+
+@pytest.mark.parametrize("epochs_done", [1, 2, 3])
+def test_resuming_gives_the_same_weights_to_the_bit(straight, corpus, tmp_path, monkeypatch, epochs_done):
+    from slakit.training import Trainer
+
+    original, saved = Trainer.save, []
+
+    def stop_after(self, epoch, optimizer):
+        original(self, epoch, optimizer)
+        saved.append(epoch)
+        if epoch == epochs_done:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save", stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
+    run = slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
+    ours = torch.load(tmp_path / "state.pt", weights_only=True)["weights"]
+    theirs = torch.load(straight.out_dir / "state.pt", weights_only=True)["weights"]
+    assert same(ours, theirs)
+    terms = [{key: value for key, value in row.items() if key.startswith("loss")} for row in run.history]
+    assert terms == [{k: v for k, v in row.items() if k.startswith("loss")} for row in straight.history]
+
+
+def test_kill_minus_nine_and_go_on(straight, corpus, tmp_path):
+    """A real process, killed in the middle of its work; what it had finished is not done again."""
+    code = f"""
+        import torch; torch.set_num_threads({torch.get_num_threads()})
+        import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
+        import slakit
+        from test_training import SETTINGS, make
+        corpus = slakit.load_corpus("minisign", root={str(corpus.root)!r}, progress=False)
+        slakit.fit(make(corpus), corpus, {str(tmp_path)!r}, SETTINGS, show_progress=False)
+    """
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.DEVNULL)
+    deadline = time.time() + 240
+    while not (tmp_path / "history.json").exists():
+        assert child.poll() is None and time.time() < deadline, "the run ended or hung before its first epoch"
+        time.sleep(0.05)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    run = slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
+    assert len(run.history) == 4
+    assert same(torch.load(tmp_path / "state.pt", weights_only=True)["weights"],
+                torch.load(straight.out_dir / "state.pt", weights_only=True)["weights"])  # fmt: skip
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(straight, corpus, tmp_path, capsys):
+    run = slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
+    state = tmp_path / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    again = slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
+    assert "cannot be read" in capsys.readouterr().out
+    assert same(weights(again.model), weights(run.model))
+    for path in (state, tmp_path / "state.previous.pt"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match=r"Delete .* to start the run anew"):
+        slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
+
+
+def test_a_state_with_code_in_it_is_not_executed(corpus, tmp_path):
+    import pickle
+
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    (tmp_path / "state.pt").write_bytes(pickle.dumps(Harmful()))
+    with pytest.raises(CheckpointError):
+        slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_another_run_in_the_folder_is_refused(straight, corpus):
+    with pytest.raises(ConfigError, match=r"train.learning_rate=0.001, this one has train.learning_rate=0.002"):
+        slakit.fit(make(corpus), corpus, straight.out_dir, SETTINGS, learning_rate=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"learning_rte": 1}, "learning_rate"), ({"epochs": "12x"}, "12x"), ({"optimizer": "adma"}, "adam")],
+)
+def test_a_wrong_setting_names_value_and_way_out(corpus, tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, **change)
+
+
+def test_another_vocabulary_is_refused(corpus, tmp_path):
+    other = replace(corpus, glosses=slakit.Vocabulary(["A", "B"]))
+    with pytest.raises(ConfigError, match=r"32 classes and minisign has 3"):
+        slakit.fit(make(corpus), other, tmp_path, SETTINGS)
+
+
+def test_clips_that_ctc_cannot_align_are_named(corpus, tmp_path, capsys):
+    long = replace(corpus.train[0], id="too-long", glosses=corpus.train[0].glosses * 20)
+    changed = replace(corpus, train=(*corpus.train, long))
+    run = slakit.fit(make(corpus), changed, tmp_path, SETTINGS, epochs=0, show_progress=False)
+    assert list(run.left_out) == ["too-long"] and "too-long" in capsys.readouterr().out
+    with pytest.raises(SlakitError, match="no training clip"):
+        slakit.fit(make(corpus), replace(corpus, train=(long,)), tmp_path / "none", SETTINGS, show_progress=False)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_clips(corpus, tmp_path):
+    model = make(corpus)
+    with torch.no_grad():
+        model.sequence.classifier.weight.fill_(float("nan"))
+    with pytest.raises(SlakitError, match="nan for"):
+        slakit.fit(model, corpus, tmp_path, SETTINGS, max_bad_clips=2, show_progress=False)
+
+
+def test_warm_start_features_are_the_encoders(corpus):
+    """Cached features give the logits that the frames give, and the warm start leaves the encoder alone."""
+    from slakit.data.batches import clip_loader
+    from slakit.data.store import ClipStore
+
+    model = make(corpus).eval()
+    settings = replace(SETTINGS, warm_start_views=1, augment=replace(SETTINGS.augment, temporal_scale=None))
+    store = ClipStore(keep_in_memory=True)
+    cached = FeatureBatches(model, corpus.train, settings, store, torch.device("cpu"), show_progress=False)
+    frames = clip_loader(
+        corpus.train, corpus.glosses, replace(settings, seed=settings.seed + 7919), train=True, epoch=0, store=store
+    )
+    with torch.inference_mode():
+        direct = {
+            clip: logits[: length // 4]
+            for batch in frames
+            for clip, logits, length in zip(
+                batch.ids, model(batch.frames, batch.lengths).sequence, batch.lengths.tolist(), strict=True
+            )
+        }
+        for batch in cached.epoch(0):
+            out = model.recognize_features(batch.frames, batch.lengths)
+            for clip, logits, length in zip(batch.ids, out.sequence, batch.lengths.tolist(), strict=True):
+                torch.testing.assert_close(logits[: length // 4], direct[clip], atol=2e-4, rtol=1e-3)
+    rates = make_optimizer(model, SETTINGS, warm=True)
+    trained = {id(p) for group in rates.param_groups for p in group["params"]}
+    assert not trained & {id(p) for p in model.encoder.parameters()} and trained
+
+
+def test_learning_rates(corpus):
+    optimizer = make_optimizer(make(corpus), replace(SETTINGS, learning_rate=1.0, head_learning_rate=0.5), warm=False)
+    steps = replace(SETTINGS, schedule="steps", milestones=(20, 30), gamma=0.2)
+    for epoch, factor in ((0, 1), (19.9, 1), (20, 0.2), (29.5, 0.2), (30, 0.04), (39, 0.04)):
+        set_rate(optimizer, steps, epoch, 40)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([factor, factor / 2])
+    set_rate(optimizer, replace(SETTINGS, schedule="cosine"), 5, 10)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
