@@ -68,6 +68,14 @@ def test_raw_is_exact_and_jpeg_is_pillows(corpus, tmp_path):
     assert any("prepared frames from" in note for note in raw.notes)
 
 
+def test_both_jpeg_decoders_give_the_same_pixels(corpus, tmp_path, monkeypatch):
+    pytest.importorskip("simplejpeg")
+    done = prepare(corpus, tmp_path / "out", size=48, **QUIET)
+    fast = read_frames(done.train[0].source)
+    monkeypatch.setattr("slakit.data.packed.simplejpeg", None)
+    assert np.array_equal(read_frames(done.train[0].source), fast)
+
+
 def test_batches_from_the_cache_are_those_from_the_files(corpus, tmp_path):
     settings = {"image_size": 48, "crop_size": 40, "min_clip_frames": 8, "seed": 3}
     cached = prepare(corpus, tmp_path / "cache", size=48, encoding="raw", **QUIET)

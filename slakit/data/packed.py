@@ -20,6 +20,11 @@ import torch
 
 from slakit.errors import VideoError
 
+try:  # the very pixels of torchvision's decoder, 1.4 times as fast, and twice as fast as Pillow
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
+
 VERSION = 1
 SUFFIX = ".frames"
 
@@ -97,17 +102,20 @@ class PackedSplit:
             if stop > got or zlib.crc32(piece) != self.crcs[number]:
                 problems.append(f"frame {number - first} has a wrong checksum")
                 continue
-            frames[filled] = self._decode(piece)
+            self._decode(piece, frames[filled])
             filled += 1
         return frames[:filled], problems
 
-    def _decode(self, piece: memoryview) -> np.ndarray:
+    def _decode(self, piece: memoryview, out: np.ndarray) -> None:
         if self.settings["encoding"] == "raw":
-            return np.frombuffer(piece, np.uint8).reshape(self.size, self.size, 3)
-        from torchvision.io import ImageReadMode, decode_jpeg  # twice as fast as Pillow
+            out[:] = np.frombuffer(piece, np.uint8).reshape(out.shape)
+        elif simplejpeg is not None:
+            simplejpeg.decode_jpeg(piece, "RGB", buffer=out)
+        else:
+            from torchvision.io import ImageReadMode, decode_jpeg
 
-        picture = decode_jpeg(torch.frombuffer(piece, dtype=torch.uint8), mode=ImageReadMode.RGB)  # [3, H, W]
-        return picture.permute(1, 2, 0).numpy()
+            picture = decode_jpeg(torch.frombuffer(piece, dtype=torch.uint8), mode=ImageReadMode.RGB)  # [3, H, W]
+            out[:] = picture.permute(1, 2, 0).numpy()
 
     def verify(self) -> Iterator[tuple[str, int]]:
         """(clip, frame) of every frame whose checksum is wrong; nothing for a sound file."""
