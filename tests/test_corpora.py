@@ -15,8 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media import pictures, shared, write_frames, write_video
 
+from slakit.data.batches import make_loader
+from slakit.data.cache import prepare
 from slakit.data.corpora import load_corpus
 from slakit.data.corpora.pickles import load_npy_dict, load_plain_pickle, read_gloss_dict
+from slakit.data.doctor import doctor
 from slakit.data.minisign.export import LAYOUTS, export
 from slakit.data.samples import Corpus, Sample, Vocabulary
 from slakit.data.video import read_frames
@@ -55,6 +58,12 @@ def test_every_layout_is_written_and_read_back(tiny, tmp_path, layout):
             assert len(frames) == original.num_frames == (read.num_frames or len(frames))
             assert frames.shape[1:3] == ((24, 24) if layout == "folder" else (20, 24))
     assert any("never occur in train" in note for note in corpus.notes)
+    report = doctor(layout, out, deep=True, show_progress=False)
+    assert report.healthy, report.text()
+    cached = prepare(corpus, tmp_path / "cache", size=24, show_progress=False)
+    settings = {"image_size": 24, "crop_size": 20, "min_clip_frames": 16}
+    batches = list(make_loader(cached.train, cached.glosses, 2, True, **settings))
+    assert sorted(i for b in batches for i in b.ids) == sorted(s.id for s in corpus.train)
     with pytest.raises(ConfigError, match="not empty"):
         export(tiny, layout, out)
 
