@@ -188,7 +188,13 @@ def _backbone(visual: dict[str, torch.Tensor], num_heads: int | None) -> Backbon
         output_dim=visual["proj"].shape[1],
         act_layer=QuickGELU,
     )
-    return Backbone(f"adaptsign-{width}x{depth}", *open_tower(stock, "adaptsign"))
+    known = {
+        (768, 12, 16): "ViT-B-16-quickgelu",
+        (768, 12, 32): "ViT-B-32-quickgelu",
+        (1024, 24, 14): "ViT-L-14-quickgelu",
+    }
+    name = known.get((width, depth, patch), f"AdaptSign tower of width {width} and {depth} blocks")
+    return Backbone(name, *open_tower(stock, name))
 
 
 def released_names(visual: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from slakit.models.clips import Clips
+from slakit.models.lora import LoRALinear
 
 
 class QuickGELU(nn.Module):
@@ -23,9 +24,24 @@ class QuickGELU(nn.Module):
         return x * torch.sigmoid(1.702 * x)
 
 
-def effective_weight(linear: nn.Linear) -> torch.Tensor:
-    """The matrix that `linear` multiplies with: its weight, or W + s B A for a LoRA layer."""
-    return linear.effective_weight() if hasattr(linear, "effective_weight") else linear.weight
+def back_through(linear: nn.Linear, q: torch.Tensor) -> torch.Tensor:
+    """W_h^T q_h for every head: [N, H, d] -> [N, H, in]; the update of a LoRA layer as two thin products."""
+    heads = q.shape[1:]
+    u = torch.einsum("nhd,hdD->nhD", q, linear.weight.unflatten(0, heads).to(q.dtype))
+    if isinstance(linear, LoRALinear):
+        low = torch.einsum("nhd,hdr->nhr", q, linear.lora_B.unflatten(0, heads).to(q.dtype))
+        u = u + linear.scale * (low @ linear.lora_A.to(low.dtype))
+    return u
+
+
+def forward_through(linear: nn.Linear, z: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """W_h z_h for every head, without the bias: [N, H, in] -> [N, H, d]."""
+    heads = (z.shape[1], head_dim)
+    y = torch.einsum("nhD,hdD->nhd", z, linear.weight.unflatten(0, heads).to(z.dtype))
+    if isinstance(linear, LoRALinear):
+        low = z @ linear.lora_A.T.to(z.dtype)  # [N, H, r]
+        y = y + linear.scale * torch.einsum("nhr,hdr->nhd", low, linear.lora_B.unflatten(0, heads).to(low.dtype))
+    return y
 
 
 class Attention(nn.Module):
@@ -58,7 +74,8 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, class_token_only: bool = False) -> torch.Tensor:
         """x [N, L, D] -> [N, L, D]; with class_token_only [N, 1, D], the first token's row of it, computed exactly."""
-        if class_token_only and not self.record:
+        dropping = self.training and any(getattr(p, "dropping", False) for p in (self.k_proj, self.v_proj))
+        if class_token_only and not self.record and not dropping:
             return self.out_proj(self._first_token(x))
         query = x[:, :1] if class_token_only else x
         q, k, v = self.heads(self.q_proj(query)), self.heads(self.k_proj(x)), self.heads(self.v_proj(x))
@@ -70,16 +87,13 @@ class Attention(nn.Module):
         b_k adds the same number to every score; the weights sum to 1, so b_v adds once.
         """
         q = self.q_proj(x[:, 0]).unflatten(-1, (self.num_heads, self.head_dim))  # [N, H, d]
-        w_k = effective_weight(self.k_proj).unflatten(0, (self.num_heads, self.head_dim))  # [H, d, D]
-        w_v = effective_weight(self.v_proj).unflatten(0, (self.num_heads, self.head_dim))
-        u = torch.einsum("nhd,hdD->nhD", q, w_k.to(q.dtype)) * self.head_dim**-0.5  # [N, H, D]
+        u = back_through(self.k_proj, q) * self.head_dim**-0.5  # [N, H, D]
         scores = u @ x.transpose(1, 2).to(u.dtype)  # [N, H, L]
         if self.k_proj.bias is not None:  # cancels in the softmax; there so that a trained b_k has its (zero) gradient
             b_k = self.k_proj.bias.unflatten(0, (self.num_heads, self.head_dim))
             scores = scores + (q * b_k).sum(-1, keepdim=True)
-        weights = scores.softmax(-1)
-        z = weights.to(u.dtype) @ x.to(u.dtype)  # [N, H, D]
-        y = torch.einsum("nhD,hdD->nhd", z, w_v.to(z.dtype)).flatten(1)  # [N, D]
+        z = scores.softmax(-1).to(u.dtype) @ x.to(u.dtype)  # [N, H, D]
+        y = forward_through(self.v_proj, z, self.head_dim).flatten(1)  # [N, D]
         return (y if self.v_proj.bias is None else y + self.v_proj.bias)[:, None]
 
 

@@ -68,13 +68,18 @@ class LoRALinear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         half = torch.is_autocast_enabled(x.device.type) or x.dtype in (torch.float16, torch.bfloat16)
-        if half or (self.training and self.dropout.p > 0):
+        if half or (self.training and self.dropping):
             return F.linear(x, self.weight, self.bias) + self.scale * F.linear(
                 F.linear(self.dropout(x), self.lora_A), self.lora_B
             )
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return F.linear(x, self.effective_weight(), self.bias)
         return _MergedLinear.apply(x, self.weight, self.bias, self.lora_A, self.lora_B, self.scale)
+
+    @property
+    def dropping(self) -> bool:
+        """Whether training drops some of the update's inputs."""
+        return self.dropout.p > 0
 
     def effective_weight(self) -> torch.Tensor:
         """W + s B A [out, in], in the layer's own precision."""
