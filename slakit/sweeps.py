@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
 import yaml
 
@@ -42,7 +43,10 @@ def check_parameters(notebook: str | Path, parameters: dict[str, Any]) -> dict[s
     notebook = Path(notebook)
     if not notebook.is_file():
         raise ConfigError(f"there is no notebook {notebook}")
-    known = papermill.inspect_notebook(str(notebook))
+    try:
+        known = papermill.inspect_notebook(str(notebook))
+    except (ValueError, KeyError, nbformat.ValidationError) as error:
+        raise ConfigError(f"{notebook} cannot be read as a notebook: {error}") from error
     if not known:
         raise ConfigError(f"{notebook} has no parameters: tag one cell 'parameters'")
     checked = {}

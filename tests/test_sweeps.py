@@ -25,6 +25,7 @@ def notebook(tmp_path):
     parameters = nbformat.v4.new_code_cell(CELL)
     parameters.metadata["tags"] = ["parameters"]
     book.cells = [parameters, nbformat.v4.new_code_cell("open('out.txt', 'w').write(f'{epochs} {learning_rate}')")]
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     path = tmp_path / "book.ipynb"
     nbformat.write(book, path)
     return path
@@ -60,7 +61,11 @@ def test_wrong_parameters_stop(notebook, parameters, message):
 def test_missing_notebook_and_missing_parameters_cell(tmp_path):
     with pytest.raises(ConfigError, match="there is no notebook"):
         check_parameters(tmp_path / "nowhere.ipynb", {})
+    (tmp_path / "text.ipynb").write_text("{}")
+    with pytest.raises(ConfigError, match="cannot be read as a notebook"):
+        check_parameters(tmp_path / "text.ipynb", {})
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, tmp_path / "bare.ipynb")
     with pytest.raises(ConfigError, match="tag one cell 'parameters'"):
         check_parameters(tmp_path / "bare.ipynb", {"x": 2})
