@@ -82,8 +82,8 @@ RISE       verb    flat   belly     up          in    signer  two  closed
 FALL       verb    flat   belly     down        in    signer  two  closed
 GIVE       verb    ring   chest     toward      up    viewer  one  round
 TAKE       verb    ring   chest     away        up    viewer  one  round
-KNOW       verb    pinky  forehead  hold        up    viewer  one  closed
-THINK      verb    index  forehead  hold        up    viewer  one  closed
+KNOW       verb    pinky  cheek     hold        up    viewer  one  closed
+THINK      verb    index  cheek     hold        up    viewer  one  closed
 MEET       verb    index  neutral   in          up    signer  two  closed
 PART       verb    index  neutral   out         up    signer  two  closed
 GOOD       quality thumb  chest     hold        in    signer  one  teeth
