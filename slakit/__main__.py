@@ -58,11 +58,29 @@ def _parser() -> argparse.ArgumentParser:
     recognize.add_argument("--no-crop", action="store_true", help="do not cut a square around the signer")
     recognize.add_argument("--json", action="store_true", help="machine-readable output")
     recognize.set_defaults(run=_recognize)
+
+    doctor = commands.add_parser("doctor", help="what is wrong with a corpus on disk, before any training")
+    doctor.add_argument("corpus")
+    doctor.add_argument("--root", type=Path)
+    doctor.add_argument("--deep", action="store_true", help="decode every frame of every clip")
+    doctor.add_argument("--json", action="store_true", help="machine-readable output")
+    doctor.set_defaults(run=_doctor)
+
+    prepare = commands.add_parser("prepare", help="resize a corpus once into packed files that read fast")
+    prepare.add_argument("corpus")
+    prepare.add_argument("--root", type=Path)
+    prepare.add_argument("--out", required=True, type=Path)
+    prepare.add_argument("--size", type=int, default=256)
+    prepare.add_argument("--encoding", default="jpeg", choices=("jpeg", "raw"))
+    prepare.add_argument("--on-damage", default="skip", choices=("skip", "keep-readable", "error"))
+    prepare.add_argument("--workers", type=int, default=1)
+    prepare.set_defaults(run=_prepare)
     return parser
 
 
 def _demo(options: argparse.Namespace) -> int:
     import yaml
+    from papermill.exceptions import PapermillExecutionError
 
     from slakit.paths import project_root
     from slakit.sweeps import load_spec, run_notebook
@@ -75,7 +93,12 @@ def _demo(options: argparse.Namespace) -> int:
     notebook = root / spec["notebook"]
     print(f"Running {notebook.name} (corpus, training, evaluation); the same command resumes a run that was stopped.")
     started = time.time()
-    executed = run_notebook(notebook, out / notebook.name, parameters)
+    try:
+        executed = run_notebook(notebook, out / notebook.name, parameters)
+    except PapermillExecutionError as error:
+        print(f"slakit: cell {error.exec_count} failed: {error.ename}: {error.evalue}", file=sys.stderr)
+        print(f"slakit: see {out / notebook.name}; run the same command again to go on", file=sys.stderr)
+        return 1
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     print(_demo_table(metrics, time.time() - started, executed, out))
     return 0
@@ -125,6 +148,27 @@ def _recognize(options: argparse.Namespace) -> int:
     model = load_checkpoint(options.checkpoint)
     result = recognize(model, options.video, crop="none" if options.no_crop else "auto")
     print(result.json() if options.json else result)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from slakit.data.doctor import doctor
+
+    report = doctor(options.corpus, options.root, deep=options.deep)
+    print(report.json() if options.json else report.text())
+    return 0 if report.healthy else 1
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from slakit import load_corpus
+    from slakit.data.cache import prepare
+
+    ready = prepare(
+        load_corpus(options.corpus, root=options.root), options.out, size=options.size, encoding=options.encoding,
+        on_damage=options.on_damage, workers=options.workers,
+    )  # fmt: skip
+    print(ready)
+    print("\n".join(ready.notes))
     return 0
 
 

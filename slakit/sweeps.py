@@ -83,6 +83,15 @@ def _as_type(name: str, value: Any, known: dict[str, Any]) -> Any:
     raise ConfigError(f"the parameter {name}={value!r} must be of type {wanted} (default {known['default']})")
 
 
+_NO_NEWS = ("Executing ", "Ending Cell", "Input Notebook", "Output Notebook", "<Figure", "<IPython", "[IPKernelApp]")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of papermill's log says something about the run, not about papermill."""
+    message = record.getMessage().strip()
+    return bool(message) and not message.startswith(_NO_NEWS)
+
+
 def run_notebook(notebook: str | Path, output: str | Path, parameters: dict[str, Any], *, log: bool = True) -> Path:
     """Execute a notebook in its own folder with checked parameters; what its cells print goes to the terminal.
 
@@ -95,6 +104,7 @@ def run_notebook(notebook: str | Path, output: str | Path, parameters: dict[str,
     if log and not logger.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.addFilter(_is_news)
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
     papermill.execute_notebook(

@@ -13,19 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from slakit.errors import CheckpointError, ConfigError
+from slakit.paths import project_root
 
 TINY_CLIP = "tiny-clip"
-
-
-def project_root() -> Path:
-    """The folder of the checkout that this package runs from; ConfigError when it was installed without one."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "pyproject.toml").is_file() or not (root / "data").is_dir():
-        raise ConfigError(
-            f"the data folder of the slakit checkout is not beside {root / 'slakit'}; clone the repository and install "
-            "it with `pip install -e .` to use what it ships"
-        )
-    return root
 
 
 def tiny_clip_files() -> tuple[Path, Path]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
 from slakit.data.samples import Corpus
-from slakit.errors import CorpusError
+from slakit.errors import ConfigError, CorpusError
+from slakit.strict import nearest
 
 # name -> module, or module:function where one module serves several names
 CORPORA: dict[str, str] = {
@@ -30,11 +32,19 @@ def load_corpus(name: str, root: str | Path | None = None, **options: Any) -> Co
 
     root: the corpus' folder; "minisign" alone may do without one and is built where it is missing.
     options: what the corpus' own load function takes.
-    CorpusError for an unknown name (with the nearest known one) or annotation that cannot be read.
+    CorpusError for an unknown name (with the nearest known one) or annotation that cannot be read, ConfigError for an
+    option that the corpus does not take.
     """
     if name not in CORPORA:
         near = difflib.get_close_matches(str(name), CORPORA, n=1, cutoff=0.3)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise CorpusError(f"there is no corpus {name!r}; {hint}known: {', '.join(CORPORA)}")
     module, _, function = CORPORA[name].partition(":")
-    return getattr(importlib.import_module(module), function or "load")(root, **options)
+    load = getattr(importlib.import_module(module), function or "load")
+    known = inspect.signature(load).parameters
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
+        for option in options:
+            if option not in known:
+                names = [n for n in known if n != "root"]
+                raise ConfigError(f"{name} has no option {option!r}{nearest(option, names)}")
+    return load(root, **options)
