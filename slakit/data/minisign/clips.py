@@ -26,8 +26,8 @@ CRF, PRESET, KEY_FRAMES = 16, "superfast", 12  # H.264 that leaves fingers sharp
 class Settings:
     """All that decides what a corpus contains. Numbers of clips and of signers are those of a split.
 
-    film_strength: how far the footage is from the pictures that the tiny CLIP was pretrained on (0: not at all, 1: dark,
-    grainy film in cluttered rooms). The default leaves adaptation something to teach within minutes on a CPU.
+    film_strength: how far the footage is from the pictures that the tiny CLIP was pretrained on (0: not at all; 1:
+    dark, grainy film in cluttered rooms). The default leaves adaptation something to teach within minutes on a CPU.
     """
 
     train: int = 320
