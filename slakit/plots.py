@@ -8,6 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 from slakit.data.samples import Span
@@ -30,25 +32,28 @@ def frame_strip(
     return figure
 
 
+def enlarge(maps: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Maps [T, h, w] -> [T, height, width], smoothly."""
+    small = torch.from_numpy(np.ascontiguousarray(maps)).float()[:, None]
+    return F.interpolate(small, (height, width), mode="bicubic", align_corners=False)[:, 0].clamp_min(0).numpy()
+
+
 def overlay_strip(
     frames: np.ndarray, maps: np.ndarray, count: int = 10, titles: Sequence[str] | None = None, width: float = 12.0
 ) -> Figure:
-    """Frames (upper row) and the same frames under their heat maps (lower row), all on one common scale.
+    """Frames (upper row) and the same frames, grey, under their heat maps (lower row); one scale for the whole clip.
 
-    frames: uint8 [T, H, W, 3]; maps: [T, h, w], not negative, enlarged smoothly over the frame.
+    frames: uint8 [T, H, W, 3]; maps: [T, h, w], not negative. Where a map is low it is transparent.
     """
     chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
-    top = max(float(maps.max()), 1e-12)
+    heat = enlarge(maps / max(float(maps.max()), 1e-12), *frames.shape[1:3])
     figure, axes = plt.subplots(2, len(chosen), figsize=(width, 2 * width / len(chosen) + 0.4), squeeze=False)
-    height, breadth = frames.shape[1:3]
     for k, index in enumerate(chosen):
         axes[0, k].imshow(frames[index])
         axes[0, k].set_title(titles[k] if titles else f"frame {index}", fontsize=8)
         axes[1, k].imshow(frames[index].mean(-1), cmap="gray", vmin=0, vmax=255)
-        axes[1, k].imshow(
-            maps[index] / top, cmap=HEAT, vmin=0, vmax=1, alpha=0.55, interpolation="bicubic",
-            extent=(-0.5, breadth - 0.5, height - 0.5, -0.5),
-        )  # fmt: skip
+        visible = np.clip(1.6 * np.sqrt(np.clip(heat[index], 0, 1)), 0, 0.85)
+        axes[1, k].imshow(heat[index], cmap=HEAT, vmin=0, vmax=1, alpha=visible)
         for axis in axes[:, k]:
             axis.axis("off")
     figure.tight_layout(pad=0.3)
@@ -67,7 +72,7 @@ def timeline(rows: dict[str, Sequence[Span]], fps: float = 25.0, width: float = 
             axis.text(start + length / 2, row, span.gloss, ha="center", va="center", fontsize=8, clip_on=True)
     axis.set_yticks(range(len(rows)), list(rows))
     axis.invert_yaxis()
-    axis.set_xlabel("seconds")
+    axis.set(xlabel="seconds", xlim=(0, None))
     axis.grid(axis="y", visible=False)
     figure.tight_layout()
     return figure

@@ -64,10 +64,12 @@ def test_presets(name):
     """Read back from JSON they are equal, print readably, and their options are options of the method."""
     run = preset(name)
     assert from_json(RunConfig, to_json(run)) == run
-    assert name in str(run) and "learning_rate: 0.0001" in str(run)
+    assert name in str(run) and f"learning_rate: {run.train.learning_rate}" in str(run)
     options = from_dict(find_method(run.model.method).options, run.model.options)
     assert chosen_blocks(getattr(options, "blocks", None), 12)
-    assert (run.train.batch_size, run.train.milestones, run.train.gamma) == (2, (20, 30), 0.2)
+    if run.corpus != "minisign":  # the demo's settings are its own
+        published = (run.train.batch_size, run.train.learning_rate, run.train.milestones, run.train.gamma)
+        assert published == (2, 1e-4, (20, 30), 0.2)
     assert run.model_options()["method"] == run.model.method
 
 
