@@ -122,7 +122,6 @@ class Trainer:
                 self.optimizer = make_optimizer(self.model, settings, warm)
                 if self.saved_optimizer is not None and done > 0:
                     self.optimizer.load_state_dict(self.saved_optimizer)
-            torch.manual_seed(settings.seed * 100_003 + epoch)  # dropout: the same whether or not the run was stopped
             if warm:
                 features = features or FeatureBatches(
                     self.model, self.samples, settings, self.store, self.device, self.show_progress
@@ -133,6 +132,7 @@ class Trainer:
                 batches = clip_loader(
                     self.samples, self.model.vocabulary, settings, train=True, epoch=done, store=self.store
                 )
+            torch.manual_seed(settings.seed * 100_003 + epoch)  # for dropout: the same whether or not the run was stopped
             row = {"epoch": epoch, "phase": "warm start" if warm else "adapt"}
             row |= self.train_epoch(batches, warm, done, total)
             last = done + 1 == total
