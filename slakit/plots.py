@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from slakit.data.samples import Span
 
-sns.set_theme(style="whitegrid", context="notebook", palette="colorblind")
+sns.set_theme(style="whitegrid", context="notebook", palette="colorblind", rc={"figure.dpi": 80})
 HEAT = "inferno"  # readable without colour vision: brightness rises with the value
 
 

@@ -30,6 +30,9 @@ def clean(path: Path) -> None:
                 for out in cell.outputs
                 if not (WIDGET in out.get("data", {}) or (out.output_type == "stream" and out.name == "stderr"))
             ]
+            for out in cell.outputs:  # Pillow gives every picture twice
+                if "image/jpeg" in out.get("data", {}):
+                    out.data.pop("image/png", None)
     nbformat.write(book, path)
 
 
