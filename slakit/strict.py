@@ -24,8 +24,8 @@ def nearest(name: object, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(str(name).lower(), [k.lower() for k in known], n=1, cutoff=0.5)
     hint = next((k for k in known if close and k.lower() == close[0]), None)
-    listed = ", ".join(known[:12]) + (f", … ({len(known)} in all)" if len(known) > 12 else "")
-    return (f"; did you mean {hint!r}?" if hint else "") + f" Known: {listed}"
+    listed = ", ".join(known[:40]) + (f", … ({len(known)} in all)" if len(known) > 40 else "")
+    return (f"; did you mean {hint!r}?" if hint else ";") + f" Known: {listed}"
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:

@@ -132,7 +132,9 @@ class Trainer:
                 batches = clip_loader(
                     self.samples, self.model.vocabulary, settings, train=True, epoch=done, store=self.store
                 )
-            torch.manual_seed(settings.seed * 100_003 + epoch)  # for dropout: the same whether or not the run was stopped
+            torch.manual_seed(
+                settings.seed * 100_003 + epoch
+            )  # for dropout: the same whether or not the run was stopped
             row = {"epoch": epoch, "phase": "warm start" if warm else "adapt"}
             row |= self.train_epoch(batches, warm, done, total)
             last = done + 1 == total
