@@ -38,7 +38,7 @@ demo: setup
 test: setup
 	$(RUN) -m ruff check .
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -q -m "not slow" -n 2 --dist loadfile
-	$(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/sanitize.cfg \
+	SLAKIT_PROGRESS=0 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/sanitize.cfg \
 	  -p no:randomly -q notebooks
 
 notebooks: setup

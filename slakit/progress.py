@@ -9,10 +9,10 @@ from tqdm.auto import tqdm
 
 
 def progress(items: Iterable, description: str, show: bool | None = None, **options) -> tqdm:
-    """A tqdm bar over `items`; show=None shows it unless SLAKIT_PROGRESS=0 (batch runs) is set.
+    """A tqdm bar over `items`; show=False hides it, and so does SLAKIT_PROGRESS=0 in the environment (batch runs).
 
-    tqdm's own TQDM_DISABLE is not read by its notebook bar, hence a variable of our own.
+    tqdm's own TQDM_DISABLE is not read by its notebook bar, hence a variable of our own. Two updates a second at most:
+    each is several messages to the browser, and a kernel drops messages beyond a thousand that nobody has fetched.
     """
-    if show is None:
-        show = os.environ.get("SLAKIT_PROGRESS", "1") != "0"
-    return tqdm(items, desc=description, disable=not show, leave=False, **options)
+    hidden = show is False or os.environ.get("SLAKIT_PROGRESS", "1") == "0"
+    return tqdm(items, desc=description, disable=hidden, leave=False, mininterval=0.5, **options)

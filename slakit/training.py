@@ -152,7 +152,8 @@ class Trainer:
         model, settings = self.model.train(), self.settings
         sums, seen, frames, bad, begin = {}, 0, 0, [], time.perf_counter()
         forward = model.recognize_features if warm else model
-        bar = progress(batches, f"{'warm start' if warm else 'epoch'} {done + 1}/{total}", self.show_progress)
+        # An epoch of the warm start takes a second or two: ten of them are one printed line, not ten bars.
+        bar = progress(batches, f"epoch {done + 1}/{total}", False if warm else self.show_progress)
         self.optimizer.zero_grad(set_to_none=True)
         for number, batch in enumerate(bar, start=1):
             set_rate(self.optimizer, settings, done + min(seen / len(self.samples), 1.0), total)
