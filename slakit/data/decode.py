@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
 
 # Containers of one file each. Playlists (hls, dash, concat) are left out: they make a reader open other files.
@@ -43,11 +44,12 @@ def open_video(path: str) -> tuple[av.container.InputContainer, av.video.stream.
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """Signs (a, b, c, d) of the display matrix: shown are x' = a x + c y, y' = b x + d y; (1, 0, 0, 1) is as coded."""
-    for side_data in frame.side_data:
-        if getattr(side_data.type, "name", "") == "DISPLAYMATRIX":
-            matrix = np.frombuffer(side_data, dtype="<i4")
-            a, b, c, d = (int(np.sign(v)) if abs(int(v)) > 32768 else 0 for v in matrix[[0, 1, 3, 4]])
-            return a, b, c, d
+    # get() by type: iterating gives the entries in PyAV 18 and their types in PyAV 19
+    side_data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if side_data is not None:
+        matrix = np.frombuffer(side_data, dtype="<i4")
+        a, b, c, d = (int(np.sign(v)) if abs(int(v)) > 32768 else 0 for v in matrix[[0, 1, 3, 4]])
+        return a, b, c, d
     return 1, 0, 0, 1
 
 
