@@ -245,7 +245,7 @@ def _presets() -> dict[str, RunConfig]:
 
 
 _MINISIGN_NOTE = (
-    "The demo: some six minutes on two CPU cores. Differs from the papers where that asks for it: tiny-clip (84 px), "
+    "The demo: seven minutes on two CPU cores. Differs from the papers where that asks for it: tiny-clip (84 px), "
     "hidden size 256, LoRA in all four blocks, a warm start of the sequence model on cached features, batches of four, "
     "higher rates on a cosine, clipped gradients, shorter clips allowed, equal neighbours kept."
 )
