@@ -1,9 +1,11 @@
 # slakit: make setup | demo | test | notebooks | bench | clean        (Linux, macOS, WSL; see README for the raw commands)
 PYTHON ?= python3
 VENV   ?= .venv
-# The torch to install, e.g. TORCH="torch==2.11.*". Without an NVIDIA driver the CPU build is tried first (200 MB, not 5 GB).
+# The torch to install, e.g. TORCH="torch==2.11.*". Without an NVIDIA driver the CPU build (200 MB, not 5 GB) is taken.
 TORCH  ?= torch>=2.6
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+CPU_BUILD = ! command -v nvidia-smi >/dev/null 2>&1 && \
+  $(PYTHON) -c 'import sys, urllib.request as web; web.urlopen(sys.argv[1], timeout=10)' $(CPU_INDEX)/torch/ 2>/dev/null
 BIN    := $(VENV)/bin
 RUN    := $(BIN)/python
 UV     := $(shell command -v uv 2>/dev/null)
@@ -26,8 +28,7 @@ $(VENV)/.ready: pyproject.toml
 	@echo "Setting up $(VENV) (once; 1-5 minutes, most of it torch)"
 	@test -x $(BIN)/python || $(MAKE_VENV)
 	@$(RUN) -c 'import torch, torchvision' 2>/dev/null || \
-	  { command -v nvidia-smi >/dev/null 2>&1 && $(PIP) "$(TORCH)" torchvision; } || \
-	  $(PIP) "$(TORCH)" torchvision --index-url $(CPU_INDEX) 2>/dev/null || \
+	  { $(CPU_BUILD) && $(PIP) "$(TORCH)" torchvision --index-url $(CPU_INDEX); } || \
 	  $(PIP) "$(TORCH)" torchvision
 	@$(PIP) -e ".[notebooks,test]"
 	@touch $@

@@ -16,3 +16,15 @@ def project_root() -> Path:
             "it with `pip install -e .` to use what it ships"
         )
     return root
+
+
+def demo_model(method: str = "sla-lora") -> Path:
+    """The folder of the trained demo model that the checkout ships for `method`, for load_checkpoint().
+
+    It knows MiniSign's glosses and nothing else. ConfigError, with the names that there are, for another method.
+    """
+    home = project_root() / "data" / "demo_models"
+    there = sorted(path.parent.name for path in home.glob("*/model.json"))
+    if method not in there:
+        raise ConfigError(f"no demo model of {method!r} is shipped in {home}; there are: {', '.join(there) or 'none'}")
+    return home / method

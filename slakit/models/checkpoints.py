@@ -36,11 +36,14 @@ def checkpoint_files(path: str | Path) -> tuple[Path, Path]:
     return path / WEIGHTS, path / DESCRIPTION
 
 
-def save_checkpoint(model: Recognizer, path: str | Path, include_base: bool | None = None, **about: Any) -> Path:
+def save_checkpoint(
+    model: Recognizer, path: str | Path, include_base: bool | None = None, half: bool = False, **about: Any
+) -> Path:
     """Write a checkpoint, each file atomically; returns the folder or weights file as given.
 
     include_base: store the backbone's frozen weights too; None: only where they could not be had again (random ones,
-    or a method that trains them). about: what to keep beside it, as JSON (corpus="…", metrics={…}).
+    or a method that trains them). half: store float16, half the size (to hand on, not to go on training from); they
+    are loaded as float32. about: what to keep beside it, as JSON (corpus="…", metrics={…}).
     """
     weights, description = checkpoint_files(path)
     if include_base is None:
@@ -59,6 +62,8 @@ def save_checkpoint(model: Recognizer, path: str | Path, include_base: bool | No
     }
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    if half:
+        tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
     _write(weights, lambda temporary: save_file(tensors, temporary))
     _write(description, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return Path(path)

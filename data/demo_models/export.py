@@ -1,0 +1,48 @@
+"""Makes a shipped demo model from a finished run of the quickstart notebook.
+
+    python -m slakit demo -p method sla-lora --out papermill_runs/out/sla-lora-0
+    python data/demo_models/export.py papermill_runs/out/sla-lora-0
+
+Writes data/demo_models/<method>/: the trained weights in half precision, and a description with the word error rates
+of these very weights, measured again after the rounding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import slakit
+
+HERE = Path(__file__).resolve().parent
+
+
+def export(run: Path) -> Path:
+    """Round, save, load again, score on dev and test; returns the folder written."""
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    method = metrics["method"]
+    corpus = slakit.load_corpus("minisign")
+    model = slakit.load_checkpoint(run / "run" / "best", glosses=corpus.glosses)
+    about = {
+        "corpus": "minisign",
+        "trained_on": f"{len(corpus.train)} drawn clips of MiniSign, signs of no sign language; encoder tiny-clip",
+        "seed": metrics["seed"],
+        "best_epoch": metrics["best_epoch"],
+    }
+    target = slakit.save_checkpoint(model, HERE / method, half=True, **about)
+    rounded, settings = slakit.load_checkpoint(target), slakit.preset(f"{method}/minisign").train
+    wer = {
+        split: round(slakit.evaluate(rounded, corpus.split(split), corpus.name, settings=settings).wer, 2)
+        for split in ("dev", "test")
+    }
+    slakit.save_checkpoint(model, target, half=True, metrics={"wer": wer}, **about)
+    print(f"{method}: WER dev {wer['dev']:.2f} %, test {wer['test']:.2f} %; {target}")
+    return target
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, nargs="+", help="folders that `python -m slakit demo --out` wrote")
+    for folder in parser.parse_args().run:
+        export(folder)

@@ -1,0 +1,44 @@
+"""The demo models that the checkout ships: there, loadable, small, honest about what they are."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tiny_models import tiny
+
+import slakit
+from slakit.errors import ConfigError
+from slakit.paths import demo_model, project_root
+
+SHIPPED = sorted(path.parent.name for path in (project_root() / "data" / "demo_models").glob("*/model.json"))
+
+
+@pytest.mark.parametrize("method", SHIPPED)
+def test_a_shipped_model_loads_and_says_what_it_was_trained_on(method):
+    folder = demo_model(method)
+    about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    assert about["corpus"] == "minisign" and "no sign language" in about["trained_on"]
+    assert set(about["metrics"]["wer"]) == {"dev", "test"}
+    assert (folder / "model.safetensors").stat().st_size < 8_000_000
+    model = slakit.load_checkpoint(folder)
+    assert model.config.method == method
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+def test_an_unknown_demo_model_is_refused_with_the_names_that_there_are():
+    with pytest.raises(ConfigError, match="no demo model of 'sla-lora2'"):
+        demo_model("sla-lora2")
+
+
+def test_half_precision_storage_keeps_the_weights_to_its_rounding(tmp_path):
+    model = tiny("sla-lora")
+    slakit.save_checkpoint(model, tmp_path / "full")
+    slakit.save_checkpoint(model, tmp_path / "half", half=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    full, half = (slakit.load_checkpoint(tmp_path / name).state_dict() for name in ("full", "half"))
+    for name, value in full.items():
+        assert half[name].dtype == value.dtype
+        torch.testing.assert_close(half[name], value, atol=1e-6, rtol=1e-3)
