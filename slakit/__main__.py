@@ -82,8 +82,8 @@ def _demo(options: argparse.Namespace) -> int:
     import yaml
     from papermill.exceptions import PapermillExecutionError
 
-    from slakit.config import preset
     from slakit.paths import project_root
+    from slakit.presets import preset
     from slakit.sweeps import load_spec, run_notebook
 
     root = project_root()
@@ -125,9 +125,9 @@ def _demo_table(metrics: dict, seconds: float, notebook: Path, out: Path) -> str
 
 def _train(options: argparse.Namespace) -> int:
     from slakit import create_model, fit, load_corpus
-    from slakit.config import RunConfig
+    from slakit.presets import load_run
 
-    config = RunConfig.load(options.config)
+    config = load_run(options.config)
     corpus = load_corpus(config.corpus, root=config.root)
     model = create_model(glosses=corpus.glosses, **config.model_options())
     run = fit(model, corpus, config.out_dir, config.train)

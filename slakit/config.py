@@ -1,4 +1,4 @@
-"""Typed settings of a run and the named presets: one preset = one published setting.
+"""Typed settings of a run. presets.py holds the named ones: one preset = one published setting.
 
 Published defaults everywhere (CLIP-SLA section 4 "Training Details"; AdaptSign section 4.1 and its released code).
 """
@@ -6,12 +6,11 @@ Published defaults everywhere (CLIP-SLA section 4 "Training Details"; AdaptSign 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from slakit.errors import ConfigError
-from slakit.strict import from_dict, nearest, override, to_dict
+from slakit.strict import from_dict, override, to_dict
 
 __all__ = [
     "AugmentConfig",
@@ -23,8 +22,6 @@ __all__ = [
     "from_dict",
     "from_json",
     "override",
-    "preset",
-    "preset_names",
     "to_dict",
     "to_json",
 ]
@@ -150,21 +147,6 @@ class RunConfig:
     published_wer: tuple[float, ...] = ()
     note: str = ""
 
-    @classmethod
-    def load(cls, path: str | Path) -> RunConfig:
-        """From a JSON file; its key "preset" names the setting to start from, the other keys change that.
-
-        {"preset": "sla-lora/phoenix2014", "root": "/data/phoenix", "train": {"batch_size": 4}}
-        """
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"the settings file {path} cannot be read: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"the settings file {path} must hold one JSON object")
-        start = preset(values.pop("preset")) if "preset" in values else cls()
-        return override(start, values)
-
     def model_options(self) -> dict[str, Any]:
         """The model's settings as keyword arguments of create_model()."""
         options = to_dict(self.model)
@@ -202,90 +184,3 @@ def from_json(kind: type, text: str) -> Any:
         return from_dict(kind, json.loads(text))
     except json.JSONDecodeError as error:
         raise ConfigError(f"the {kind.__name__} is no JSON: {error}") from None
-
-
-# CLIP-SLA Table 1 and section 4.2: corpus -> (LoRA options, its WER, adapter options, its WER).
-_SLA = {
-    "phoenix2014": ({"rank": 16}, (19.7, 19.3), {"blocks": "2-12"}, (18.5, 18.8)),
-    "phoenix2014-t": ({"rank": 32}, (19.8, 19.4), {"blocks": "3-12"}, (18.8, 19.5)),
-    "csl-daily": ({"rank": 32}, (26.0, 25.8), {"blocks": "5-12"}, (26.1, 25.8)),
-    "isharah-500": ({"rank": 16}, (), {"blocks": "5-12"}, ()),
-}
-_BLOCKS_NOTE = (
-    "CLIP-SLA's text and Table 4 name different blocks for the same figure (2-12 and 1-12 for phoenix2014); "
-    "the text is followed."
-)
-# AdaptSign: the four corpora, WER of its README (its paper has 19.8 for phoenix2014-t's test set).
-_ADAPTSIGN = {"phoenix2014": (18.5, 18.8), "phoenix2014-t": (18.6, 18.9), "csl-daily": (26.7, 26.3), "csl": ()}
-
-
-def _presets() -> dict[str, RunConfig]:
-    made: dict[str, RunConfig] = {}
-
-    def add(method: str, corpus: str, epochs: int, options: dict, wer: tuple[float, ...] = (), note: str = "") -> None:
-        name = f"{method}/{corpus}"
-        model = ModelConfig(method=method, pretrained="openai", options=options)
-        train = TrainConfig(epochs=epochs)
-        made[name] = RunConfig(name, corpus, model=model, train=train, published_wer=wer, note=note)
-
-    for corpus, (lora, lora_wer, adapter, adapter_wer) in _SLA.items():
-        add("sla-lora", corpus, 35, {"blocks": "5-12", **lora, "alpha": float(lora["rank"]), "n_div": 32}, lora_wer)
-        add("sla-adapter", corpus, 40, {"width": 256, **adapter}, adapter_wer, _BLOCKS_NOTE)
-        add("frozen", corpus, 40, {}, note="CLIP-SLA's and AdaptSign's tables disagree about this baseline")
-        add("partial", corpus, 40, {"num_blocks": 2}, note="the last two blocks are trained")
-        add("full", corpus, 40, {})
-    for corpus, wer in _ADAPTSIGN.items():
-        note = "weight decay 1e-4 as in the released code (the paper's text has 1e-3)"
-        add("adaptsign", corpus, 40, {"variant": "published"}, wer, note)
-    # Isharah-500 test WER is published alone (24.0 and 22.4), so it is said in words.
-    for method, wer in (("sla-lora", 24.0), ("sla-adapter", 22.4)):
-        name = f"{method}/isharah-500"
-        made[name] = replace(made[name], note=f"published WER on the test set: {wer} % (dev not given)")
-    return made | _minisign()
-
-
-_MINISIGN_NOTE = (
-    "The demo: seven minutes on two CPU cores. Differs from the papers where that asks for it: tiny-clip (84 px), "
-    "hidden size 256, LoRA in all four blocks, a warm start of the sequence model on cached features, batches of four, "
-    "higher rates on a cosine, clipped gradients, shorter clips allowed, equal neighbours kept."
-)
-
-
-def _minisign() -> dict[str, RunConfig]:
-    """The demo's settings; "frozen" has the same head and about the same time, all of it for the head."""
-    train = TrainConfig(
-        epochs=11,
-        batch_size=4,
-        learning_rate=4e-3,
-        head_learning_rate=1e-3,
-        schedule="cosine",
-        warm_start_epochs=30,
-        warm_start_learning_rate=2e-3,
-        warm_start_views=1,
-        clip_norm=5.0,
-        evaluate_every=3,
-        keep_in_memory=True,
-        augment=AugmentConfig(image_size=96, crop_size=84, min_frames=16, max_frames=120),
-        decode=DecodeConfig(collapse_repeats=False),
-    )
-    frozen = replace(train, epochs=0, warm_start_epochs=100, warm_start_views=4)
-    lora = {"rank": 16, "blocks": "1-4", "n_div": 32}
-    made = {}
-    for method, options, settings in (("sla-lora", lora, train), ("frozen", {}, frozen)):
-        model = ModelConfig(method=method, backbone="tiny-clip", hidden_size=256, options=options)
-        name = f"{method}/minisign"
-        made[name] = RunConfig(name, "minisign", model=model, train=settings, note=_MINISIGN_NOTE)
-    return made
-
-
-def preset_names() -> tuple[str, ...]:
-    """All names that preset() knows."""
-    return tuple(_presets())
-
-
-def preset(name: str) -> RunConfig:
-    """A published setting by name, "method/corpus": prints as readable text. ConfigError for an unknown name."""
-    presets = _presets()
-    if name not in presets:
-        raise ConfigError(f"there is no preset {name!r}{nearest(name, presets)}")
-    return presets[name]

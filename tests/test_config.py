@@ -13,13 +13,12 @@ from slakit.config import (
     from_dict,
     from_json,
     override,
-    preset,
-    preset_names,
     to_json,
 )
 from slakit.errors import ConfigError
 from slakit.models.methods import chosen_blocks, find_method
 from slakit.models.recognizer import create_model  # noqa: F401  (registers the methods)
+from slakit.presets import load_run, preset, preset_names
 
 
 @pytest.mark.parametrize(
@@ -84,11 +83,11 @@ def test_published_settings():
 def test_a_run_from_a_file(tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"preset": "sla-lora/csl-daily", "root": "/data", "train": {"batch_size": 4}}))
-    run = RunConfig.load(path)
+    run = load_run(path)
     assert (run.corpus, run.root, run.train.batch_size, run.train.epochs) == ("csl-daily", "/data", 4, 35)
     path.write_text("{")
     with pytest.raises(ConfigError, match=r"run\.json"):
-        RunConfig.load(path)
+        load_run(path)
     path.write_text(json.dumps({"modle": {}}))
     with pytest.raises(ConfigError, match="did you mean 'model'"):
-        RunConfig.load(path)
+        load_run(path)

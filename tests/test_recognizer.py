@@ -16,6 +16,8 @@ from slakit.losses import recognition_loss
 from slakit.models import count_parameters, create_model, load_backbone, load_checkpoint, save_checkpoint
 from slakit.models.checkpoints import load_weights
 from slakit.models.methods import METHODS
+from slakit.presets import preset
+from slakit.training import make_optimizer
 
 OPTIONS = {"sla-lora": {"rank": 4, "n_div": 8}, "sla-adapter": {"width": 8}}
 ALL = [(method, family) for method in METHODS for family in CONFIGS]
@@ -70,6 +72,22 @@ def test_properties(method, family, tmp_path):
         assert torch.equal(loaded(frames(37), LENGTHS).sequence, model(frames(37), LENGTHS).sequence)
     assert loaded.config == model.config
     assert loaded.about["metrics"] == {"wer": 1.0}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_demo_settings_of_every_method_train(method):
+    """One step on tiny-clip, as the preset says it: a finite loss, and the encoder moves (but the frozen one)."""
+    run = preset(f"{method}/minisign")
+    model = create_model(glosses=["A", "B", "C", "D", "E"], **run.model_options())
+    before = {name: p.detach().clone() for name, p in model.encoder.named_parameters() if p.requires_grad}
+    optimizer = make_optimizer(model, run.train, warm=False)
+    logits = model(frames(16, size=84), torch.tensor([16]))
+    loss, _ = recognition_loss(logits, torch.tensor([1, 2]), torch.tensor([2]), weights=run.train.loss_weights)
+    loss.backward()
+    optimizer.step()
+    assert torch.isfinite(loss)
+    moved = [n for n, p in model.encoder.named_parameters() if n in before and not torch.equal(p, before[n])]
+    assert bool(moved) == (method != "frozen")
 
 
 class OneClip(torch.nn.Module):
