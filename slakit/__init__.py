@@ -37,6 +37,7 @@ _HOME = {
     "transcribe": "slakit.evaluation",
     "recognize": "slakit.recognition",
     "Recognition": "slakit.recognition",
+    "StreamingRecognizer": "slakit.streaming",
     "beam_search": "slakit.decoding",
     "greedy_search": "slakit.decoding",
     "Hypothesis": "slakit.decoding",

@@ -83,10 +83,23 @@ def recognize(
     packed = torch.from_numpy(frames).permute(0, 3, 1, 2).to(device)  # [T, 3, h, w]
     logits = model(packed, torch.tensor([len(frames)], device=device))
     model.train(training)
-    log_probs = logits.sequence.float().log_softmax(-1).cpu()  # [1, T', V]
-    found = beam_search(log_probs, logits.lengths.cpu(), beam_width=beam_width, n_best=n_best)[0]
+    log_probs = logits.sequence[0].float().log_softmax(-1).cpu()  # [T', V]
+    return decoded(model, log_probs, frames, fps, str(source), beam_width, n_best)
+
+
+def decoded(
+    model: Recognizer,
+    log_probs: torch.Tensor,
+    frames: np.ndarray,
+    fps: float,
+    source: str,
+    beam_width: int,
+    n_best: int,
+) -> Recognition:
+    """The Recognition of one clip from its log probabilities [T', V]; frames as the model saw them."""
+    found = beam_search(log_probs[None], beam_width=beam_width, n_best=n_best)[0]
     named = [(tuple(model.vocabulary.decode(h.tokens)), h.score) for h in found]
-    spans = hypothesis_spans(log_probs[0], None, found[0].tokens, model.vocabulary, len(frames), fps, fill=1.0)
+    spans = hypothesis_spans(log_probs, None, found[0].tokens, model.vocabulary, len(frames), fps, fill=1.0)
     return Recognition(
-        str(source), named[0][0], tuple(spans), named[0][1], tuple(named[1:]), fps, frames, log_probs[0].exp().numpy()
+        source, named[0][0], tuple(spans), named[0][1], tuple(named[1:]), fps, frames, log_probs.exp().numpy()
     )
