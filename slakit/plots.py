@@ -89,7 +89,7 @@ def training_curves(history: Sequence[dict], width: float = 11.0) -> Figure:
     left.legend(fontsize=8)
     scored = table.dropna(subset=["wer"]) if "wer" in table else table.iloc[:0]
     sns.lineplot(scored, x="epoch", y="wer", ax=right, marker="o", color="black")
-    right.set(ylabel="dev WER (%)", xlabel="epoch", ylim=(0, None))
+    right.set(ylabel="dev WER (%)", xlabel="epoch", ylim=(0, 1.15 * max([*scored.get("wer", []), 10])))
     warm = table[table.get("phase", pd.Series(dtype=str)) == "warm start"]
     if len(warm):
         for axis in (left, right):
