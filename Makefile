@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 # The torch to install, e.g. TORCH="torch==2.11.*". Without an NVIDIA driver the CPU build (200 MB, not 5 GB) is taken.
 TORCH  ?= torch>=2.6
+# Test processes at a time, each with one thread.
+JOBS   ?= 2
 CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 CPU_BUILD = ! command -v nvidia-smi >/dev/null 2>&1 && \
   $(PYTHON) -c 'import sys, urllib.request as web; web.urlopen(sys.argv[1], timeout=10)' $(CPU_INDEX)/torch/ 2>/dev/null
@@ -38,9 +40,9 @@ demo: setup
 
 test: setup
 	$(RUN) -m ruff check .
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -q -m "not slow" -n 2 --dist loadfile
-	SLAKIT_PROGRESS=0 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/sanitize.cfg \
-	  -p no:randomly -q notebooks
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -q -m "not slow" -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 \
+	  --nbval-sanitize-with tests/sanitize.cfg -n $(JOBS) --dist loadfile -p no:randomly -q notebooks
 
 notebooks: setup
 	@for notebook in notebooks/[0-9]*.ipynb; do \
