@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     recognize.add_argument("--checkpoint", required=True, type=Path)
     recognize.add_argument("--no-crop", action="store_true", help="do not cut a square around the signer")
     recognize.add_argument("--json", action="store_true", help="machine-readable output")
+    recognize.add_argument(
+        "--save", type=Path, action="append", default=[], metavar="FILE", help="also write .eaf, .vtt, .json or .ctm"
+    )
     recognize.set_defaults(run=_recognize)
 
     doctor = commands.add_parser("doctor", help="what is wrong with a corpus on disk, before any training")
@@ -149,6 +152,8 @@ def _recognize(options: argparse.Namespace) -> int:
 
     model = load_checkpoint(options.checkpoint)
     result = recognize(model, options.video, crop="none" if options.no_crop else "auto")
+    for path in options.save:
+        result.save(path)
     print(result.json() if options.json else result)
     return 0
 

@@ -73,11 +73,16 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """Prefix beam search over the sequence head. collapse_repeats: merge equal neighbours again, as published."""
+    """Prefix beam search over the sequence head.
+
+    collapse_repeats: merge equal neighbours once more after CTC, as the published repositories do (on in the presets of
+    the papers). A perfect model then misses every gloss that is signed twice in a row; its WER, dev / test in percent:
+    Phoenix-2014 0.09 / 0.15, Phoenix-2014-T 0.03 / 0.12, CSL-Daily 1.54 / 1.67.
+    """
 
     beam_width: int = 10
     top_tokens: int = 40
-    collapse_repeats: bool = True
+    collapse_repeats: bool = False
 
 
 @dataclass(frozen=True)

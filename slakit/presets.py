@@ -35,7 +35,7 @@ def _presets() -> dict[str, RunConfig]:
     def add(method: str, corpus: str, epochs: int, options: dict, wer: tuple[float, ...] = (), note: str = "") -> None:
         name = f"{method}/{corpus}"
         model = ModelConfig(method=method, pretrained="openai", options=options)
-        train = TrainConfig(epochs=epochs)
+        train = TrainConfig(epochs=epochs, decode=DecodeConfig(collapse_repeats=True))
         made[name] = RunConfig(name, corpus, model=model, train=train, published_wer=wer, note=note)
 
     for corpus, (lora, lora_wer, adapter, adapter_wer) in _SLA.items():
@@ -84,7 +84,6 @@ def _minisign() -> dict[str, RunConfig]:
         evaluate_every=3,
         keep_in_memory=True,
         augment=AugmentConfig(image_size=96, crop_size=84, min_frames=16, max_frames=120),
-        decode=DecodeConfig(collapse_repeats=False),
     )
     settings = {method: (options, replace(train, learning_rate=rate)) for method, (options, rate) in _MINISIGN.items()}
     settings["frozen"] = ({}, replace(train, epochs=0, warm_start_epochs=100, warm_start_views=4))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from slakit import exports
 from slakit.data.cropping import Box, signer_crop
 from slakit.data.resize import resize
 from slakit.data.video import probe_video, read_frames
 from slakit.decoding import GlossSpan, beam_search, hypothesis_spans
+from slakit.errors import ConfigError
 from slakit.models.recognizer import Recognizer
 
 
@@ -39,11 +40,30 @@ class Recognition:
         return f"{' '.join(self.glosses) or '(nothing)'}\n  {times}\n  log probability {self.score:.2f}"
 
     def json(self) -> str:
-        """Everything but frames and posteriors as JSON text."""
-        spans = [asdict(s) | {"start_seconds": s.start_seconds, "end_seconds": s.end_seconds} for s in self.spans]
-        content = {"source": self.source, "glosses": self.glosses, "score": self.score, "fps": self.fps, "spans": spans}
-        content["alternatives"] = [{"glosses": glosses, "score": value} for glosses, value in self.alternatives]
-        return json.dumps(content, ensure_ascii=False, indent=1)
+        """Everything but frames and posteriors as JSON text; see `slakit.exports.as_json`."""
+        alternatives = [{"glosses": glosses, "score": value} for glosses, value in self.alternatives]
+        return exports.as_json(
+            self.spans, source=self.source, score=self.score, fps=self.fps, alternatives=alternatives
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the glosses with their times; the ending chooses the format.
+
+        .eaf: ELAN, the video linked; .vtt: WebVTT subtitles; .json: as `json()`; .ctm: NIST's format, the name of the
+        video without its ending as id. ConfigError for another ending.
+        """
+        path, video = Path(path), Path(self.source)
+        if path.suffix == ".eaf":
+            exports.write_elan(path, {"recognised": self.spans}, video if video.is_file() else None)
+        elif path.suffix == ".vtt":
+            exports.write_webvtt(path, self.spans)
+        elif path.suffix == ".json":
+            path.write_text(self.json() + "\n", encoding="utf-8", newline="\n")
+        elif path.suffix == ".ctm":
+            exports.write_ctm_spans(path, {video.stem: self.spans})
+        else:
+            raise ConfigError(f"{path.name}: a recognition is saved as .eaf (ELAN), .vtt, .json or .ctm; choose one")
+        return path
 
 
 def fit_frames(frames: np.ndarray, image_size: int, crop: str | Box = "auto") -> np.ndarray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -284,6 +286,31 @@ def test_torch_never_builds_more_than_its_input():
     with Largest() as largest:
         beam_search(log_probs, backend="torch")
     assert 0 < largest.size <= log_probs.numel()
+
+
+def test_runs_without_numba_and_says_so():
+    """In a process of its own, where importing numba fails as it does with a NumPy that is too new for it."""
+    code = """
+import sys
+sys.modules["numba"] = None
+import torch, warnings
+from slakit.decoding import beam_search
+from slakit.errors import ConfigError
+log_probs = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    first = beam_search(log_probs, n_best=3)
+    again = beam_search(log_probs, n_best=3)
+assert len(seen) == 1 and "numba cannot be imported" in str(seen[0].message), seen
+assert first == again == beam_search(log_probs, n_best=3, backend="torch")
+try:
+    beam_search(log_probs, backend="numba")
+except ConfigError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "use backend='torch'" in done.stdout
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -14,6 +14,7 @@ import slakit
 from slakit.errors import CheckpointError, ConfigError, CorpusError, VideoError
 from slakit.explain import gloss_maps, kept_tokens, peak_hits
 from slakit.recognition import fit_frames
+from slakit.scoring import read_ctm
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
@@ -67,6 +68,22 @@ def test_command_line_recognises_a_clip(checkpoint, corpus):
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert set(found) == {"source", "glosses", "score", "fps", "spans", "alternatives"}
+    assert set(found["spans"][0]) == {"gloss", "start", "end", "start_frame", "end_frame", "confidence"}
+
+
+def test_a_recognition_is_saved_in_the_formats_of_the_field(checkpoint, corpus, tmp_path):
+    clip = corpus.dev[0]
+    files = [tmp_path / f"x.{ending}" for ending in ("eaf", "vtt", "json", "ctm")]
+    options = [text for path in files for text in ("--save", path)]
+    done = command("recognize", clip.source, "--checkpoint", checkpoint, "--json", *options)
+    assert done.returncode == 0, done.stderr
+    eaf, vtt, as_json = (path.read_text(encoding="utf-8") for path in files[:3])
+    found = json.loads(as_json)
+    assert found == json.loads(done.stdout) and found["glosses"]
+    for gloss in found["glosses"]:
+        assert f">{gloss}<" in eaf and f"\n{gloss}\n" in vtt
+    assert clip.source.name in eaf and read_ctm(files[3]) == {clip.source.stem: " ".join(found["glosses"])}
+    one_line_error(command("recognize", clip.source, "--checkpoint", checkpoint, "--save", "x.srt"), "x.srt", ".vtt")
 
 
 def test_files_that_are_no_video_end_with_one_line(checkpoint, tmp_path):

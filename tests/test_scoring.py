@@ -14,9 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slakit.config import TrainConfig
 from slakit.data.samples import Corpus, Sample, Vocabulary
 from slakit.errors import ConfigError, CorpusError, SlakitError
+from slakit.presets import preset, preset_names
 from slakit.scoring import (
+    REPEATS_FLOOR,
     align_words,
     clean_gloss,
     clean_up,
@@ -207,6 +210,25 @@ def test_glosses_outside_the_vocabulary_are_reported_and_count_as_wrong(tmp_path
 def test_collapse_of_repeats():
     assert score({"a": "A A B"}, {"a": "A A B"}, collapse_repeats=True).deletions == 1
     assert score({"a": "A B"}, {"a": "A loc-A B"}, "phoenix2014", collapse_repeats=True).insertions == 1
+
+
+@pytest.mark.parametrize(
+    "corpus,name", [("phoenix2014",) * 2, ("phoenix2014-t", "phoenix2014-T"), ("csl-daily", "CSL-Daily")]
+)
+def test_price_of_the_collapse_is_as_documented(corpus, name):
+    for split, floor in zip(("dev", "test"), REPEATS_FLOOR[corpus], strict=True):
+        path = CASES / f"ref_{name}_{split}.json"
+        if not path.exists():
+            pytest.skip("the official references (shared/data/wer_cases) are not here")
+        references = json.loads(path.read_text(encoding="utf-8"))
+        result = score(references, references, collapse_repeats=True)
+        assert round(result.wer, 2) == floor and result.errors == result.deletions
+
+
+def test_collapse_is_on_in_the_presets_of_papers_and_off_elsewhere():
+    for name in preset_names():
+        assert preset(name).train.decode.collapse_repeats == (not name.endswith("/minisign"))
+    assert not TrainConfig().decode.collapse_repeats
 
 
 def test_variants_side_by_side():

@@ -36,13 +36,13 @@ def select_tokens_batch(
     if k == classes:
         values, tokens = log_probs.sort(dim=-1, descending=True, stable=True)
         return values.double(), tokens, -1, -1
-    # topk breaks ties as it likes: put equal values into the order of their tokens ...
-    values, tokens = log_probs.topk(k, dim=-1, sorted=False)
-    tokens, order = tokens.sort(dim=-1)
-    values, order = values.gather(-1, order).sort(dim=-1, descending=True, stable=True)
+    # topk breaks ties as it likes: sort the few frames whole where a tie goes on behind the cut ...
+    values, tokens = log_probs.topk(k + 1, dim=-1)
+    cut = (values[..., k] == values[..., k - 1]) & inside.to(log_probs.device)
+    # ... and elsewhere put equal values into the order of their tokens
+    tokens, order = tokens[..., :k].sort(dim=-1)
+    values, order = values[..., :k].gather(-1, order).sort(dim=-1, descending=True, stable=True)
     tokens = tokens.gather(-1, order)
-    # ... and sort the few frames whole where the tie goes on behind the cut
-    cut = ((log_probs >= values[..., -1:]).sum(-1) > k) & inside.to(log_probs.device)
     if bool(cut.any()):
         full_values, full_tokens = log_probs[cut].sort(dim=-1, descending=True, stable=True)
         values[cut], tokens[cut] = full_values[:, :k], full_tokens[:, :k]

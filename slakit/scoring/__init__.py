@@ -1,6 +1,6 @@
 """Scoring: clean-up, word error rate as sclite counts it, intervals, tests, tables, aligned sentences, STM and CTM."""
 
-from slakit.scoring.cleanup import clean_gloss, clean_up
+from slakit.scoring.cleanup import REPEATS_FLOOR, clean_gloss, clean_up
 from slakit.scoring.files import Stm, read_ctm, read_stm, write_ctm, write_stm
 from slakit.scoring.render import AlignedSentences, aligned_sentences
 from slakit.scoring.statistics import Interval, PairedTest, bootstrap_interval, matched_pairs, paired_bootstrap
@@ -16,6 +16,7 @@ from slakit.scoring.tables import (
 from slakit.scoring.wer import Counts, Score, VideoScore, align_words, score
 
 __all__ = [
+    "REPEATS_FLOOR",
     "AlignedSentences",
     "Counts",
     "Interval",
