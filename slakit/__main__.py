@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--corpus", default="minisign")
     evaluate.add_argument("--root", type=Path)
     evaluate.add_argument("--split", default="dev", choices=("train", "dev", "test"))
+    _corpus_options(evaluate)
     evaluate.set_defaults(run=_evaluate)
 
     recognize = commands.add_parser("recognize", help="glosses, times and score of one video")
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--root", type=Path)
     doctor.add_argument("--deep", action="store_true", help="decode every frame of every clip")
     doctor.add_argument("--json", action="store_true", help="machine-readable output")
+    _corpus_options(doctor)
     doctor.set_defaults(run=_doctor)
 
     prepare = commands.add_parser("prepare", help="resize a corpus once into packed files that read fast")
@@ -75,10 +77,27 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--out", required=True, type=Path)
     prepare.add_argument("--size", type=int, default=256)
     prepare.add_argument("--encoding", default="jpeg", choices=("jpeg", "raw"))
+    prepare.add_argument("--quality", type=int, default=95, help="of the JPEG encoding, 1 to 100")
+    prepare.add_argument("--resize-filter", default="lanczos4", choices=("lanczos4", "antialias"))
+    prepare.add_argument("--aspect", default="stretch", choices=("stretch", "pad"), help="pad keeps it, with black")
     prepare.add_argument("--on-damage", default="skip", choices=("skip", "keep-readable", "error"))
     prepare.add_argument("--workers", type=int, default=1)
+    _corpus_options(prepare)
     prepare.set_defaults(run=_prepare)
     return parser
+
+
+def _corpus_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--option", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help="of load_corpus: prepared FOLDER, vocabulary train, setup US, allow_outside true, …",
+    )  # fmt: skip
+
+
+def _options(options: argparse.Namespace) -> dict:
+    import yaml
+
+    return {name: yaml.safe_load(value) for name, value in options.option}
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -131,7 +150,7 @@ def _train(options: argparse.Namespace) -> int:
     from slakit.presets import load_run
 
     config = load_run(options.config)
-    corpus = load_corpus(config.corpus, root=config.root)
+    corpus = load_corpus(config.corpus, root=config.root, **config.corpus_options)
     model = create_model(glosses=corpus.glosses, **config.model_options())
     run = fit(model, corpus, config.out_dir, config.train)
     print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch']}; checkpoint {run.out_dir / 'best'}")
@@ -141,7 +160,7 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from slakit import evaluate, load_checkpoint, load_corpus
 
-    corpus = load_corpus(options.corpus, root=options.root)
+    corpus = load_corpus(options.corpus, root=options.root, **_options(options))
     model = load_checkpoint(options.checkpoint, glosses=corpus.glosses)
     print(evaluate(model, corpus.split(options.split), corpus.name))
     return 0
@@ -167,7 +186,7 @@ def _doctor(options: argparse.Namespace) -> int:
         load_corpus(options.corpus)  # raises with the nearest name
     if options.root is None and options.corpus != "minisign":
         raise ConfigError(f"doctor {options.corpus} needs --root, the folder that the corpus was extracted to")
-    report = doctor(options.corpus, options.root, deep=options.deep)
+    report = doctor(options.corpus, options.root, deep=options.deep, **_options(options))
     print(report.json() if options.json else report.text())
     return 0 if report.healthy else 1
 
@@ -177,7 +196,8 @@ def _prepare(options: argparse.Namespace) -> int:
     from slakit.data.cache import prepare
 
     ready = prepare(
-        load_corpus(options.corpus, root=options.root), options.out, size=options.size, encoding=options.encoding,
+        load_corpus(options.corpus, root=options.root, **_options(options)), options.out, size=options.size,
+        encoding=options.encoding, quality=options.quality, resize_filter=options.resize_filter, aspect=options.aspect,
         on_damage=options.on_damage, workers=options.workers,
     )  # fmt: skip
     print(ready)

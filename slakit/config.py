@@ -140,12 +140,14 @@ class TrainConfig:
 class RunConfig:
     """A whole setting: corpus, model, training (with augmentation and decoding), and what the paper reports for it.
 
-    root: the corpus' folder, None for its usual place. out_dir: where a run is kept.
+    root: the corpus' folder, None for its usual place. corpus_options: what load_corpus takes besides, for instance
+    {"prepared": folder} or {"setup": "US"}. out_dir: where a run is kept.
     """
 
     name: str = ""
     corpus: str = "phoenix2014"
     root: str | None = None
+    corpus_options: dict[str, Any] = field(default_factory=dict)
     out_dir: str = "runs/default"
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

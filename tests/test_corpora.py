@@ -245,8 +245,9 @@ def test_own_videos(tmp_path):
         ("a.mp4,X,trian", "split 'trian'"),
         ("a.mp4,X", "2 fields instead of 3"),
         ('a.mp4,"X,train', "quotes"),
+        ("a.mp4,X,train,a/b", "id 'a/b' is no clip name"),
     ):
-        write(table, f"path,glosses,split\n{row}\n")
+        write(table, f"path,glosses,split{',id' if row.count(',') == 3 else ''}\n{row}\n")
         with pytest.raises(CorpusError, match=rf"annotations\.csv, line 2.*{match}"):
             load_corpus("folder", tmp_path)
     write(table, "path,gloss,split\n")
@@ -293,6 +294,29 @@ def test_paths_of_the_official_tables_are_checked_too(tmp_path):
     with pytest.raises(CorpusError, match=r"link out of .*allow_outside=True"):
         load_corpus("phoenix2014", root)
     assert len(load_corpus("phoenix2014", root, allow_outside=True).train) == 1
+
+
+def test_folders_with_a_dot_in_their_name_keep_it(tmp_path):
+    for name in ("clip.v1", "clip.v2"):
+        write_frames(tmp_path / name, pictures(2, 8, 8))
+    write(tmp_path / "annotations.csv", "path,glosses,split\nclip.v1,A,train\nclip.v2,B,train\n")
+    assert [sample.id for sample in load_corpus("folder", tmp_path).train] == ["clip.v1", "clip.v2"]
+
+
+def test_annotation_that_is_no_file_is_not_waited_for(tmp_path):
+    root = phoenix(tmp_path)
+    table = root / "annotations/manual/dev.corpus.csv"
+    table.unlink()
+    os.mkfifo(table)
+    with pytest.raises(CorpusError, match=r"dev\.corpus\.csv: not a file"):
+        load_corpus("phoenix2014", root)
+    table.unlink()
+    table.symlink_to("/dev/zero")
+    with pytest.raises(CorpusError, match=r"dev\.corpus\.csv: not a file"):
+        load_corpus("phoenix2014", root)
+    for name in ("isharah-500", "phoenix2014-si5"):
+        with pytest.raises(ConfigError, match=r"has no option 'vocabulry'.*'vocabulary'"):
+            load_corpus(name, root, vocabulry="train")
 
 
 def test_wrong_roots_and_encodings(tmp_path):
@@ -368,16 +392,27 @@ def test_published_dictionaries(tmp_path):
         load_npy_dict(path)
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(  # SLAKIT_FUZZ=20000 searches longer
+    max_examples=int(os.environ.get("SLAKIT_FUZZ", "120")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+# what is mutated -> corpus, file
 FILES = {
-    "phoenix2014": "annotations/manual/train.corpus.csv",
-    "phoenix2014-t": "annotations/manual/PHOENIX-2014-T.dev.corpus.csv",
-    "csl-daily": "sentence_label/split_1.txt",
-    "csl": "train.txt",
-    "isharah-1000": "annotations_v2/isharah1000/SI/train.csv",
-    "folder": "annotations.csv",
-    "map": "sentence_label/video_map.txt",
-    "pickle": "sentence_label/csl2020ct_v2.pkl",
+    "phoenix2014": ("phoenix2014", "annotations/manual/train.corpus.csv"),
+    "phoenix2014-si5": ("phoenix2014-si5", "annotations/manual/test.SI5.corpus.csv"),
+    "phoenix2014-t": ("phoenix2014-t", "annotations/manual/PHOENIX-2014-T.dev.corpus.csv"),
+    "csl-daily split": ("csl-daily", "sentence_label/split_1.txt"),
+    "csl-daily text": ("csl-daily", "sentence_label/video_map.txt"),
+    "csl-daily pickle": ("csl-daily", "sentence_label/csl2020ct_v2.pkl"),
+    "csl lists": ("csl", "train.txt"),
+    "csl sentences": ("csl", "corpus.txt"),
+    "isharah-1000": ("isharah-1000", "annotations_v2/isharah1000/SI/train.csv"),
+    "folder": ("folder", "annotations.csv"),
+    "minisign clips": ("minisign", "annotations/train.csv"),
+    "minisign spans": ("minisign", "annotations/spans.csv"),
+    "minisign glosses": ("minisign", "annotations/glosses.txt"),
+    "minisign manifest": ("minisign", "manifest.json"),
 }
 PIECES = st.sampled_from(
     [b"|", b"\n", b"\r\n", b",", b'"', b" ", b"\0", b"..", b"/", b"\xff", b"\xef\xbb\xbf", b"id", b"-1"]
@@ -398,14 +433,26 @@ def mutated(draw, original: bytes) -> bytes:
     return bytes(data)
 
 
+def small_root(name: str, tiny: Corpus, folder: Path) -> tuple[Path, dict]:
+    """A small corpus whose annotation is to be mutated, and the options that read it."""
+    layout = FILES[name][0]
+    if name == "csl-daily pickle":
+        return csl_daily(folder), {"annotation": "pickle"}
+    if name == "csl sentences":
+        write(folder / "corpus.txt", "000000 我 爱\n000001 你\n")
+        write(folder / "color/000/P01_s1_00_0._color.avi", "x")
+        write(folder / "color/001/P41_s1_00_0._color.avi", "x")
+        return folder, {}
+    if layout == "minisign":
+        small = {"train": 2, "dev": 1, "test": 1, "progress": False}
+        return load_corpus("minisign", folder, **small).root, {}
+    return export(tiny, layout, folder / "out", size=(8, 8), show_progress=False), {}
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_parsers_return_samples_or_name_the_file(tiny, tmp_path, name):
-    layout = "csl-daily" if name in ("map", "pickle") else name
-    if name == "pickle":
-        root, options = csl_daily(tmp_path), {"annotation": "pickle"}
-    else:
-        root, options = export(tiny, layout, tmp_path / "out", size=(8, 8), show_progress=False), {}
-    path = root / FILES[name]
+    root, options = small_root(name, tiny, tmp_path)
+    layout, path = FILES[name][0], root / FILES[name][1]
     original = path.read_bytes()
 
     @FUZZ
@@ -421,5 +468,26 @@ def test_parsers_return_samples_or_name_the_file(tiny, tmp_path, name):
             for sample in split:
                 assert sample.id and all(gloss.split() == [gloss] for gloss in sample.glosses)
                 assert sample.source.resolve().is_relative_to(root.resolve())
+                assert sample.num_frames is None or sample.num_frames > 0
+
+    check()
+
+
+@pytest.mark.parametrize("kind", ["gloss_dict", "info"])
+def test_published_dictionaries_that_are_damaged(tmp_path, kind):
+    path = tmp_path / f"{kind}.npy"
+    content = {"B": [2, 7], "A": [1, 3]} if kind == "gloss_dict" else {0: {"fileid": "x", "num_frames": 3}}
+    np.save(path, content, allow_pickle=True)
+
+    @FUZZ
+    @given(mutated(path.read_bytes()))
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
+        try:
+            found = read_gloss_dict(path) if kind == "gloss_dict" else load_npy_dict(path)
+        except SlakitError as error:
+            assert path.name in str(error), error
+            return
+        assert isinstance(found, Vocabulary | dict)
 
     check()

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 from media import pictures, write_frames
 
+from slakit.__main__ import main
+from slakit.data.cache import prepare
+from slakit.data.corpora import load_corpus
 from slakit.data.doctor import doctor
+from slakit.data.video import read_frames
 
 QUIET = {"show_progress": False}
 
@@ -91,3 +95,35 @@ def test_lengths_beside_the_annotation(tmp_path):
 def test_what_cannot_be_loaded_is_an_error(tmp_path):
     report = doctor("csl-daily", tmp_path, **QUIET)
     assert not report.healthy and "split_1.txt" in report.text() and json.loads(report.json())["healthy"] is False
+
+
+def test_a_prepared_corpus_is_looked_at_too(root, tmp_path):
+    out = tmp_path / "prepared"
+    prepare(load_corpus("phoenix2014", root), out, size=32, **QUIET)
+    features = root / "phoenix-2014-multisigner/features"
+    shutil.rmtree(features)  # the prepared files are enough
+    report = doctor("phoenix2014", root, deep=True, prepared=out, **QUIET)
+    assert report.healthy and report.splits["train"]["frames"] == 48, report.text()
+    assert report.splits["train"]["bytes"] == (out / "train.frames").stat().st_size
+    data = bytearray((out / "dev.frames").read_bytes())
+    data[len(data) // 2] ^= 1
+    (out / "dev.frames").write_bytes(data)
+    assert "wrong checksum" in findings(doctor("phoenix2014", root, deep=True, prepared=out, **QUIET), "error")
+    assert "not prepared" in doctor("phoenix2014", root, prepared=tmp_path / "none", **QUIET).text()
+
+
+def test_the_command_line(root, tmp_path, capsys):
+    """Exit codes 0 healthy, 1 not, 2 a mistake; options reach the reader and prepare."""
+    place = ["phoenix2014", "--root", str(root)]
+    assert main(["doctor", *place, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["splits"]["test"]["clips"] == 1
+    size = ["--size", "24", "--aspect", "pad", "--resize-filter", "antialias", "--encoding", "raw"]
+    assert main(["prepare", *place, "--out", str(tmp_path / "out"), *size, "-o", "vocabulary", "train"]) == 0
+    assert "are not in the vocabulary" in capsys.readouterr().out
+    assert read_frames(tmp_path / "out/train.frames/a").shape == (12, 24, 24, 3)
+    assert main(["doctor", *place, "-o", "prepared", str(tmp_path / "out"), "--deep"]) == 0
+    shutil.rmtree(root / "phoenix-2014-multisigner/features/fullFrame-210x260px/dev")
+    assert main(["doctor", *place]) == 1 and "NOT healthy" in capsys.readouterr().out
+    assert main(["doctor", "phoenix2014"]) == 2 and "needs --root" in capsys.readouterr().err
+    assert main(["prepare", *place, "--out", str(tmp_path / "x"), "-o", "vocabulry", "train"]) == 2
+    assert "has no option 'vocabulry'" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from slakit.data.clips import needed_steps, time_steps
 from slakit.data.corpora import load_corpus
 from slakit.data.corpora.official import OFFICIAL
 from slakit.data.images import list_frames
+from slakit.data.packed import find_packed
 from slakit.data.samples import Corpus, Sample
 from slakit.data.video import probe_video, read_frames
 from slakit.errors import SlakitError, VideoError
@@ -90,8 +91,9 @@ def doctor(
 ) -> Report:
     """Look at a corpus: layout, counts, frames, lengths, glosses, room on disk. Never raises for what it is to find.
 
-    deep: decode every frame of every clip; otherwise SAMPLED clips of each split. size: of the cache whose room is
-    estimated. options: what the corpus' reader takes.
+    deep: decode every frame of every clip, video files by both readers; otherwise three frames of SAMPLED clips of each
+    split. size: of the cache whose room is estimated. options: what load_corpus takes; with prepared=… the prepared
+    frames are looked at (deep checks every checksum).
     """
     report = Report(name, str(root), deep)
     try:
@@ -230,7 +232,10 @@ def _readable(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 count = lengths[sample.id]
-                read_frames(sample.source, None if deep else sorted({0, count // 2, count - 1}))
+                if deep:
+                    read_frames(sample.source, reader="both")
+                else:
+                    read_frames(sample.source, sorted({0, count // 2, count - 1}))
         except VideoError as error:
             problems[sample.id] = str(error)
     if problems:
@@ -240,13 +245,15 @@ def _readable(
         )
         report.add("error", "damage", message, advice, list(problems))
     elif chosen:
-        what = "every frame" if deep else "three frames each"
+        what = "every frame" if deep else "three frames each"  # of video files by two readers, see read_frames
         report.add("ok", "damage", f"{split}: {len(chosen)} clips read ({what}) without damage")
 
 
 def _bytes(samples: Sequence[Sample], lengths: dict[str, int]) -> int:
     """Bytes on disk: video files summed, folders estimated from the first frame of up to SAMPLED clips."""
     files, per_frame, frames = 0, [], 0
+    if samples and (packed := find_packed(samples[0].source)):
+        return packed[0].path.stat().st_size
     there = [sample for sample in samples if sample.id in lengths]
     for number, sample in enumerate(there):
         source = sample.source

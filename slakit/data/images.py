@@ -47,6 +47,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _open(path: Path) -> Image.Image:
     """The image with nothing but its header read; VideoError where it is none, or absurdly large."""
+    if path.exists() and not path.is_file():  # a pipe or a device would be waited for, or never end
+        raise VideoError(f"{path}: not a file, so not a frame; remove it")
     try:
         image = Image.open(path)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:

@@ -1,4 +1,4 @@
-"""What a video or a folder of frames holds, found without decoding it, and which reader may be trusted with it."""
+"""What a video or a folder of frames holds, found without decoding it, and whether decord may be trusted with it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class VideoInfo:
     """What a source holds, by its packets or file names alone.
 
     width, height: upright, in pixels. num_frames: frames to expect (packets less those that an edit list hides).
-    listed_frames: what the container says (0: nothing). reader: "decord", "pyav", "images" for a folder of frames,
-    "packed" for a prepared clip.
-    reasons: why decord is not trusted. suspicious: it is decoded in a process of its own, which can be stopped.
+    listed_frames: what the container says (0: nothing). reader: "pyav", "images" for a folder of frames, "packed" for a
+    prepared clip. decord: whether decord may read the file, too; reasons: why not. suspicious: it is decoded in a
+    process of its own, which can be stopped.
     """
 
     source: str
@@ -44,6 +44,7 @@ class VideoInfo:
     listed_frames: int = 0
     discarded: int = 0
     corrupt: int = 0
+    decord: bool = False
     reasons: tuple[str, ...] = ()
     suspicious: bool = False
 
@@ -139,13 +140,14 @@ def probe_video(source: Source, seconds: float = 60.0) -> VideoInfo:
         height=height,
         fps=found["fps"],
         num_frames=found["packets"] - found["discarded"],
-        reader="decord" if trusted else "pyav",
+        reader="pyav",
         pixel_format=found["pixel_format"],
         matrix=tuple(found["matrix"]),
         packets=found["packets"],
         listed_frames=found["listed_frames"],
         discarded=found["discarded"],
         corrupt=found["corrupt"],
+        decord=trusted,
         reasons=tuple(suspicious + reasons),
         suspicious=bool(suspicious),
     )

@@ -1,8 +1,9 @@
 """A video file or a folder of frames -> uint8 frames, checked: complete and right, or refused with a reason.
 
-decord reads what a look at the packets calls plain; PyAV decodes every file beside it, without the costly conversion to
-RGB, and so finds the damage that decord hides (it shows concealed or repeated frames without an error). What decord
-does not read, or reads differently, PyAV reads.
+PyAV reads: it names damaged packets, honours edit lists, knows more codecs, and is the faster one, as
+benchmarks/readers.py measures. decord shows concealed or repeated frames without an error, so it is never believed
+alone: reader="decord" gives its frames beside a full decoding by PyAV, and reader="both" compares all frames of the
+two, which carry different versions of FFmpeg (`doctor --deep` does that).
 
 Two limits. Changed bytes that leave a valid stream cannot be seen: video files have no checksums (a prepared cache has,
 see slakit.data.cache). Of a damaged clip, what FFmpeg shows from the damage to the next key frame is partly invented.
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 4 * 2**30
 ON_DAMAGE = ("error", "skip", "keep-readable")
+READERS = ("pyav", "decord", "both")
 CLOSE = 3  # largest difference of a colour value between the two readers' rounding (measured: 2)
 
 
@@ -73,27 +75,26 @@ def _limit(packets: int, pixels: int) -> float:
     return 30 + packets * (0.05 + pixels / 5e6)
 
 
-def _read_decord(
-    path: Path, info: VideoInfo, wanted: Sequence[int], checks: dict[int, np.ndarray]
-) -> np.ndarray | None:
-    """The frames as decord reads them, or None where it fails or differs from PyAV's frames in `checks`."""
+def _read_decord(path: Path, info: VideoInfo, wanted: Sequence[int]) -> np.ndarray:
+    """The frames as decord reads them, [T, H, W, 3], turned upright; VideoError where it fails."""
     decord = load_decord()
     try:
         reader = decord.VideoReader(str(path), num_threads=1)
         if len(reader) != info.packets:
-            log.info("%s: decord counts %d frames, PyAV %d packets; PyAV reads it", path, len(reader), info.packets)
-            return None
-        frames = reader.get_batch(list(wanted)).asnumpy()  # [T, H, W, 3], turned upright
-        del reader
+            raise VideoError(f"{path}: decord counts {len(reader)} frames, PyAV {info.packets}; use reader='pyav'")
+        return reader.get_batch(list(wanted)).asnumpy()
     except (RuntimeError, decord.DECORDError) as error:
-        log.info("%s: decord failed (%s); PyAV reads it", path, str(error).strip().splitlines()[-1:])
-        return None
-    for position, right in checks.items():
-        other = frames[position]
-        if other.shape != right.shape or np.abs(other.astype(np.int16) - right).max() > CLOSE:
-            log.info("%s: decord and PyAV differ at frame %d; PyAV reads it", path, wanted[position])
-            return None
-    return frames
+        last = (str(error).strip().splitlines() or ["no message"])[-1]
+        raise VideoError(f"{path}: decord failed ({last}) where PyAV did not; use reader='pyav'") from None
+
+
+def _compare(path: Path, numbers: Sequence[int], frames: np.ndarray, right: np.ndarray) -> None:
+    """VideoError where a frame of the two readers differs by more than rounding."""
+    for number, one, other in zip(numbers, frames, right, strict=True):
+        if one.shape != other.shape or np.abs(one.astype(np.int16) - other).max() > CLOSE:
+            raise VideoError(
+                f"{path}: decord and PyAV differ at frame {number}; look at it, re-encode it or use reader='pyav'"
+            )
 
 
 def read_frames(
@@ -101,7 +102,7 @@ def read_frames(
     indices: Sequence[int] | None = None,
     on_damage: str = "error",
     max_bytes: int = MAX_BYTES,
-    reader: str = "auto",
+    reader: str = "pyav",
 ) -> np.ndarray:
     """Frames of a video or of a folder of frames: uint8 [T, H, W, 3], RGB, upright.
 
@@ -112,14 +113,15 @@ def read_frames(
         the clip is left out; "keep-readable" returns the frames that can be decoded, with a DamageWarning. `indices`
         then count the readable frames.
     max_bytes: what the frames may take; checked before memory is taken.
-    reader: "auto" (decord where it can be trusted), "pyav" or "decord" (VideoError where it may not be trusted).
+    reader: of video files. "pyav"; "decord" (VideoError where it is not installed, or not to be trusted with the file);
+        "both": PyAV's frames, each compared with decord's where decord may read the file.
 
-    Raises VideoError: unreadable, damaged, an index out of range, too large, or stalled.
+    Raises VideoError: unreadable, damaged, an index out of range, too large, stalled, or two readers that differ.
     """
     if on_damage not in ON_DAMAGE:
         raise ConfigError(f"on_damage={on_damage!r} is none of {', '.join(ON_DAMAGE)}")
-    if reader not in ("auto", "pyav", "decord"):
-        raise ConfigError(f"reader={reader!r} is none of auto, pyav, decord")
+    if reader not in READERS:
+        raise ConfigError(f"reader={reader!r} is none of {', '.join(READERS)}")
     if packed := find_packed(source):
         split, clip = packed
         order = None if indices is None else _checked(indices, split.num_frames(clip), str(source))
@@ -133,7 +135,7 @@ def read_frames(
         frames, problems = read_images(chosen, max_bytes, keep_readable=on_damage != "error")
         return _settle(frames, problems, on_damage, str(files[0].parent), None)
     info = probe_video(files)
-    if reader == "decord" and info.reader != "decord":
+    if reader == "decord" and not info.decord:
         raise VideoError(f"{files}: not for decord ({'; '.join(info.reasons) or 'not installed'}); use reader='pyav'")
     order = None if indices is None else _checked(indices, info.num_frames, str(files))
     wanted = None if order is None else sorted(set(order))
@@ -144,22 +146,24 @@ def read_frames(
             f"max_bytes={max_bytes:,}; raise it, or read fewer frames by `indices`"
         )
     numbers = range(info.num_frames) if wanted is None else wanted
-    limit = _limit(info.packets, info.width * info.height)
-    frames = None
-    if info.reader == "decord" and reader != "pyav" and len(numbers):
-        positions = sorted({0, len(numbers) // 2, len(numbers) - 1})
-        last = numbers[-1]
-        right, met = _decode(files, info, [numbers[p] for p in positions], max_bytes, limit)
-        problems = _problems(met, last + 1)
-        if not problems:
-            frames = _read_decord(files, info, numbers, dict(zip(positions, right, strict=True)))
-            if frames is None and reader == "decord":
-                raise VideoError(f"{files}: decord does not read it rightly; use reader='pyav'")
-    if frames is None:
-        frames, met = _decode(files, info, wanted, max_bytes, limit)
-        problems = _problems(met, info.num_frames if wanted is None else len(wanted) and wanted[-1] + 1)
-        if 0 < info.packets < info.listed_frames:
-            problems.append(f"{info.packets} of {info.listed_frames} frames are there, the file was cut off")
+    some = sorted({0, len(numbers) // 2, len(numbers) - 1}) if reader == "decord" and len(numbers) else None
+    asked = wanted if some is None else [numbers[position] for position in some]
+    frames, met = _decode(files, info, asked, max_bytes, _limit(info.packets, info.width * info.height))
+    problems = _problems(met, info.num_frames if wanted is None else len(wanted) and wanted[-1] + 1)
+    if 0 < info.packets < info.listed_frames:
+        problems.append(f"{info.packets} of {info.listed_frames} frames are there, the file was cut off")
+    if some is not None and not problems:
+        right, frames = frames, _read_decord(files, info, numbers)
+        _compare(files, asked, frames[some], right)
+    elif some is not None and on_damage == "keep-readable":
+        raise VideoError(f"{files}: damaged ({problems[0]}), not for decord; use reader='pyav'")
+    elif reader == "both" and info.decord and len(numbers) and not problems:
+        try:
+            other = _read_decord(files, info, numbers)
+        except VideoError as error:  # it fails on sound files, too, such as pictures less than 32 pixels wide
+            log.info("%s (not compared)", error)
+        else:
+            _compare(files, numbers, frames, other)
     frames = _settle(frames, problems, on_damage, str(files), wanted)
     if order is None or not len(frames):
         return frames

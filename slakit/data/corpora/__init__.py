@@ -8,6 +8,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from slakit.data import cache
 from slakit.data.samples import Corpus
 from slakit.errors import ConfigError, CorpusError
 from slakit.strict import nearest
@@ -27,10 +28,13 @@ CORPORA: dict[str, str] = {
 }
 
 
-def load_corpus(name: str, root: str | Path | None = None, **options: Any) -> Corpus:
+def load_corpus(
+    name: str, root: str | Path | None = None, prepared: str | Path | None = None, **options: Any
+) -> Corpus:
     """The corpus `name`, read from its annotation files below `root`.
 
     root: the corpus' folder; "minisign" alone may do without one and is built where it is missing.
+    prepared: a folder that `slakit prepare` wrote; the frames are then read from it, and those below root not needed.
     options: what the corpus' own load function takes.
     CorpusError for an unknown name (with the nearest known one) or annotation that cannot be read, ConfigError for an
     option that the corpus does not take.
@@ -45,6 +49,7 @@ def load_corpus(name: str, root: str | Path | None = None, **options: Any) -> Co
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
         for option in options:
             if option not in known:
-                names = [n for n in known if n != "root"]
+                names = ["prepared", *(n for n in known if n not in ("root", "name"))]
                 raise ConfigError(f"{name} has no option {option!r}{nearest(option, names)}")
-    return load(root, **options)
+    corpus = load(root, **options)
+    return corpus if prepared is None else cache.prepared(corpus, prepared)

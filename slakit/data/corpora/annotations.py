@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -37,16 +38,24 @@ class Row:
         return int(text)
 
 
-def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without byte order mark; CorpusError names the encoding that it seems to have."""
+def read_bytes(path: Path) -> bytes:
+    """An annotation file's bytes. CorpusError where it is not there, no file (a pipe never ends), or absurdly large."""
     try:
-        if path.stat().st_size > MAX_ANNOTATION_BYTES:
-            raise CorpusError(f"{path}: {path.stat().st_size:,} bytes is no annotation file; look what it is")
-        data = path.read_bytes()
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise CorpusError(f"{path}: not a file; give the corpus' folder as it was extracted")
+        if found.st_size > MAX_ANNOTATION_BYTES:
+            raise CorpusError(f"{path}: {found.st_size:,} bytes is no annotation file; look what it is")
+        return path.read_bytes()
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such annotation file; check the root, or extract the corpus again") from None
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from None
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, with or without byte order mark; CorpusError names the encoding that it seems to have."""
+    data = read_bytes(path)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (data and data.count(0) > len(data) // 8):
         raise CorpusError(f"{path}: this is UTF-16 text; save it as UTF-8")
     try:

@@ -9,10 +9,11 @@ annotations.csv:
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
-from slakit.data.corpora.annotations import Row, find_root, inside, make_corpus, read_text
+from slakit.data.corpora.annotations import Row, clean_id, find_root, inside, make_corpus, read_text
 from slakit.data.samples import Corpus, Sample
 from slakit.errors import CorpusError
 
@@ -28,7 +29,8 @@ def load(
     """A folder with a CSV file of one's own (UTF-8, comma separated, quoted where needed, first line the columns).
 
     Columns: path (a video file or a folder of frames, relative to the folder), glosses (separated by blanks), split
-    (train, dev or test); signer, id (default: the path without its ending), num_frames and fps are optional.
+    (train, dev or test); signer, id (letters, digits, - and _; default: the path without its ending), num_frames and
+    fps are optional.
     root: the folder, or the CSV file itself. vocabulary: see make_corpus. Raises CorpusError with file and line.
     """
     if root is not None and Path(root).suffix.lower() == ".csv":
@@ -75,9 +77,12 @@ def _rows(path: Path) -> list[Row]:
 def _sample(folder: Path, row: Row, allow_outside: bool) -> Sample:
     path = row.fields["path"].strip()
     source = inside(folder, path, row, allow_outside)
-    name = row.fields.get("id", "").strip() or str(Path(path).with_suffix("")).replace("\\", "/").replace("/", "_")
-    if len(name.split()) != 1 or "\0" in name:
-        name = "_".join(name.split())
+    name = row.fields.get("id", "").strip() and clean_id(row, "id")
+    if not name:
+        plain = Path(path) if source.is_dir() else Path(path).with_suffix("")
+        name = re.sub(r"[\s/\\:*?\"<>|\x00-\x1f]+", "_", str(plain)).lstrip(".")
+    if not 0 < len(name) <= 200:
+        raise row.error(f"the path {path[:80]!r} gives no clip name of 1 to 200 letters; write an id column")
     glosses = tuple(row.fields["glosses"].split())
     if not glosses:
         raise row.error(f"the clip {path[:80]!r} has no glosses; write them, separated by blanks")

@@ -72,14 +72,18 @@ def load(
     return make_corpus(name, folder, splits, vocabulary, notes)
 
 
-def load_500(root: str | Path | None, **options) -> Corpus:
+def load_500(
+    root: str | Path | None, setup: str = "SI", vocabulary: str = "published", allow_outside: bool = False
+) -> Corpus:
     """isharah-500."""
-    return load(root, size=500, **options)
+    return load(root, 500, setup, vocabulary, allow_outside)
 
 
-def load_2000(root: str | Path | None, **options) -> Corpus:
+def load_2000(
+    root: str | Path | None, setup: str = "SI", vocabulary: str = "published", allow_outside: bool = False
+) -> Corpus:
     """isharah-2000."""
-    return load(root, size=2000, **options)
+    return load(root, 2000, setup, vocabulary, allow_outside)
 
 
 def _labels(annotations: Path, size: int, setup: str) -> tuple[Path, bool]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from slakit.data.corpora.annotations import clean_id, inside, read_table, read_text, unique
 from slakit.data.minisign.clips import SPLITS, Settings, landmark_file
 from slakit.data.minisign.corpus import MANIFEST, build, content_key, is_complete, read_manifest
 from slakit.data.samples import Corpus, Sample, Span, Vocabulary
@@ -46,11 +47,17 @@ def load(root: str | Path | None = None, **options: Any) -> Corpus:
         _check_settings(folder, options)
     else:
         folder = build(folder, **options)
-    glosses = Vocabulary((folder / "annotations" / "glosses.txt").read_text(encoding="utf-8").split())
-    spans: dict[str, list[Span]] = {}
-    for name, gloss, start, end in _rows(folder / "annotations" / "spans.csv", "id|gloss|start|end"):
-        spans.setdefault(name, []).append(Span(gloss, int(start), int(end)))
-    splits = {split: _read_split(folder, split, spans) for split in SPLITS}
+    notes = folder / "annotations"
+    try:
+        glosses = _vocabulary(notes / "glosses.txt")
+        spans: dict[str, list[Span]] = {}
+        for row in read_table(notes / "spans.csv", ("id", "gloss", "start", "end")):
+            start = row.number("start")
+            span = Span(row.fields["gloss"], start, row.number("end", start + 1))
+            spans.setdefault(row.fields["id"], []).append(span)
+        splits = {split: _read_split(folder, split, spans, glosses) for split in SPLITS}
+    except CorpusError as error:
+        raise CorpusError(f"{error} (MiniSign is generated: or delete {folder} to build it anew)") from error
     return Corpus("minisign", folder, **splits, glosses=glosses)
 
 
@@ -84,31 +91,21 @@ def _check_settings(folder: Path, options: dict[str, Any]) -> None:
         )
 
 
-def _read_split(folder: Path, split: str, spans: dict[str, list[Span]]) -> tuple[Sample, ...]:
-    path = folder / "annotations" / f"{split}.csv"
-    samples = []
-    for name, video, signer, num_frames, glosses in _rows(path, "id|video|signer|num_frames|glosses"):
-        source = folder / video
-        samples.append(
-            Sample(name, source, tuple(glosses.split()), signer, int(num_frames), spans=tuple(spans.get(name, ())))
-        )
-    return tuple(samples)
-
-
-def _rows(path: Path, header: str) -> list[list[str]]:
-    """The fields of every line after the header; CorpusError names the file and the line that does not fit."""
+def _vocabulary(path: Path) -> Vocabulary:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise CorpusError(
-            f"{path} cannot be read ({error.strerror}); delete the corpus' folder to build it anew"
-        ) from error
-    if not lines or lines[0] != header:
-        raise CorpusError(
-            f"{path}: the first line is {lines[:1]}, expected {header!r}; delete the folder to build it anew"
-        )
-    rows = [line.split("|") for line in lines[1:]]
-    for number, row in enumerate(rows, start=2):
-        if len(row) != header.count("|") + 1:
-            raise CorpusError(f"{path}, line {number}: {len(row)} fields, expected {header.count('|') + 1} ({header})")
-    return rows
+        return Vocabulary(read_text(path).split())
+    except CorpusError as error:
+        raise CorpusError(str(error) if path.name in str(error) else f"{path}: {error}") from None
+
+
+def _read_split(folder: Path, split: str, spans: dict[str, list[Span]], glosses: Vocabulary) -> tuple[Sample, ...]:
+    samples = []
+    columns = ("id", "video", "signer", "num_frames", "glosses")
+    for row in unique(read_table(folder / "annotations" / f"{split}.csv", columns), "id"):
+        name, source = clean_id(row, "id"), inside(folder, row.fields["video"], row)
+        signed = tuple(row.fields["glosses"].split())
+        if strange := [gloss for gloss in signed if gloss not in glosses]:
+            raise row.error(f"the gloss {strange[0][:40]!r} is not in glosses.txt; correct the line")
+        known = tuple(spans.get(name, ()))
+        samples.append(Sample(name, source, signed, row.fields["signer"], row.number("num_frames", 1), spans=known))
+    return tuple(samples)

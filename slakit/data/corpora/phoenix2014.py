@@ -61,9 +61,11 @@ def load(
     return make_corpus(name, folder, splits, vocabulary, notes)
 
 
-def load_si5(root: str | Path | None, **options) -> Corpus:
+def load_si5(
+    root: str | Path | None, vocabulary: str = "published", keep_broken: bool = False, allow_outside: bool = False
+) -> Corpus:
     """The signer-independent release, `phoenix2014-si5`: Signer05 alone is in dev and test."""
-    return load(root, name="phoenix2014-si5", **options)
+    return load(root, "phoenix2014-si5", vocabulary, keep_broken, allow_outside)
 
 
 def frames_folder(home: Path, features: Path, pattern: str, row: Row, allow_outside: bool) -> Path:

@@ -10,11 +10,12 @@ import io
 import pickle
 from collections import OrderedDict
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 
-from slakit.data.corpora.annotations import MAX_ANNOTATION_BYTES
+from slakit.data.corpora.annotations import read_bytes
 from slakit.data.samples import Vocabulary
 from slakit.errors import CorpusError
 
@@ -77,29 +78,20 @@ def _load(path: Path, data: bytes) -> Any:
         ) from None
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_ANNOTATION_BYTES:
-            raise CorpusError(f"{path}: {path.stat().st_size:,} bytes is no annotation file; look what it is")
-        return path.read_bytes()
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from None
-
-
 def load_plain_pickle(path: str | Path) -> Any:
     """The content of a pickle of plain data. CorpusError where it is damaged or holds anything else."""
-    return _load(Path(path), _bytes(Path(path)))
+    return _load(Path(path), read_bytes(Path(path)))
 
 
 def load_npy_dict(path: str | Path) -> dict:
     """The dictionary in an .npy file, as numpy.save writes it (`train_info.npy`, `gloss_dict.npy`)."""
     path = Path(path)
-    data = io.BytesIO(_bytes(path))
+    data = io.BytesIO(read_bytes(path))
     try:
         version = np.lib.format.read_magic(data)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = reader(data)
-    except (ValueError, EOFError, TypeError, SyntaxError) as error:
+    except (ValueError, EOFError, TypeError, SyntaxError, RecursionError, MemoryError, TokenError) as error:
         raise CorpusError(f"{path}: not an .npy file ({error}); get it from its official source") from None
     if shape != () or dtype.kind != "O":
         raise CorpusError(f"{path}: holds an array {dtype} {shape}, not a dictionary")
