@@ -20,11 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slakit.models.adapter import DepthwiseConv3d
 from slakit.models.aggregation import Aggregation
 from slakit.models.blocks import MLP, Attention, Block
 from slakit.models.clips import Clips
 from slakit.models.cross_frame import CrossFrameAttention
+from slakit.models.depthwise import DepthwiseConv3d
 from slakit.models.lora import LoRALinear
 
 WIDTH, HEADS, TOKENS, FRAMES = 768, 12, 197, 8
@@ -45,12 +45,15 @@ def compare(name: str, ours: Callable[[], object], other: Callable[[], object], 
 
 def step_of(module: nn.Module, *inputs: torch.Tensor, call: Callable | None = None) -> Callable[[], torch.Tensor]:
     """A training step's forward and backward."""
+    cotangent: list[torch.Tensor] = []
 
     def run() -> torch.Tensor:
-        for parameter in module.parameters():
-            parameter.grad = None
+        for tensor in (*inputs, *module.parameters()):
+            tensor.grad = None
         output = (call or module)(*inputs)
-        output.sum().backward()
+        if not cotangent:
+            cotangent.append(torch.randn_like(output))
+        output.backward(cotangent[0])  # dense, as from the layers above (a sum's gradient is one repeated number)
         return output.detach()
 
     return run
@@ -254,7 +257,7 @@ def cross(repeats: int) -> None:
     agree(ours(x, clips)[:, 0], literal(x)[:, 0], 1e-6)
     compare(
         "cross-frame attention, training step",
-        step_of(ours, x, call=lambda x: ours(x, clips)[:, 0]),
+        step_of(ours, x, call=lambda x: ours(x, clips, class_token_only=True)[:, 0]),
         step_of(ours, x, call=lambda x: literal(x)[:, 0]),
         repeats,
         12.0,

@@ -9,8 +9,9 @@ from torch import nn
 
 from slakit.errors import ConfigError
 from slakit.models import merge, open_clip_weights
-from slakit.models.adapter import DepthwiseConv3d, SlaAdapterOptions, TimeAwareAdapter
+from slakit.models.adapter import SlaAdapterOptions, TimeAwareAdapter
 from slakit.models.clips import Clips
+from slakit.models.depthwise import DepthwiseConv3d
 from slakit.models.lora import LoRALinear
 from slakit.models.methods import chosen_blocks
 from slakit.models.temporal_shift import TemporalShift

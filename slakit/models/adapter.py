@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from slakit.errors import ConfigError
 from slakit.models.backbones import Backbone
 from slakit.models.blocks import Block
 from slakit.models.clips import Clips
+from slakit.models.depthwise import DepthwiseConv3d
 from slakit.models.methods import Encoder, chosen_blocks, register_method
 
 
@@ -36,34 +36,6 @@ class SlaAdapterOptions:
     before_mhsa: bool = True
     before_mlp: bool = True
     place: Literal["stream", "branch"] = "stream"
-
-
-class DepthwiseConv3d(nn.Module):
-    """A depth-wise 3D convolution (padding 1) over packed clips, as one 2D convolution per time step and a sum.
-
-    y[t] = K_-1 * x[t-1] + K_0 * x[t] + K_+1 * x[t+1] within a clip: nn.Conv3d(groups=C) computes the same with a much
-    slower kernel. Starts at zero. weight [C, 1, 3, k, k] and bias [C] are laid out as nn.Conv3d's.
-    """
-
-    def __init__(self, channels: int, kernel: str = "3x3x3"):
-        super().__init__()
-        size = int(kernel[-1])
-        self.weight = nn.Parameter(torch.zeros(channels, 1, 3, size, size))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: torch.Tensor, clips: Clips) -> torch.Tensor:
-        """x [N, rows, columns, C] -> the same shape."""
-        if self.weight.shape[-1] == 1:
-            taps = self.weight[:, 0, :, 0, 0]  # [C, 3]: no neighbours in space, so no convolution at all
-            before, after = clips.neighbour(x, -1), clips.neighbour(x, 1)
-            return self.bias + before * taps[:, 0] + x * taps[:, 1] + after * taps[:, 2]
-        planes = x.permute(0, 3, 1, 2)  # [N, C, rows, columns], channels last in memory
-        convolved = [
-            F.conv2d(planes, self.weight[:, :, tap], self.bias if tap == 1 else None, padding=1, groups=x.shape[-1])
-            for tap in range(3)
-        ]
-        y = convolved[1] + clips.neighbour(convolved[0], -1) + clips.neighbour(convolved[2], 1)
-        return y.permute(0, 2, 3, 1)
 
 
 class TimeAwareAdapter(nn.Module):

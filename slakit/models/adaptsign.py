@@ -135,7 +135,7 @@ class AdaptSignEncoder(Encoder):
             if self.aggregation:
                 query = self.aggregations[index](query, x)
         if self.cross_frame is not None:
-            x = self.cross_frame(x, clips, self.backbone.prefix_tokens)
+            x = self.cross_frame(x, clips, self.backbone.prefix_tokens, tower.pools_class_token)
         features = self.backbone.pool(x)
         if self.aggregation:
             collected = self.match(self.ln_query(query))

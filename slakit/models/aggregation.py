@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from slakit.models.blocks import MLP, Attention, QuickGELU
+from slakit.models.few_queries import few_queries
 
 
 class Aggregation(nn.Module):
@@ -36,16 +36,14 @@ class Aggregation(nn.Module):
     def attend(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Normalised query [N, D] over LN(tokens) [N, L, D] -> [N, D], before the output projection.
 
-        The LayerNorm's gain and shift move to the query's side too, so no normalised copy with gain is kept.
+        The LayerNorm's gain and shift move to the query's side too.
         """
         attn, norm = self.attn, self.ln_1
         heads = (attn.num_heads, attn.head_dim)
-        plain = F.layer_norm(tokens, norm.normalized_shape, None, None, norm.eps)  # [N, L, D]
         q = attn.q_proj(query).unflatten(-1, heads)  # [N, H, d]
         u = torch.einsum("nhd,hdD->nhD", q, attn.k_proj.weight.unflatten(0, heads).to(q.dtype))
         u = u * norm.weight * attn.head_dim**-0.5  # [N, H, D]
         constant = (q * attn.k_proj.bias.unflatten(0, heads)).sum(-1, keepdim=True)  # cancels: b_k's gradient is zero
-        weights = (u @ plain.transpose(1, 2).to(u.dtype) + constant).softmax(-1)  # [N, H, L]
-        z = (weights.to(u.dtype) @ plain.to(u.dtype)) * norm.weight + norm.bias  # [N, H, D]
+        z = few_queries(u, constant, tokens, norm.eps)[0] * norm.weight + norm.bias  # [N, H, D]
         y = torch.einsum("nhD,hdD->nhd", z, attn.v_proj.weight.unflatten(0, heads).to(z.dtype))
         return y.flatten(1) + attn.v_proj.bias

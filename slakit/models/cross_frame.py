@@ -7,6 +7,7 @@ from torch import nn
 
 from slakit.errors import ConfigError
 from slakit.models.clips import Clips
+from slakit.models.few_queries import few_queries
 
 
 class CrossFrameAttention(nn.Module):
@@ -28,23 +29,33 @@ class CrossFrameAttention(nn.Module):
         self.scale = nn.Parameter(torch.zeros(1)) if published else None
         self.offsets = range(-tau if direction == "both" else 0, tau + 1)
 
-    def forward(self, x: torch.Tensor, clips: Clips, prefix_tokens: int = 1) -> torch.Tensor:
-        """Tokens x [N, L, D], class token first -> the same with the class token [N, 1, D] extended.
+    def forward(
+        self, x: torch.Tensor, clips: Clips, prefix_tokens: int = 1, class_token_only: bool = False
+    ) -> torch.Tensor:
+        """Tokens x [N, L, D], class token first -> [N, L, D]: every token of a frame gets the same addition.
 
-        Only the class token is changed, since nothing else is read after it. A tower without one asks with the mean
-        of its patches, and its result is added to every token.
+        class_token_only: only the class token is read afterwards, so only that is returned, [N, 1, D]. A tower without
+        a class token asks with the mean of its patches.
         """
-        normalised = self.ln(x)
-        queries = normalised[:, 0] if prefix_tokens else normalised.mean(1)  # [N, D]
-        keys = normalised[:, prefix_tokens:]  # [N, n, D]
-        values = keys if self.scale is not None else x[:, prefix_tokens:]
+        asking = x[:, :1]  # [N, 1, D]
+        queries = self.ln(asking)[:, 0] if prefix_tokens else self.ln(x).mean(1)  # [N, D]
         # Frame s serves the queries of the frames t = s - k: t looks at t + k.
         asked = torch.stack([clips.neighbour(queries, -k) for k in self.offsets], dim=1)  # [N, K, D]
-        affinity = asked @ keys.transpose(1, 2)  # [N, K, n]
-        if self.scale is not None:
-            affinity = affinity * x.shape[-1] ** -0.5
-        given = (affinity.sigmoid() - 0.5).to(values.dtype) @ values  # [N, K, D]
+        serve = self.text if self.scale is None else self.published
+        given = serve(asked, x, prefix_tokens)  # [N, K, D]
         gathered = sum(clips.neighbour(given[:, i], k) for i, k in enumerate(self.offsets))  # [N, D]
-        weight = self.scale if self.scale is not None else 1 / (len(self.offsets) * keys.shape[1])
-        update = (weight * gathered)[:, None]  # [N, 1, D]
-        return torch.cat([x[:, :1] + update, x[:, 1:]], dim=1) if prefix_tokens else x + update
+        return (asking if class_token_only else x) + gathered[:, None]
+
+    def published(self, asked: torch.Tensor, x: torch.Tensor, prefix_tokens: int) -> torch.Tensor:
+        """What each frame gives to K queries [N, K, D]: values LN(p), times the learned scalar -> [N, K, D]."""
+        asked = asked * x.shape[-1] ** -0.5
+        constant = (asked * self.ln.bias).sum(-1, keepdim=True)
+        given, total = few_queries(asked * self.ln.weight, constant, x, self.ln.eps, "sigmoid", prefix_tokens)
+        return self.scale * (given * self.ln.weight + total * self.ln.bias)
+
+    def text(self, asked: torch.Tensor, x: torch.Tensor, prefix_tokens: int) -> torch.Tensor:
+        """The same with values p and the mean over all (2 tau + 1) n patches."""
+        patches = x[:, prefix_tokens:]  # [N, n, D]
+        affinity = asked @ self.ln(patches).transpose(1, 2)  # [N, K, n]
+        given = (affinity.sigmoid() - 0.5).to(patches.dtype) @ patches
+        return given / (len(self.offsets) * patches.shape[1])
