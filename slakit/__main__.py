@@ -56,7 +56,10 @@ def _parser() -> argparse.ArgumentParser:
     recognize = commands.add_parser("recognize", help="glosses, times and score of one video")
     recognize.add_argument("video", type=Path)
     recognize.add_argument("--checkpoint", required=True, type=Path)
+    recognize.add_argument("--out", type=Path, help="folder for the result as JSON, ELAN, WebVTT, CTM and a picture")
     recognize.add_argument("--no-crop", action="store_true", help="do not cut a square around the signer")
+    recognize.add_argument("--crop", type=int, nargs=3, metavar=("LEFT", "TOP", "SIDE"), help="this square, in pixels")
+    recognize.add_argument("--on-damage", default="error", choices=("error", "keep-readable"))
     recognize.add_argument("--json", action="store_true", help="machine-readable output")
     recognize.add_argument(
         "--save", type=Path, action="append", default=[], metavar="FILE", help="also write .eaf, .vtt, .json or .ctm"
@@ -168,12 +171,20 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _recognize(options: argparse.Namespace) -> int:
     from slakit import load_checkpoint, recognize
+    from slakit.data.cropping import Box
 
     model = load_checkpoint(options.checkpoint)
-    result = recognize(model, options.video, crop="none" if options.no_crop else "auto")
+    crop = Box(*options.crop) if options.crop else "none" if options.no_crop else "auto"
+    result = recognize(model, options.video, crop=crop, on_damage=options.on_damage)
     for path in options.save:
         result.save(path)
     print(result.json() if options.json else result)
+    if options.out is not None:
+        from slakit.report import model_card, write_report
+
+        paths = write_report(model, result, options.out)
+        said = [model_card(model), *(f"{kind:<4}  {path}" for kind, path in paths.items())]
+        print("\n".join(said), file=sys.stderr if options.json else sys.stdout)
     return 0
 
 

@@ -110,19 +110,6 @@ def test_wrong_parameters_name_value_and_way_out(corpus, checkpoint):
         slakit.load_checkpoint(checkpoint, glosses=slakit.Vocabulary(["A", "B"]))
 
 
-@pytest.mark.parametrize("name", ["ambulancia", "doctor", "dolor", "hoy", "yo"])
-def test_real_camera_clips_run_through(model, name):
-    path = SHARED / "data" / "msl150" / f"{name}.mp4"
-    if not path.is_file():
-        pytest.skip(f"{path.name}: the folder ../shared with real camera clips is not here")
-    result = slakit.recognize(model, path)
-    info = slakit.probe_video(path)
-    assert result.frames.shape[1:] == (84, 84, 3) and len(result.frames) >= 10
-    assert len(result.posteriors) == -(-len(result.frames) // 4)
-    assert np.isfinite(result.score) and result.fps == pytest.approx(info.fps)
-    assert result.frames.std() > 10, "the crop shows a picture, not a plain area"
-
-
 @pytest.mark.parametrize("name", ["trunc_nomoov.mp4", "empty.mp4", "text.mp4", "corrupt_mid.mp4"])
 def test_broken_videos_are_refused(model, name):
     path = SHARED / "data" / "videos" / name
