@@ -12,7 +12,6 @@ import pytest
 
 import slakit
 from slakit.errors import CheckpointError, ConfigError, CorpusError, VideoError
-from slakit.explain import gloss_maps, kept_tokens, peak_hits
 from slakit.recognition import fit_frames
 from slakit.scoring import read_ctm
 
@@ -123,48 +122,3 @@ def test_fit_frames_is_resize_and_centre_crop():
     frames = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), np.uint8)
     assert np.array_equal(fit_frames(frames, 84), frames[:, 6:90, 6:90])
     assert fit_frames(frames[:, :, :60], 84).shape == (3, 84, 84, 3)
-
-
-@pytest.mark.parametrize("method", ["sla-lora", "frozen"])
-def test_maps_are_the_gradient_of_the_score(corpus, method):
-    """The map's sum over patches is the directional derivative of the score along the tokens."""
-    import torch
-
-    from slakit.decoding import align
-
-    model = slakit.create_model(method, glosses=corpus.glosses, backbone="tiny-clip", hidden_size=32).eval()
-    frames = slakit.recognize(model, corpus.dev[0].source).frames[:12]
-    tokens = [3]
-    maps = gloss_maps(model, frames, tokens)
-    assert maps.shape == (1, 12, 7, 7) and (maps >= 0).all() and maps.max() > 0
-    packed, lengths = torch.from_numpy(frames).permute(0, 3, 1, 2), torch.tensor([12])
-    with torch.no_grad():
-        span = align(model(packed, lengths).sequence[0].log_softmax(-1), None, tokens)[0]
-
-    def score_with(patches_scale):
-        block = model.encoder.backbone.blocks[-1]
-
-        def scale(_, arguments):
-            x = arguments[0].clone()
-            x[:, 1:] = x[:, 1:] * patches_scale
-            return (x, *arguments[1:])
-
-        handle = block.register_forward_pre_hook(scale)
-        with torch.no_grad():
-            out = model(packed, lengths).sequence[0].double().log_softmax(-1)[span.start : span.end, 3].mean()
-        handle.remove()
-        return float(out)
-
-    with torch.enable_grad(), kept_tokens(model, -1) as kept:
-        value = model(packed, lengths).sequence[0].log_softmax(-1)[span.start : span.end, 3].mean()
-        (gradient,) = torch.autograd.grad(value, kept[0])
-    analytic = float((gradient * kept[0])[:, 1:].sum())
-    numeric = (score_with(1.01) - score_with(0.99)) / 0.02
-    assert analytic == pytest.approx(numeric, rel=0.05, abs=1e-4)
-
-
-def test_peak_hits():
-    maps = np.zeros((2, 7, 7))
-    maps[0, 2, 3] = maps[1, 6, 0] = 1
-    points = np.array([[[42.0, 30.0]], [[80.0, 80.0]]])
-    assert peak_hits(maps, points, 84, radius=6).tolist() == [True, False]

@@ -129,7 +129,7 @@ class AdaptSignEncoder(Encoder):
         tower, blocks = self.backbone.tower, self.backbone.blocks
         x = self.backbone.embed(images)  # [N, L, D]
         query = self.query.expand(x.shape[0], -1) if self.aggregation else None  # [N, D]
-        only_class = tower.pools_class_token and not self.aggregation and self.cross_frame is None
+        only_class = tower.pools_class_token and not (self.aggregation or self.cross_frame or self.all_tokens)
         for index, block in enumerate(blocks):
             x = self.run_block(block, x, clips, only_class and index == len(blocks) - 1)
             if self.aggregation:

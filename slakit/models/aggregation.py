@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from slakit.models.blocks import MLP, Attention, QuickGELU
@@ -16,6 +17,8 @@ class Aggregation(nn.Module):
 
     The sum over L tokens is taken before the value projection and the query is carried through the key projection, so
     keys and values of all tokens are never formed (exact: what b_k adds cancels in the softmax; its weights sum to 1).
+
+    record: keep the attention weights of the last call in `weights` [N, num_heads, L].
     """
 
     def __init__(self, width: int, num_heads: int):
@@ -27,6 +30,8 @@ class Aggregation(nn.Module):
             nn.init.zeros_(projection.bias)
         nn.init.zeros_(self.attn.out_proj.bias)
         self.mlp = MLP(nn.Linear(width, width), QuickGELU(), nn.Linear(width, width))
+        self.record = False
+        self.weights: torch.Tensor | None = None
 
     def forward(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """query [N, D], tokens [N, L, D] -> [N, D]."""
@@ -44,6 +49,9 @@ class Aggregation(nn.Module):
         u = torch.einsum("nhd,hdD->nhD", q, attn.k_proj.weight.unflatten(0, heads).to(q.dtype))
         u = u * norm.weight * attn.head_dim**-0.5  # [N, H, D]
         constant = (q * attn.k_proj.bias.unflatten(0, heads)).sum(-1, keepdim=True)  # cancels: b_k's gradient is zero
+        if self.record:
+            plain = F.layer_norm(tokens, norm.normalized_shape, None, None, norm.eps)
+            self.weights = (u.detach() @ plain.detach().transpose(1, 2) + constant.detach()).softmax(-1)
         z = few_queries(u, constant, tokens, norm.eps)[0] * norm.weight + norm.bias  # [N, H, D]
         y = torch.einsum("nhD,hdD->nhd", z, attn.v_proj.weight.unflatten(0, heads).to(z.dtype))
         return y.flatten(1) + attn.v_proj.bias

@@ -6,7 +6,7 @@ equation in forward().
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -134,22 +134,28 @@ class Block(nn.Module):
 
 
 @contextmanager
-def record_attention(model: nn.Module) -> Iterator[list[Attention]]:
-    """Within: every block's Attention keeps its `weights`, and gradients reach back to the first block.
+def record_attention(
+    model: nn.Module, blocks: Sequence[int] | None = None, all_tokens: bool = False
+) -> Iterator[list[Attention]]:
+    """Within: the blocks' Attentions keep their `weights`, and gradients reach back to the first block.
 
-    Yields the Attention modules, first block first; their `weights` are cleared at the end.
+    Yields the Attention modules, first block first; their `weights` are cleared at the end. blocks: which ones
+    (negative from the end), None: all. all_tokens: the queries of every token in the last block too, where otherwise
+    only the class token is computed.
     """
     attentions = [module.attn for module in model.modules() if isinstance(module, Block)]
+    if blocks is not None:
+        attentions = [attentions[block] for block in blocks]
     encoders = [module for module in model.modules() if hasattr(module, "gradients_everywhere")]
-    before = [encoder.gradients_everywhere for encoder in encoders]
+    before = [(encoder.gradients_everywhere, encoder.all_tokens) for encoder in encoders]
     for attention in attentions:
         attention.record = True
     for encoder in encoders:
-        encoder.gradients_everywhere = True
+        encoder.gradients_everywhere, encoder.all_tokens = True, all_tokens
     try:
         yield attentions
     finally:
         for attention in attentions:
             attention.record, attention.weights = False, None
-        for encoder, value in zip(encoders, before, strict=True):
-            encoder.gradients_everywhere = value
+        for encoder, values in zip(encoders, before, strict=True):
+            encoder.gradients_everywhere, encoder.all_tokens = values

@@ -19,6 +19,9 @@ class CrossFrameAttention(nn.Module):
     Frames beyond a video's ends contribute nothing: sigmoid(0) - 0.5 = 0.
 
     Each frame's patches meet the queries of its neighbours once; nothing is unfolded.
+
+    record: keep the gates of the last call in `weights` [N, K, n]: weights[t, i, p] = sigmoid(a) - 0.5 of frame t's
+    query for patch p of frame t + offsets[i]; zeros beyond a video's ends.
     """
 
     def __init__(self, width: int, tau: int = 2, direction: str = "both", published: bool = True):
@@ -28,6 +31,9 @@ class CrossFrameAttention(nn.Module):
         self.ln = nn.LayerNorm(width)
         self.scale = nn.Parameter(torch.zeros(1)) if published else None
         self.offsets = range(-tau if direction == "both" else 0, tau + 1)
+        self.reach = tau
+        self.record = False
+        self.weights: torch.Tensor | None = None
 
     def forward(
         self, x: torch.Tensor, clips: Clips, prefix_tokens: int = 1, class_token_only: bool = False
@@ -41,10 +47,19 @@ class CrossFrameAttention(nn.Module):
         queries = self.ln(asking)[:, 0] if prefix_tokens else self.ln(x).mean(1)  # [N, D]
         # Frame s serves the queries of the frames t = s - k: t looks at t + k.
         asked = torch.stack([clips.neighbour(queries, -k) for k in self.offsets], dim=1)  # [N, K, D]
+        if self.record:
+            self.weights = self.gates(asked, x, clips, prefix_tokens)
         serve = self.text if self.scale is None else self.published
         given = serve(asked, x, prefix_tokens)  # [N, K, D]
         gathered = sum(clips.neighbour(given[:, i], k) for i, k in enumerate(self.offsets))  # [N, D]
         return (asking if class_token_only else x) + gathered[:, None]
+
+    @torch.no_grad()
+    def gates(self, asked: torch.Tensor, x: torch.Tensor, clips: Clips, prefix_tokens: int) -> torch.Tensor:
+        """What `record` keeps, from the same queries and tokens."""
+        affinity = asked @ self.ln(x[:, prefix_tokens:]).transpose(1, 2)  # [N, K, n], of the frame that serves
+        gates = (affinity if self.scale is None else affinity * x.shape[-1] ** -0.5).sigmoid() - 0.5
+        return torch.stack([clips.neighbour(gates[:, i], k) for i, k in enumerate(self.offsets)], dim=1)
 
     def published(self, asked: torch.Tensor, x: torch.Tensor, prefix_tokens: int) -> torch.Tensor:
         """What each frame gives to K queries [N, K, D]: values LN(p), times the learned scalar -> [N, K, D]."""

@@ -92,6 +92,7 @@ class DepthwiseConv3d(nn.Module):
         size = int(kernel[-1])
         self.weight = nn.Parameter(torch.zeros(channels, 1, 3, size, size))
         self.bias = nn.Parameter(torch.zeros(channels))
+        self.reach = 1
 
     def forward(self, x: torch.Tensor, clips: Clips) -> torch.Tensor:
         """x [N, rows, columns, C] -> the same shape, in the precision of x."""

@@ -27,6 +27,7 @@ class Encoder(nn.Module):
     The part below the first block that has anything to train runs without building a graph, and where the pooled
     feature is the class token, the last block computes that token alone (exactly the same number).
     gradients_everywhere: build the graph down to the first block all the same (for explanations).
+    all_tokens: compute every token in the last block too (for attention maps of its patches).
     recompute: activation checkpointing of the trained blocks.
     """
 
@@ -34,11 +35,19 @@ class Encoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.gradients_everywhere = False
+        self.all_tokens = False
         self.recompute = False
 
     @property
     def feature_dim(self) -> int:
         return self.backbone.feature_dim
+
+    @property
+    def reach(self) -> int:
+        """How many frames away another frame can be and still change a frame's feature: the sum over all modules that
+        look at neighbours, each with its own number in an attribute `reach`.
+        """
+        return sum(getattr(module, "reach", 0) for module in self.modules() if module is not self)
 
     def first_trained(self) -> int:
         """Index of the first block with a trainable parameter; 0 if the embedding is trained, depth if none is."""
@@ -67,9 +76,10 @@ class Encoder(nn.Module):
         with self.prefix_context(images, trained > 0):
             x = self.backbone.embed(images)  # [N, L, D]
         last = len(blocks) - 1
+        only_class = self.backbone.tower.pools_class_token and not self.all_tokens
         for index, block in enumerate(blocks):
             with self.prefix_context(images, index < trained):
-                x = self.run_block(block, x, clips, index == last and self.backbone.tower.pools_class_token)
+                x = self.run_block(block, x, clips, index == last and only_class)
         return self.backbone.pool(x)
 
 

@@ -32,6 +32,7 @@ class TemporalShift(nn.Module):
         if not 2 <= n_div <= width:
             raise ConfigError(f"n_div={n_div} cannot divide {width} channels; use 2 to {width} (published: 32)")
         self.fold = width // n_div
+        self.reach = 1
         self.boundary = boundary
         self.skipped = 0 if class_token else prefix_tokens
 

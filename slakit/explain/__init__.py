@@ -1,0 +1,66 @@
+"""What a model looks at: maps of the patches for each recognised gloss, and checks that keep them honest.
+
+    seen = explain.watch(model, "clip.mp4")                      # one look: features, log probabilities, glosses
+    targets = explain.targets_of(seen)                           # one score a recognised gloss
+    maps = explain.gradient_maps(seen, targets)                  # [glosses, T, h, w] on one scale
+    curve = explain.masking_curve(seen, targets[0], maps[0])     # does the score fall where the map says?
+"""
+
+from slakit.explain.attention import (
+    aggregation_maps,
+    attention_maps,
+    attention_rollout,
+    cross_frame_maps,
+    relevance_maps,
+)
+from slakit.explain.checks import (
+    Curve,
+    Estimate,
+    background,
+    bootstrap,
+    chance_hits,
+    inside,
+    masking_curve,
+    peak_hits,
+    peaks,
+    randomised,
+    similarity,
+)
+from slakit.explain.gradients import KINDS, frame_energy, gloss_maps, grad_cam, gradient_maps, kept_tokens
+from slakit.explain.signer import SignerPlaces, signer_places
+from slakit.explain.targets import OVER, Target, feature_gradients, targets_of
+from slakit.explain.watch import Seen, watch, windows
+
+__all__ = [
+    "KINDS",
+    "OVER",
+    "Curve",
+    "Estimate",
+    "Seen",
+    "SignerPlaces",
+    "Target",
+    "aggregation_maps",
+    "attention_maps",
+    "attention_rollout",
+    "background",
+    "bootstrap",
+    "chance_hits",
+    "cross_frame_maps",
+    "feature_gradients",
+    "frame_energy",
+    "gloss_maps",
+    "grad_cam",
+    "gradient_maps",
+    "inside",
+    "kept_tokens",
+    "masking_curve",
+    "peak_hits",
+    "peaks",
+    "randomised",
+    "relevance_maps",
+    "signer_places",
+    "similarity",
+    "targets_of",
+    "watch",
+    "windows",
+]

@@ -1,0 +1,310 @@
+"""Maps: gradients against finite differences, chunks against the whole clip, attention against hand-made products."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import frames, stir, tiny
+
+from slakit import explain
+from slakit.errors import SlakitError
+from slakit.explain import watch as watch_module
+from slakit.models import record_attention
+from slakit.models.methods import METHODS
+from slakit.losses import recognition_loss
+
+ALL = sorted(METHODS)
+
+
+def clip(count: int, seed: int = 0) -> np.ndarray:
+    return frames(count, seed).permute(0, 2, 3, 1).numpy()
+
+
+def look(method: str, name: str = "tiny-vit", count: int = 24, double: bool = False, **options):
+    model = tiny(method, name, **options)
+    stir(model)
+    if double:
+        model.double()
+    return explain.watch(model, clip(count))
+
+
+@pytest.mark.parametrize("method", ALL)
+@pytest.mark.parametrize("over", explain.OVER)
+def test_gradients_equal_finite_differences_in_float64(method, over):
+    """Moving what one block's attention reads by a small step changes the score as the kept gradient says."""
+    seen = look(method, count=16, double=True)
+    block = 1
+    target = explain.targets_of(seen, [2, 1], over)[0]
+    cotangent = explain.feature_gradients(seen, [target])[0]
+    kept = []
+    with torch.enable_grad(), explain.kept_tokens(seen.model, block) as kept:
+        features = seen.model.encoder(seen.model.normalise(seen.packed()), watch_module.Clips([16]))
+        (gradient,) = torch.autograd.grad(features, kept[0], cotangent)
+    step = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(3)).double()
+
+    def score(size: float) -> float:
+        handle = seen.model.encoder.backbone.blocks[block].ln_1.register_forward_hook(lambda *a: a[2] + size * step)
+        with torch.no_grad():
+            logits = seen.model.eval()(seen.packed(), torch.tensor([16])).sequence[0]
+        handle.remove()
+        return float(target(logits.log_softmax(-1)))
+
+    analytic = float((gradient * step).sum())
+    assert analytic != 0
+    assert analytic == pytest.approx((score(1e-5) - score(-1e-5)) / 2e-5, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tiny-vit", "tiny-coca", "tiny-avg"])
+@pytest.mark.parametrize("method", ALL)
+def test_chunks_give_the_maps_of_the_whole_clip(method, name):
+    seen = look(method, name, count=30, padding="published" if method == "adaptsign" else "features")
+    targets = explain.targets_of(seen, [1, 2])
+    assert len(list(explain.windows(seen, 7))) > 4
+    ways = {
+        "grad-cam": lambda chunk: explain.gradient_maps(seen, targets, "grad-cam", 0, chunk),
+        "gradient x token": lambda chunk: explain.gradient_maps(seen, targets, "gradient x token", -1, chunk),
+        "relevance": lambda chunk: explain.relevance_maps(seen, targets, chunk),
+        "rollout": lambda chunk: explain.attention_rollout(seen, chunk)[None],
+        "attention": lambda chunk: explain.attention_maps(seen, chunk=chunk)[None],
+    }
+    for way, maps in ways.items():
+        whole, chunked = maps(1000), maps(7)
+        assert whole.shape == (len(whole), 30, *seen.grid) and (whole >= 0).all() and whole.std() > 0, way
+        np.testing.assert_allclose(chunked, whole, atol=1e-5 * whole.max(), rtol=0, err_msg=way)
+
+
+def test_a_module_that_hides_its_reach_is_named(monkeypatch):
+    seen = look("sla-lora")
+    for block in seen.model.encoder.backbone.blocks:
+        block.shift.reach = 0
+    with pytest.raises(SlakitError, match="reach"):
+        explain.gradient_maps(seen, explain.targets_of(seen, [1]), chunk=4)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_reach_is_as_far_as_a_frame_is_felt(method):
+    model = tiny(method)
+    stir(model, scale=0.5)
+    model.eval()
+    one = frames(24)
+    other = one.clone()
+    other[12] = 255 - other[12]
+    with torch.no_grad():
+        change = (model.encode(one, [24]) - model.encode(other, [24]))[0].abs().amax(1)
+    felt = np.flatnonzero(change.numpy() > 0)
+    assert felt.min() >= 12 - model.encoder.reach and felt.max() <= 12 + model.encoder.reach
+    assert change[12] > 0
+
+
+def test_grad_cam_is_the_papers_formula():
+    """Written out with loops: channel weights are means of the gradient over a frame's patches; ReLU at the end."""
+    rng = torch.Generator().manual_seed(0)
+    tokens, gradient = torch.randn(2, 3, 4, generator=rng), torch.randn(2, 3, 4, generator=rng)
+    for n, p in itertools.product(range(2), range(3)):
+        weights = [sum(float(gradient[n, q, d]) for q in range(3)) / 3 for d in range(4)]
+        expected = max(0.0, sum(w * float(tokens[n, p, d]) for d, w in enumerate(weights)))
+        assert float(explain.grad_cam(tokens, gradient)[n, p]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_grad_cam_agrees_with_the_grad_cam_package():
+    pytorch_grad_cam = pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed")
+    seen = look("sla-lora", count=16)
+    target = explain.targets_of(seen, [2])[0]
+    model = seen.model.eval().requires_grad_(True)
+    rows, columns = seen.grid
+
+    class OneSequence(torch.nn.Module):
+        def forward(self, x):
+            model.encoder.gradients_everywhere = True
+            logits = model(x, torch.tensor([len(x)])).sequence
+            model.encoder.gradients_everywhere = False
+            return logits.log_softmax(-1)
+
+    def patches(x):
+        return x[:, 1:].unflatten(1, (rows, columns)).permute(0, 3, 1, 2)
+
+    cam = pytorch_grad_cam.GradCAM(OneSequence(), [model.encoder.backbone.blocks[-1].ln_1], reshape_transform=patches)
+    theirs = cam(model.normalise(seen.packed()), [lambda log_probs: target(log_probs)])  # [T, 32, 32], each frame's own max
+    ours = explain.gradient_maps(seen, [target], "grad-cam")[0]
+    scaled = ours / ours.max((1, 2), keepdims=True).clip(1e-12)
+    middles = theirs[:, 4::8, 4::8]
+    assert np.corrcoef(scaled.ravel(), middles.ravel())[0, 1] > 0.9
+
+
+def test_scores_are_what_they_say():
+    seen = look("frozen", count=24)
+    lines = seen.log_probs.double()
+    span, step = explain.targets_of(seen, [1, 2], "span"), explain.targets_of(seen, [1, 2], "step")
+    assert set(step[0].steps) <= set(span[0].steps) and len(step[0].steps) == 1
+    assert float(span[1](lines)) == pytest.approx(float(np.mean([lines[t, 2] for t in span[1].steps])))
+    sentence = explain.targets_of(seen, [1, 2], "sentence")[0]
+    total = 0.0  # over every path of 6 steps that reads 1 2 after repeats and blanks are taken out
+    for path in itertools.product((0, 1, 2), repeat=len(lines)):
+        merged = [k for k, _ in itertools.groupby(path) if k]
+        total += float(np.exp(sum(lines[t, k] for t, k in enumerate(path)))) if merged == [1, 2] else 0.0
+    assert float(sentence(lines)) == pytest.approx(np.log(total), rel=1e-9)
+    assert span[0].frames(24) == (4 * span[0].steps[0], 4 * span[0].steps[-1] + 4)
+
+
+def test_rollout_and_relevance_are_the_papers_products():
+    """Whole matrices in float64, block by block, instead of the row that we carry."""
+    seen = look("frozen", count=8, double=True)
+    model, length = seen.model, 17
+    target = explain.targets_of(seen, [2])[0]
+    cotangent = explain.feature_gradients(seen, [target])[0]
+    images = model.normalise(seen.packed()).requires_grad_(True)
+    with torch.enable_grad(), record_attention(model, all_tokens=True) as recorded:
+        features = model.encoder(images, watch_module.Clips([8]))
+        weights = [attention.weights for attention in recorded]
+        gradients = torch.autograd.grad(features, weights, cotangent)
+    identity = torch.eye(length, dtype=torch.float64).expand(8, -1, -1)
+    rollout, relevance = identity, identity
+    for a, da in zip(weights, gradients, strict=True):
+        rollout = (0.5 * a.detach().mean(1) + 0.5 * identity) @ rollout
+        relevance = relevance + (a.detach() * da).clamp_min(0).mean(1) @ relevance
+    found = explain.attention_rollout(seen).reshape(8, -1)
+    np.testing.assert_allclose(found, rollout[:, 0, 1:], rtol=1e-5)
+    found = explain.relevance_maps(seen, [target])[0].reshape(8, -1)
+    np.testing.assert_allclose(found, relevance[:, 0, 1:], rtol=1e-4, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["frozen", "sla-lora", "adaptsign"])
+def test_attention_of_any_block_head_and_query(method):
+    seen = look(method, count=8)
+    model = seen.model
+    with torch.no_grad(), record_attention(model, all_tokens=True) as recorded:
+        model.encode(seen.packed(), [8])
+        weights = [attention.weights for attention in recorded]
+    for block, head in itertools.product(range(3), (None, 0, 3)):
+        chosen = weights[block].mean(1) if head is None else weights[block][:, head]
+        for query, row in ((None, 0), ((1, 2), 1 + 4 + 2)):
+            found = explain.attention_maps(seen, block, head, query)
+            np.testing.assert_allclose(found.reshape(8, -1), chosen[:, row, -16:], atol=1e-6)
+    for wrong in ({"block": 3}, {"head": 4}, {"query": (4, 0)}):
+        with pytest.raises(SlakitError, match=str(next(iter(wrong)))):
+            explain.attention_maps(seen, **wrong)
+
+
+@pytest.mark.parametrize("variant", ["published", "paper"])
+def test_adaptsigns_own_attentions(variant):
+    seen = look("adaptsign", count=9, variant=variant)
+    encoder = seen.model.encoder
+    maps, offsets = explain.cross_frame_maps(seen, chunk=4)
+    assert offsets == [-2, -1, 0, 1, 2] and maps.shape == (9, 5, 4, 4) and np.abs(maps).max() <= 0.5
+    assert not maps[0, :2].any() and not maps[8, 3:].any() and maps[4].all()
+    tokens = {}
+    handle = encoder.cross_frame.register_forward_pre_hook(lambda m, a: tokens.update(x=a[0]))
+    with torch.no_grad():
+        seen.model.encode(seen.packed(), [9])
+    handle.remove()
+    x = encoder.cross_frame.ln(tokens["x"])
+    scale = 64**-0.5 if variant == "published" else 1.0
+    for t, (i, k) in itertools.product((2, 5), enumerate(offsets)):
+        gate = torch.sigmoid(scale * (x[t + k, 1:] @ x[t, 0])) - 0.5
+        np.testing.assert_allclose(maps[t, i].ravel(), gate.detach(), atol=1e-5)
+    collected = explain.aggregation_maps(seen)
+    assert collected.shape == (9, 4, 4) and (collected.sum((1, 2)) < 1).all() and collected.min() > 0
+    per_head = [explain.aggregation_maps(seen, head=h) for h in range(4)]
+    np.testing.assert_allclose(np.mean(per_head, 0), collected, atol=1e-6)
+    assert encoder.cross_frame.weights is None and not encoder.cross_frame.record
+    with pytest.raises(SlakitError, match="frozen has no"):
+        explain.cross_frame_maps(look("frozen"))
+
+
+class SavedBytes:
+    """Counts the bytes that autograd keeps at a time; storages that several graph nodes share count once."""
+
+    def __init__(self):
+        self.now = self.peak = 0
+        self.owners: dict[int, int] = {}
+
+    def __enter__(self):
+        class Kept:
+            def __init__(kept, tensor):
+                kept.tensor, kept.key = tensor, tensor.untyped_storage().data_ptr()
+                self.owners[kept.key] = self.owners.get(kept.key, 0) + 1
+                if self.owners[kept.key] == 1:
+                    self.now += tensor.untyped_storage().nbytes()
+                    self.peak = max(self.peak, self.now)
+
+            def __del__(kept):
+                self.owners[kept.key] -= 1
+                if not self.owners[kept.key]:
+                    self.now -= kept.tensor.untyped_storage().nbytes()
+
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor)
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        self.hooks.__exit__(*error)
+        gc.collect()
+
+
+@pytest.mark.parametrize("method", ["frozen", "sla-lora", "adaptsign"])
+def test_300_frames_within_the_memory_of_training(method):
+    trained = tiny("sla-lora" if method == "frozen" else method)  # frozen training keeps no graph of the encoder
+    packed, lengths, labels = frames(300), torch.tensor([300]), torch.tensor([1, 2, 3])
+    with SavedBytes() as training:
+        logits = trained.train()(packed, lengths)
+        recognition_loss(logits, labels, torch.tensor([3]))[0].backward()
+    seen = look(method, count=300)
+    targets = explain.targets_of(seen, [1, 2, 3])
+    for block in (0, -1):
+        with SavedBytes() as explaining:
+            explain.gradient_maps(seen, targets, block=block)
+        assert 0 < explaining.peak < training.peak
+    with SavedBytes() as explaining:
+        explain.relevance_maps(seen, targets)
+    assert 0 < explaining.peak < training.peak
+
+
+def test_nothing_of_the_model_is_changed():
+    model = tiny("adaptsign")
+    model.train()
+    before = {name: (p.requires_grad, p.detach().clone()) for name, p in model.named_parameters()}
+    seen = explain.watch(model, clip(12))
+    explain.gradient_maps(seen, explain.targets_of(seen, [1]))
+    explain.relevance_maps(seen, explain.targets_of(seen, [1]))
+    assert model.training and not model.encoder.gradients_everywhere and not model.encoder.all_tokens
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == before[name][0] and torch.equal(parameter, before[name][1])
+        assert parameter.grad is None
+
+
+def test_the_way_back_through_the_lstm_is_without_cudnn():
+    """cuDNN's LSTM refuses a backward pass in evaluation mode; on the CPU the switch can be seen all the same."""
+    seen, states = look("frozen"), []
+    handle = seen.model.sequence.lstm.register_forward_hook(lambda *a: states.append(torch.backends.cudnn.enabled))
+    explain.feature_gradients(seen, explain.targets_of(seen, [1]))
+    handle.remove()
+    assert states == [False] and torch.backends.cudnn.enabled
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("method", ALL)
+def test_maps_on_a_gpu_equal_those_on_the_cpu(method):
+    there, here = look(method), look(method)
+    there.model.cuda()
+    there = explain.watch(there.model, there.frames)
+    targets = explain.targets_of(here, [1, 2])
+    ours, theirs = (explain.gradient_maps(seen, targets) for seen in (here, there))
+    np.testing.assert_allclose(theirs, ours, atol=1e-3 * ours.max())
+
+
+def test_wrong_requests_are_named():
+    seen = look("frozen")
+    for call, words in (
+        (lambda: explain.targets_of(seen, [1], "word"), "over='word'"),
+        (lambda: explain.targets_of(seen, []), "nothing was recognised"),
+        (lambda: explain.gradient_maps(seen, [], "cam"), "kind='cam'"),
+        (lambda: explain.gradient_maps(seen, explain.targets_of(seen, [1]), block=7), "block=7"),
+        (lambda: explain.watch(seen.model, seen.frames[:, :16]), r"\[24, 16, 32, 3\]"),
+        (lambda: explain.watch(seen.model, seen.frames.astype(np.float32)), "float32"),
+    ):
+        with pytest.raises(SlakitError, match=words):
+            call()
