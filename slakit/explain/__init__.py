@@ -1,9 +1,9 @@
 """What a model looks at: maps of the patches for each recognised gloss, and checks that keep them honest.
 
-    seen = explain.watch(model, "clip.mp4")                      # one look: features, log probabilities, glosses
-    targets = explain.targets_of(seen)                           # one score a recognised gloss
-    maps = explain.gradient_maps(seen, targets)                  # [glosses, T, h, w] on one scale
-    curve = explain.masking_curve(seen, targets[0], maps[0])     # does the score fall where the map says?
+seen = explain.watch(model, "clip.mp4")                      # one look: features, log probabilities, glosses
+targets = explain.targets_of(seen)                           # one score a recognised gloss
+maps = explain.gradient_maps(seen, targets)                  # [glosses, T, h, w] on one scale
+curve = explain.masking_curve(seen, targets[0], maps[0])     # does the score fall where the map says?
 """
 
 from slakit.explain.attention import (
@@ -27,9 +27,9 @@ from slakit.explain.checks import (
     similarity,
 )
 from slakit.explain.gradients import KINDS, frame_energy, gloss_maps, grad_cam, gradient_maps, kept_tokens
+from slakit.explain.seen import Seen, watch, windows
 from slakit.explain.signer import SignerPlaces, signer_places
 from slakit.explain.targets import OVER, Target, feature_gradients, targets_of
-from slakit.explain.watch import Seen, watch, windows
 
 __all__ = [
     "KINDS",

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from slakit.errors import SlakitError
+from slakit.explain.seen import CHUNK, Seen, Window, encode_window, looking, windows
 from slakit.explain.targets import Target, feature_gradients
-from slakit.explain.watch import CHUNK, Seen, Window, encode_window, looking, windows
 from slakit.models.blocks import record_attention
 
 
@@ -36,9 +36,7 @@ def _own_columns(weights: torch.Tensor, tokens: int) -> torch.Tensor:
     return kept if kept.shape[-1] == weights.shape[-1] else kept / kept.sum(-1, keepdim=True)
 
 
-def _by_window(
-    seen: Seen, chunk: int, read: Callable[[Window], torch.Tensor], reduce: str = "mean"
-) -> torch.Tensor:
+def _by_window(seen: Seen, chunk: int, read: Callable[[Window], torch.Tensor], reduce: str = "mean") -> torch.Tensor:
     """read(window) -> [n, …] for every window; the inner parts joined and folded: [T, …]."""
     parts = []
     for window in windows(seen, chunk):

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from slakit.errors import SlakitError
+from slakit.explain.seen import Seen, looking
 from slakit.explain.targets import Target
-from slakit.explain.watch import Seen, looking
 from slakit.models.recognizer import Recognizer
 
 FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)

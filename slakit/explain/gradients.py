@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from slakit.errors import SlakitError
+from slakit.explain.seen import CHUNK, Seen, encode_window, looking, watch, windows
 from slakit.explain.targets import Target, feature_gradients, targets_of
-from slakit.explain.watch import CHUNK, Seen, encode_window, looking, watch, windows
 from slakit.models.recognizer import Recognizer
 
 

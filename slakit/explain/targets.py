@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from slakit.decoding import align, step_frames
 from slakit.errors import SlakitError
-from slakit.explain.watch import Seen, head, looking
+from slakit.explain.seen import Seen, head, looking
 
 OVER = ("step", "span", "sentence")
 
