@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from slakit.errors import ConfigError
+from slakit.models.products import linear
 
 
 class _MergedLinear(torch.autograd.Function):
@@ -23,20 +24,20 @@ class _MergedLinear(torch.autograd.Function):
         merged = torch.addmm(weight, lora_b, lora_a, alpha=scale)  # [out, in]
         ctx.save_for_backward(x, weight, lora_a, lora_b)
         ctx.scale, ctx.has_bias = scale, bias is not None
-        return F.linear(x, merged, bias)
+        return linear(x, merged, bias)
 
     @staticmethod
     def backward(ctx, gradient):
         x, weight, lora_a, lora_b = ctx.saved_tensors
         flat, rows = gradient.flatten(0, -2), x.flatten(0, -2)  # [M, out], [M, in]
         needs_x, needs_w, needs_bias, needs_a, needs_b, _ = ctx.needs_input_grad
-        low = flat @ lora_b if needs_a else None  # [M, r]
+        low = linear(flat, lora_b.T) if needs_a else None  # [M, r]
         return (
-            (gradient @ torch.addmm(weight, lora_b, lora_a, alpha=ctx.scale)) if needs_x else None,
+            linear(gradient, torch.addmm(weight, lora_b, lora_a, alpha=ctx.scale).T) if needs_x else None,
             flat.T @ rows if needs_w else None,
             flat.sum(0) if ctx.has_bias and needs_bias else None,
             ctx.scale * (low.T @ rows) if needs_a else None,
-            ctx.scale * (flat.T @ (rows @ lora_a.T)) if needs_b else None,
+            ctx.scale * (flat.T @ linear(rows, lora_a)) if needs_b else None,
             None,
         )
 

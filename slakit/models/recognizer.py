@@ -71,7 +71,10 @@ class Recognizer(nn.Module):
         """uint8 [N, 3, H, W] -> float, as ModelConfig.normalize says; float frames pass as they are."""
         if frames.dtype != torch.uint8:
             return frames
-        return (frames.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+        mean, std = self.pixel_mean, self.pixel_std
+        if self.config.normalize == "published":  # one number for all channels: any memory layout is walked straight
+            mean, std = mean[0], std[0]
+        return frames.to(mean.dtype).sub_(mean).div_(std)
 
     def forward(self, frames: torch.Tensor, lengths: torch.Tensor) -> Logits:
         """recognize_features(encode(frames, lengths), lengths)."""
