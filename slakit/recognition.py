@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from slakit import exports
 from slakit.data.cropping import Box, signer_crop
 from slakit.data.resize import resize
 from slakit.data.video import probe_video, read_frames
-from slakit.decoding import GlossSpan, beam_search, hypothesis_spans
+from slakit.decoding import GlossSpan, beam_search, frame_spans, hypothesis_spans
+from slakit.emissions import per_frame
 from slakit.errors import ConfigError
 from slakit.models.recognizer import Recognizer
 
@@ -104,7 +105,9 @@ def recognize(
     logits = model(packed, torch.tensor([len(frames)], device=device))
     model.train(training)
     log_probs = logits.sequence[0].float().log_softmax(-1).cpu()  # [T', V]
-    return decoded(model, log_probs, frames, fps, str(source), beam_width, n_best)
+    return decoded(
+        model, log_probs, frames, fps, str(source), beam_width, n_best, per_frame(model, logits, [len(frames)])[0]
+    )
 
 
 def decoded(
@@ -115,11 +118,19 @@ def decoded(
     source: str,
     beam_width: int,
     n_best: int,
+    by_frame: np.ndarray | None = None,
 ) -> Recognition:
-    """The Recognition of one clip from its log probabilities [T', V]; frames as the model saw them."""
+    """The Recognition of one clip from its log probabilities [T', V]; frames as the model saw them.
+
+    by_frame: the auxiliary head's log probabilities [T, V], which know the times of the glosses better; without them
+    the times are those of the steps that emit the glosses, the gaps between shared.
+    """
     found = beam_search(log_probs[None], beam_width=beam_width, n_best=n_best)[0]
     named = [(tuple(model.vocabulary.decode(h.tokens)), h.score) for h in found]
     spans = hypothesis_spans(log_probs, None, found[0].tokens, model.vocabulary, len(frames), fps, fill=1.0)
+    if by_frame is not None:  # the confidence stays that of the head that recognised the gloss
+        times = frame_spans(by_frame, found[0].tokens, model.vocabulary, fps)
+        spans = [replace(t, confidence=s.confidence) for t, s in zip(times, spans, strict=True)]
     return Recognition(
         source, named[0][0], tuple(spans), named[0][1], tuple(named[1:]), fps, frames, log_probs.exp().numpy()
     )

@@ -9,6 +9,7 @@ from slakit.decoding.alignment import (
     span_agreement,
     step_frames,
 )
+from slakit.decoding.frame_alignment import frame_spans, scaled_likelihoods
 from slakit.decoding.hypothesis import Hypothesis, collapse
 from slakit.decoding.language_model import NgramLanguageModel
 from slakit.decoding.search import beam_search, greedy_search
@@ -21,9 +22,11 @@ __all__ = [
     "align",
     "beam_search",
     "collapse",
+    "frame_spans",
     "greedy_search",
     "hypothesis_spans",
     "receptive_field",
+    "scaled_likelihoods",
     "span_agreement",
     "step_frames",
 ]
