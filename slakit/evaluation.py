@@ -42,7 +42,7 @@ def transcribe(
     decode = settings.decode
     model.eval()
     for batch in progress(loader, "evaluating", show_progress):
-        logits = model(batch.frames.to(device), batch.lengths.to(device))
+        logits = model(batch.to(device).frames, batch.lengths.to(device))
         found = beam_search(
             logits.sequence.float().log_softmax(-1).cpu(), logits.lengths.cpu(), beam_width=decode.beam_width,
             top_tokens=decode.top_tokens, collapse_repeats=decode.collapse_repeats,

@@ -158,7 +158,7 @@ class Trainer:
         for number, batch in enumerate(bar, start=1):
             set_rate(self.optimizer, settings, done + min(seen / len(self.samples), 1.0), total)
             with torch.autocast(self.device.type, self.half or torch.bfloat16, enabled=self.half is not None):
-                logits = forward(batch.frames.to(self.device, non_blocking=True), batch.lengths.to(self.device))
+                logits = forward(batch.to(self.device).frames, batch.lengths.to(self.device))
             loss, terms = recognition_loss(
                 logits, batch.targets.to(self.device), batch.target_lengths.to(self.device),
                 weights=settings.loss_weights, temperature=settings.distillation_temperature,

@@ -28,6 +28,9 @@ class FeatureBatch:
     target_lengths: torch.Tensor
     ids: tuple[str, ...]
 
+    def to(self, device: torch.device) -> FeatureBatch:
+        return replace(self, frames=self.frames.to(device, non_blocking=True))
+
 
 class FeatureBatches:
     """Every clip encoded `warm_start_views` times (other crop and flip each time); then any number of epochs.
@@ -59,7 +62,7 @@ class FeatureBatches:
             bar = progress(loader, f"encoding clips, view {view + 1}/{settings.warm_start_views}", show_progress)
             for batch in bar:
                 with torch.inference_mode():
-                    encoded = model.encode(batch.frames.to(device), batch.lengths.to(device)).float().cpu()
+                    encoded = model.encode(batch.to(device).frames, batch.lengths.to(device)).float().cpu()
                 for clip, row, length in zip(batch.ids, encoded, batch.lengths.tolist(), strict=True):
                     features[clip] = row[:length].clone()  # [T, D]
             self.views.append(features)

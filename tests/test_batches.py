@@ -11,7 +11,7 @@ import torch
 from media import pictures, write_frames, write_video
 
 from slakit.config import AugmentConfig, TrainConfig
-from slakit.data.augment import ClipTransform
+from slakit.data.augment import ClipTransform, apply_plan
 from slakit.data.batches import (
     Clip,
     ClipDataset,
@@ -23,6 +23,7 @@ from slakit.data.batches import (
     split_trainable,
     time_steps,
 )
+from slakit.data.buffers import BufferPool
 from slakit.data.samples import Sample, Vocabulary
 from slakit.data.store import ClipStore
 from slakit.errors import ConfigError, CorpusError, SlakitError
@@ -59,6 +60,42 @@ def test_an_evaluation_batch_holds_the_clips_in_order(samples):
     assert torch.equal(batch.frames[:12], first)
     third = torch.from_numpy(pictures(20, 32, 32, seed=2)[:, 2:30, 2:30]).permute(0, 3, 1, 2)
     assert torch.equal(batch.frames[28:], third)
+
+
+def test_frames_are_mirrored_once_and_wherever_the_batch_lies(samples):
+    loader = make_loader(samples, VOCABULARY, 3, seed=2, **SMALL)
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    flips = []
+    for device in devices:
+        for batch, keys in zip(loader, loader.batches(), strict=True):
+            batch, end = batch.to(device), 0
+            assert batch.to(device) is batch
+            for key in keys:
+                clip = loader.dataset[key]
+                expected = np.empty((len(clip.plan.frames), 28, 28, 3), np.uint8)
+                apply_plan(clip.pictures, clip.plan, expected, clip.positions)
+                flips.append(clip.plan.flip)
+                for _ in range(2):
+                    part = batch.frames[end : end + len(expected)].cpu()
+                    assert torch.equal(part, torch.from_numpy(expected).permute(0, 3, 1, 2))
+                end += len(expected)
+            assert end == len(batch.frames)
+    assert set(flips) == {True, False}
+
+
+def test_memory_of_a_batch_is_used_again_only_when_nobody_holds_it():
+    pool = BufferPool()
+    first = pool.take((4, 5))
+    first[:] = 7
+    held = torch.from_numpy(first)[1:].numpy()[0]
+    address = first.ctypes.data
+    del first
+    second = pool.take((4, 5))
+    second[:] = 9
+    assert held.tolist() == [7] * 5 and second.ctypes.data != address
+    del held
+    assert pool.take((2, 9)).ctypes.data == address  # fits
+    assert pool.take((100, 100)).shape == (100, 100)
 
 
 def equal(one, other) -> bool:

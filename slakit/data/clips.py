@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,9 +12,14 @@ import torch
 from torch.utils.data import Dataset
 
 from slakit.data.augment import ClipPlan, ClipTransform, apply_plan, sample_generator
+from slakit.data.buffers import BufferPool
 from slakit.data.samples import Sample, Vocabulary
 from slakit.data.store import ClipStore
 from slakit.errors import VideoError
+
+_POOL = BufferPool()
+TENSORS = ("cropped", "lengths", "targets", "target_lengths", "alignable")
+MIRRORED_AT_ONCE = 32  # frames: a copy of so many is made in passing
 
 
 @dataclass
@@ -25,23 +30,38 @@ class Batch:
     targets: int64 [sum of target_lengths], gloss indices of the vocabulary, 1 and above. target_lengths: int64 [B].
     ids: the clips' ids. alignable: bool [B], whether CTC can align the target (always so in training).
     left_out: id -> reason of the clips that belong here and are not in it.
+    cropped: the frames before mirroring; mirror: the parts of it that `frames` has to mirror yet, at its first use and
+    on the device where the batch lies. Mirroring takes a processor longer than the crop and a GPU no time, so move the
+    batch first: `batch.to(device).frames`.
     """
 
-    frames: torch.Tensor
+    cropped: torch.Tensor
     lengths: torch.Tensor
     targets: torch.Tensor
     target_lengths: torch.Tensor
     ids: tuple[str, ...]
     alignable: torch.Tensor
     left_out: dict[str, str] = field(default_factory=dict)
+    mirror: tuple[slice, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def frames(self) -> torch.Tensor:
+        parts, self.mirror = self.mirror, ()
+        for part in parts:
+            for pictures in self.cropped[part].split(MIRRORED_AT_ONCE):  # [n, 3, H, W]
+                pictures.copy_(pictures.flip(3))
+        return self.cropped
+
+    def to(self, device: torch.device | str) -> Batch:
+        """This batch on a device; itself where it is there already."""
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in TENSORS}
+        return self if moved["cropped"] is self.cropped else replace(self, **moved)
+
     def pin_memory(self) -> Batch:
-        for name in ("frames", "lengths", "targets", "target_lengths", "alignable"):
-            setattr(self, name, getattr(self, name).pin_memory())
-        return self
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in TENSORS})
 
 
 @dataclass
@@ -130,22 +150,25 @@ class ClipDataset(Dataset):
 
 
 def collate(clips: Sequence[Clip | LeftOut]) -> Batch:
-    """Crop, flip and pack into one buffer: each pixel is copied once. Clips that were left out are named, not used."""
+    """Crop and pack into one buffer: each pixel is copied once. Clips that were left out are named, not used."""
     used = [clip for clip in clips if isinstance(clip, Clip)]
     lengths = [len(clip.plan.frames) for clip in used]
     size = used[0].plan.size if used else 0
-    buffer = np.empty((sum(lengths), size, size, 3), np.uint8)  # [sum T, H, W, 3]
-    end = 0
+    buffer = _POOL.take((sum(lengths), size, size, 3))  # [sum T, H, W, 3]
+    end, mirror = 0, []
     for clip, length in zip(used, lengths, strict=True):
-        apply_plan(clip.pictures, clip.plan, buffer[end : end + length], clip.positions)
+        apply_plan(clip.pictures, replace(clip.plan, flip=False), buffer[end : end + length], clip.positions)
+        if clip.plan.flip:
+            mirror.append(slice(end, end + length))
         end += length
     needed = [needed_steps(clip.target) for clip in used]
     return Batch(
-        frames=torch.from_numpy(buffer).permute(0, 3, 1, 2),  # [sum T, 3, H, W], channels_last
+        cropped=torch.from_numpy(buffer).permute(0, 3, 1, 2),  # [sum T, 3, H, W], channels_last
         lengths=torch.tensor(lengths, dtype=torch.int64),
         targets=torch.tensor([index for clip in used for index in clip.target], dtype=torch.int64),
         target_lengths=torch.tensor([len(clip.target) for clip in used], dtype=torch.int64),
         ids=tuple(clip.id for clip in used),
         alignable=torch.tensor([time_steps(n) >= k for n, k in zip(lengths, needed, strict=True)], dtype=torch.bool),
         left_out={clip.id: clip.reason for clip in clips if isinstance(clip, LeftOut)},
+        mirror=tuple(mirror),
     )
