@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import CONFIGS, frames, stir, tiny, tower
+from tiny_models import FAMILIES, frames, stir, tiny, tower
 
 from slakit.data.samples import Vocabulary
 from slakit.errors import CheckpointError, ConfigError, SlakitError
@@ -20,7 +20,7 @@ from slakit.presets import preset
 from slakit.training import make_optimizer
 
 OPTIONS = {"sla-lora": {"rank": 4, "n_div": 8}, "sla-adapter": {"width": 8}}
-ALL = [(method, family) for method in METHODS for family in CONFIGS]
+ALL = [(method, family) for method in METHODS for family in FAMILIES]
 LENGTHS = torch.tensor([21, 16])
 TARGETS, COUNTS = torch.tensor([1, 2, 3, 4]), torch.tensor([2, 2])
 
@@ -158,6 +158,16 @@ def test_no_gradient_below_the_first_adapted_block(method):
     images = torch.randn(20, 3, 32, 32, requires_grad=True)
     model(images, torch.tensor([20])).sequence.sum().backward()
     assert images.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("method", ["sla-lora", "sla-adapter", "partial"])
+def test_nothing_is_saved_below_the_first_adapted_block(method):
+    model = build(method, **({"num_blocks": 1} if method == "partial" else {"blocks": "3"}))
+    saved, below = [], []
+    model.encoder.backbone.blocks[1].register_forward_hook(lambda *_: below.extend(saved))
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes) or t, lambda t: t):
+        model.encode(frames(20), torch.tensor([20]))
+    assert sum(below) == 0 < sum(saved)
 
 
 def test_recompute_changes_nothing_but_memory():
