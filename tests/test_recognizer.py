@@ -13,7 +13,14 @@ from tiny_models import FAMILIES, frames, stir, tiny, tower
 from slakit.data.samples import Vocabulary
 from slakit.errors import CheckpointError, ConfigError, SlakitError
 from slakit.losses import recognition_loss
-from slakit.models import count_parameters, create_model, load_backbone, load_checkpoint, save_checkpoint
+from slakit.models import (
+    compare_with_papers,
+    count_parameters,
+    create_model,
+    load_backbone,
+    load_checkpoint,
+    save_checkpoint,
+)
 from slakit.models.checkpoints import load_weights
 from slakit.models.methods import METHODS
 from slakit.presets import preset
@@ -197,18 +204,24 @@ COUNTED = [
 
 def test_published_parameter_counts(monkeypatch):
     """ViT-B/16 with 1296 classes; one tower is built and copied, to save time."""
+    import slakit.models.parameters as parameters
     import slakit.models.recognizer as recognizer
 
     tower_once = load_backbone("ViT-B-16", None)
     monkeypatch.setattr(recognizer, "load_backbone", lambda *arguments: copy.deepcopy(tower_once))
+    monkeypatch.setattr(parameters, "load_backbone", lambda *arguments: tower_once)
+    rows = {row["method"]: row for row in compare_with_papers()}
     for method, options, expected in COUNTED:
         options = {"auxiliary_head": False, **options}
         model = create_model(method, [f"G{i}" for i in range(1295)], "ViT-B-16", None, **options)
         table = count_parameters(model)
         assert table.trainable == expected, f"{method}\n{table}"
+        auxiliary = rows[method]["auxiliary"] if not options["auxiliary_head"] else 0
+        assert rows[method]["total"] - auxiliary == expected
         if method == "adaptsign":
             assert table.total == 157_801_219
     assert "BiLSTM" in str(table)
+    assert abs(rows["full"]["total"] / 1e6 - rows["full"]["paper"]) < 0.05
 
 
 @pytest.mark.parametrize(
