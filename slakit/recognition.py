@@ -81,7 +81,6 @@ def fit_frames(frames: np.ndarray, image_size: int, crop: str | Box = "auto") ->
     return np.ascontiguousarray(frames[:, margin : margin + image_size, margin : margin + image_size])
 
 
-@torch.inference_mode()
 def recognize(
     model: Recognizer,
     source: str | Path,
@@ -97,17 +96,32 @@ def recognize(
     (`model.vocabulary`) and the kind of pictures that it was trained on.
     """
     fps = probe_video(source).fps or 25.0
-    frames = fit_frames(read_frames(source, on_damage=on_damage), model.image_size, crop)
+    frames = read_frames(source, on_damage=on_damage)
+    return recognize_frames(model, frames, fps=fps, source=str(source), crop=crop, beam_width=beam_width, n_best=n_best)
+
+
+@torch.inference_mode()
+def recognize_frames(
+    model: Recognizer,
+    frames: np.ndarray,
+    *,
+    fps: float = 25.0,
+    source: str = "frames",
+    crop: str | Box = "auto",
+    beam_width: int = 10,
+    n_best: int = 5,
+) -> Recognition:
+    """As recognize(), of frames in memory: uint8 [T, H, W, 3], RGB, upright; source: a name for messages and files."""
+    fitted = fit_frames(frames, model.image_size, crop)
     device = next(model.parameters()).device
     training = model.training
     model.eval()
-    packed = torch.from_numpy(frames).permute(0, 3, 1, 2).to(device)  # [T, 3, h, w]
-    logits = model(packed, torch.tensor([len(frames)], device=device))
+    packed = torch.from_numpy(fitted).permute(0, 3, 1, 2).to(device)  # [T, 3, h, w]
+    logits = model(packed, torch.tensor([len(fitted)], device=device))
     model.train(training)
     log_probs = logits.sequence[0].float().log_softmax(-1).cpu()  # [T', V]
-    return decoded(
-        model, log_probs, frames, fps, str(source), beam_width, n_best, per_frame(model, logits, [len(frames)])[0]
-    )
+    by_frame = per_frame(model, logits, [len(fitted)])[0]
+    return decoded(model, log_probs, fitted, fps, source, beam_width, n_best, by_frame)
 
 
 def decoded(

@@ -15,6 +15,7 @@ from PIL import Image
 from slakit import plots
 from slakit.errors import ConfigError
 from slakit.explain import gloss_maps
+from slakit.explain.figures import gloss_timeline
 from slakit.exports import write_ctm_spans, write_json
 from slakit.models.recognizer import Recognizer
 from slakit.recognition import Recognition
@@ -63,7 +64,7 @@ def _error_rates(metrics: Any) -> str:
     """'dev 9.5 %, test 7.5 %' from the metrics of a checkpoint, '' where it holds none."""
     wer = metrics.get("wer") if isinstance(metrics, dict) else None
     if isinstance(wer, dict):
-        return ", ".join(f"{split} {value:.1f} %" for split, value in wer.items())
+        return ", ".join(f"{split} {value:.1f} %" for split, value in wer.items() if isinstance(value, (int, float)))
     return f"dev {wer:.1f} %" if isinstance(wer, (int, float)) else ""
 
 
@@ -87,18 +88,21 @@ def recognition_picture(model: Recognizer, result: Recognition, count: int = 10)
     shown = np.linspace(0, len(result.frames) - 1, min(count, len(result.frames))).round().astype(int)
     titles = [f"{i / result.fps:.2f} s  {_gloss_at(result, i)}" for i in shown]
     maps = clip_maps(model, result)
-    figures = [
-        plots.timeline({"recognised": result.spans}, fps=result.fps),
-        plots.posteriors(result.posteriors, model.vocabulary.glosses, fps=result.fps),
+    strip = (
         plots.frame_strip(result.frames, count, titles)
         if maps is None
-        else plots.overlay_strip(result.frames, maps, count, titles),
-    ]
-    for figure in figures[:2]:  # one time axis for both
-        figure.axes[0].set_xlim(0, len(result.frames) / result.fps)
-        figure.subplots_adjust(left=0.09, right=0.985)
-    figures[0].axes[0].set(xlabel="", xticklabels=[])
-    return stack([as_image(figure) for figure in figures])
+        else plots.overlay_strip(result.frames, maps, count, titles)
+    )
+    return stack([as_image(time_figure(model, result)), as_image(strip)])
+
+
+def time_figure(model: Recognizer, result: Recognition) -> Figure:
+    """The glosses as bars over time, and under them the probabilities that they come from."""
+    caption = "Above: when each gloss is signed. Below: the probability of each gloss in every step of four frames."
+    rows = {"recognised": result.spans}
+    figure = gloss_timeline(rows, result.posteriors, model.vocabulary.glosses, result.fps, caption)
+    figure.axes[0].set_xlim(0, len(result.frames) / result.fps)
+    return figure
 
 
 def _gloss_at(result: Recognition, frame: int) -> str:

@@ -11,6 +11,7 @@ of the method's reach, of the lookahead and of its chunk has arrived: `Streaming
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 from slakit.data.cropping import Box, signer_box
+from slakit.data.samples import Sample
 from slakit.decoding import beam_search
 from slakit.decoding.hypothesis import check_positive
 from slakit.errors import ConfigError
@@ -26,31 +28,6 @@ from slakit.models.recognizer import Recognizer
 from slakit.recognition import Recognition, decoded, fit_frames
 
 FIELD = 16  # frames that one step of the temporal convolution sees
-
-
-class _Reach(Clips):
-    """A clip of one frame that notes at which neighbours an encoder asks to look."""
-
-    def __init__(self, device: torch.device):
-        super().__init__([1], device)
-        self.back = self.ahead = 0
-
-    def inside(self, offset: int) -> torch.Tensor:
-        self.back, self.ahead = self.back + max(-offset, 0), self.ahead + max(offset, 0)
-        return super().inside(offset)
-
-
-@torch.inference_mode()
-def temporal_reach(model: Recognizer) -> tuple[int, int]:
-    """Frames before and after a frame that its feature may depend on (never too few): (0, 0) for frame-wise methods.
-
-    Found by asking: every module that looks at neighbours does so through Clips, and one frame is sent through.
-    """
-    device, size = model.pixel_mean.device, model.image_size
-    asked = _Reach(device)
-    with evaluating(model):
-        model.encoder(model.normalise(torch.zeros(1, 3, size, size, dtype=torch.uint8, device=device)), asked)
-    return asked.back, asked.ahead
 
 
 @contextmanager
@@ -78,7 +55,7 @@ class StreamingRecognizer:
 
     chunk_frames: new frames that are encoded at a time. context_steps, lookahead_steps: steps (of four frames) before
     and after a chunk that the BiLSTM sees. One chunk that holds the whole clip gives exactly what recognize() gives.
-    crop: as in fit_frames(); "auto" is decided by the first chunk. fps: of the frames, for times in seconds.
+    lookahead_steps may be 0. crop: as in fit_frames(); "auto" is decided by the first chunk. fps: for times in seconds.
     """
 
     def __init__(
@@ -93,14 +70,15 @@ class StreamingRecognizer:
         beam_width: int = 10,
         n_best: int = 5,
     ):
-        check_positive(chunk_frames=chunk_frames, context_steps=context_steps, lookahead_steps=lookahead_steps)
+        check_positive(chunk_frames=chunk_frames, context_steps=context_steps, lookahead_steps=lookahead_steps + 1)
         self.model, self.fps, self.crop = model, fps, crop
         self.chunk_frames, self.context_steps, self.lookahead_steps = chunk_frames, context_steps, lookahead_steps
         self.beam_width, self.n_best = beam_width, n_best
-        self.published = model.config.padding == "published"
-        self.back, self.ahead = temporal_reach(model)
+        self.published, self.times = model.config.padding == "published", model.config.auxiliary_lengths
+        self.reach = model.encoder.reach  # frames on each side that a feature depends on
         self.frames: list[np.ndarray] = []  # every frame as the model saw it, uint8 [n, S, S, 3]
         self.log_probs: list[torch.Tensor] = []  # decided steps [n, V]
+        self.by_frame: list[torch.Tensor] = []  # the auxiliary head, frame by frame [n, V]: when the glosses are signed
         self._waiting: list[np.ndarray] = []  # frames of their own size
         self._window = torch.empty(0)  # uint8 [n, 3, S, S]: not encoded yet, and neighbours before them
         self._encoded, self._window_start = 0, 0  # in frames given to the encoder
@@ -111,7 +89,7 @@ class StreamingRecognizer:
     @property
     def latency_frames(self) -> tuple[int, int]:
         """(least, most) frames that arrive after the last frame of a step until that step is decided."""
-        least = FIELD - LEFT_PADDING - STRIDE + STRIDE * self.lookahead_steps + self.ahead + 1
+        least = FIELD - LEFT_PADDING - STRIDE + STRIDE * self.lookahead_steps + self.reach + 1
         return least, least + self.chunk_frames - 1
 
     def push(self, frames: np.ndarray) -> Heard:
@@ -123,7 +101,7 @@ class StreamingRecognizer:
         if len(frames):
             self._waiting.append(frames)
             self.received += len(frames)
-        while self._frames_here() > self.chunk_frames + self.ahead:  # not "as many": this may be the clip's end
+        while self._frames_here() > self.chunk_frames + self.reach:  # not "as many": this may be the clip's end
             self._advance(self.chunk_frames)
         return self.heard()
 
@@ -134,8 +112,11 @@ class StreamingRecognizer:
         if not self.finished:
             self._advance(None)
             self.finished = True
-        steps, frames = torch.cat(self.log_probs), np.concatenate(self.frames)
-        return decoded(self.model, steps, frames, self.fps, "stream", self.beam_width, self.n_best)
+        steps, frames, times = torch.cat(self.log_probs), np.concatenate(self.frames), None
+        if self.by_frame:
+            start = 0 if self.times == "frames" else LEFT_PADDING
+            times = torch.cat(self.by_frame)[start : start + len(frames)].numpy()
+        return decoded(self.model, steps, frames, self.fps, "stream", self.beam_width, self.n_best, times)
 
     def heard(self) -> Heard:
         """Glosses of what was decided so far."""
@@ -189,23 +170,28 @@ class StreamingRecognizer:
         end = len(self._window) if count is None else begin + count
         if begin == end:
             return self._features[:0]
-        first, behind = max(begin - self.back, 0), min(end + self.ahead, len(self._window))
+        first, behind = max(begin - self.reach, 0), min(end + self.reach, len(self._window))
         images = self._window[first:behind].to(self.model.pixel_mean.device)
         features = self.model.encoder(self.model.normalise(images), Clips([len(images)], images.device))
         self.encoder_frames += len(images)
         self._encoded += end - begin
-        forgotten = max(end - self.back, 0)
+        forgotten = max(end - self.reach, 0)
         self._window, self._window_start = self._window[forgotten:], self._window_start + forgotten
         return features[begin - first : end - first]
 
     def _add_features(self, new: torch.Tensor, last: bool) -> None:
         """Behind those that are kept; copies of the first and the last one where the encoder did not see copies."""
-        parts = [self._features, new] if len(self._features) else [new]
-        if not self.published and not len(self._features):
-            parts.insert(0, new[:1].expand(LEFT_PADDING, -1))
+        first, added = self._features_start == 0 and not len(self._features), [new]
+        if not self.published and first:
+            added.insert(0, new[:1].expand(LEFT_PADDING, -1))
         if not self.published and last:
-            parts.append((new if len(new) else self._features)[-1:].expand(self._copies_at_the_end(), -1))
-        self._features = torch.cat(parts)
+            added.append((new if len(new) else self._features)[-1:].expand(self._copies_at_the_end(), -1))
+        more = torch.cat(added)  # [n, F], padding included
+        if self.model.auxiliary is not None and self.times != "pooled":
+            strip = self.times == "frames"
+            begin, end = LEFT_PADDING * (first and strip), len(more) - self._copies_at_the_end() * (last and strip)
+            self.by_frame.append(self.model.auxiliary(more[None, begin:end])[0].float().log_softmax(-1).cpu())
+        self._features = more if first else torch.cat([self._features, more])
 
     def _decide(self, last: bool) -> None:
         """Log probabilities of the steps whose lookahead is complete; all that are left when the clip has ended."""
@@ -223,3 +209,20 @@ class StreamingRecognizer:
         self._decided = end
         keep = max(end - self.context_steps, 0) * STRIDE - self._features_start
         self._features, self._features_start = self._features[keep:], self._features_start + keep
+
+
+def long_streams(samples: Sequence[Sample], clips: int) -> dict[str, list[Sample]]:
+    """Clips of the same signer put one after the other, `clips` at a time: {id of the first: samples}."""
+    signers: dict[str, list[Sample]] = {}
+    for sample in samples:
+        signers.setdefault(sample.signer, []).append(sample)
+    parts = [own[i : i + clips] for own in signers.values() for i in range(0, len(own), clips)]
+    return {part[0].id: part for part in parts}
+
+
+def stream_frames(model: Recognizer, frames: np.ndarray, **options) -> tuple[Recognition, StreamingRecognizer]:
+    """Frames uint8 [T, H, W, 3] sent through a StreamingRecognizer(model, **options) one chunk after the other."""
+    stream = StreamingRecognizer(model, **options)
+    for start in range(0, len(frames), stream.chunk_frames):
+        stream.push(frames[start : start + stream.chunk_frames])
+    return stream.finish(), stream

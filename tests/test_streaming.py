@@ -14,14 +14,14 @@ from tiny_models import frames, stir, tiny
 from slakit.data.cropping import Box
 from slakit.errors import ConfigError
 from slakit.models.clips import Clips
-from slakit.recognition import decoded, fit_frames
-from slakit.streaming import StreamingRecognizer, temporal_reach
+from slakit.recognition import fit_frames, recognize_frames
+from slakit.streaming import StreamingRecognizer
 
 METHODS = ["frozen", "sla-lora", "sla-adapter", "adaptsign"]
 
 
 @functools.cache
-def model_of(method: str, padding: str = "frames"):
+def model_of(method: str, padding: str = "features"):
     options = {"padding": "published"} if padding == "published" else {}
     model = tiny(method, **options).eval()
     stir(model, scale=0.5 if method == "sla-adapter" else 0.1)
@@ -32,12 +32,9 @@ def pictures(count: int, seed: int = 0, size: int = 32) -> np.ndarray:
     return frames(count, seed, size).permute(0, 2, 3, 1).contiguous().numpy()  # [count, size, size, 3]
 
 
-@torch.inference_mode()
-def offline(model, raw: np.ndarray, crop="auto"):
+def offline(model, raw: np.ndarray):
     """What recognize() does behind the reader."""
-    fitted = fit_frames(raw, model.image_size, crop)
-    logits = model(torch.from_numpy(fitted).permute(0, 3, 1, 2), torch.tensor([len(fitted)]))
-    return decoded(model, logits.sequence[0].log_softmax(-1), fitted, 25.0, "stream", 10, 5)
+    return recognize_frames(model, raw, source="stream")
 
 
 @torch.inference_mode()
@@ -53,15 +50,15 @@ def test_reach_is_where_a_change_of_one_frame_ends(method):
     after = before.clone()
     after[middle] = 255 - after[middle]
     changed = (features_of(model, before) != features_of(model, after)).any(1).nonzero()[:, 0]
-    back, ahead = temporal_reach(model)
-    assert changed.min() >= middle - ahead and changed.max() <= middle + back
+    reach = model.encoder.reach
+    assert middle - reach <= changed.min() and changed.max() <= middle + reach
     if method == "frozen":
-        assert (back, ahead) == (0, 0)
+        assert reach == 0
     if method == "sla-lora":  # one frame for each of three blocks: the bound is met
-        assert (back, ahead) == (3, 3) and (changed.min(), changed.max()) == (middle - 3, middle + 3)
+        assert reach == 3 and (changed.min(), changed.max()) == (middle - 3, middle + 3)
 
 
-@pytest.mark.parametrize("padding", ["frames", "published"])
+@pytest.mark.parametrize("padding", ["features", "published"])
 @pytest.mark.parametrize("method", METHODS)
 def test_one_chunk_that_holds_the_clip_is_exactly_offline(method, padding):
     model, raw = model_of(method, padding), pictures(30, size=40)
@@ -81,7 +78,7 @@ def test_one_chunk_that_holds_the_clip_is_exactly_offline(method, padding):
     chunk=st.integers(1, 12),
     cuts=st.lists(st.integers(0, 45), max_size=5),
     method=st.sampled_from(METHODS),
-    padding=st.sampled_from(["frames", "published"]),
+    padding=st.sampled_from(["features", "published"]),
 )
 def test_with_all_the_context_only_rounding_differs(length, chunk, cuts, method, padding):
     """Chunks of any size, pushed in any portions: with unlimited lookahead the answer is the offline one."""
@@ -92,7 +89,7 @@ def test_with_all_the_context_only_rounding_differs(length, chunk, cuts, method,
     result, whole = stream.finish(), offline(model, raw)
     assert np.array_equal(result.frames, whole.frames)
     assert np.allclose(result.posteriors, whole.posteriors, atol=2e-5)
-    if method == "frozen" and padding == "frames":
+    if method == "frozen" and padding == "features":
         assert stream.encoder_frames == length, "every frame is encoded once"
 
 
@@ -179,3 +176,16 @@ def test_mistakes_say_what_to_do():
     stream.finish()
     with pytest.raises(ConfigError, match="is finished"):
         stream.push(pictures(3))
+
+
+@pytest.mark.parametrize("lengths", ["padded", "frames", "pooled"])
+def test_times_come_from_the_auxiliary_head_as_offline(lengths):
+    model, raw = tiny("sla-lora", auxiliary_lengths=lengths).eval(), pictures(37)
+    stream = StreamingRecognizer(model, chunk_frames=8, context_steps=99, lookahead_steps=99)
+    stream.push(raw)
+    result, whole = stream.finish(), offline(model, raw)
+    assert result.glosses == whole.glosses and len(whole.glosses)
+    assert [(s.start, s.end) for s in result.spans] == [(s.start, s.end) for s in whole.spans]
+    exact = StreamingRecognizer(model, chunk_frames=37)
+    exact.push(raw)
+    assert exact.finish().spans == whole.spans

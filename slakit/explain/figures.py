@@ -114,7 +114,7 @@ def gloss_timeline(
     leading = [int(g) for g in np.unique(probabilities.argmax(1)) if g]
     names = list(dict.fromkeys([s.gloss for spans in rows.values() for s in spans] + [glosses[g - 1] for g in leading]))
     palette = sns.color_palette("colorblind", max(len(names), 1))
-    colours = dict(zip(names, palette, strict=True))
+    colours = dict(zip(names, palette, strict=False))  # one colour is there without names, too
     figure, (bars, lines) = plt.subplots(
         2, 1, sharex=True, figsize=(width, 2.4 + 0.5 * len(rows)), height_ratios=[0.5 * len(rows), 2.0]
     )
