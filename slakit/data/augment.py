@@ -145,9 +145,11 @@ def apply_plan(pictures: np.ndarray, plan: ClipPlan, out: np.ndarray, frames: np
         to_columns = slice(plan.size - to_columns.stop, plan.size - to_columns.start)
     target = torch.from_numpy(out[:, to_rows, to_columns])
     source = torch.from_numpy(pictures[:, rows, columns])
-    for position, number in enumerate(chosen.tolist()):
-        picture = source[number]  # [H', W', 3]
-        target[position].copy_(picture.flip(1) if plan.flip else picture)  # torch flips 4 times as fast as NumPy
+    if not plan.flip:
+        torch.index_select(source, 0, torch.from_numpy(np.asarray(chosen, np.int64)), out=target)
+        return
+    for position, number in enumerate(chosen.tolist()):  # frame by frame: a copy of one stays in the processor's cache
+        target[position].copy_(source[number].flip(1))  # torch flips 4 times as fast as NumPy
 
 
 def normalise(pictures: np.ndarray, mean: float | tuple = 0.5, std: float | tuple = 0.5) -> np.ndarray:

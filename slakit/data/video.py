@@ -1,7 +1,8 @@
 """A video file or a folder of frames -> uint8 frames, checked: complete and right, or refused with a reason.
 
-PyAV reads: it names damaged packets, honours edit lists, knows more codecs, and is the faster one, as
-benchmarks/readers.py measures. decord shows concealed or repeated frames without an error, so it is never believed
+PyAV reads: it names damaged packets, honours edit lists, knows more codecs, and is about as fast
+(benchmarks/readers.py). decord 0.6.0 shows concealed or repeated frames without an error, and its random access returns
+neighbours of the frames asked for, of sound camera clips, too. So it reads from the first frame on and is never believed
 alone: reader="decord" gives its frames beside a full decoding by PyAV, and reader="both" compares all frames of the
 two, which carry different versions of FFmpeg (`doctor --deep` does that).
 
@@ -76,14 +77,19 @@ def _limit(packets: int, pixels: int) -> float:
 
 
 def _read_decord(path: Path, info: VideoInfo, wanted: Sequence[int]) -> np.ndarray:
-    """The frames as decord reads them, [T, H, W, 3], turned upright; VideoError where it fails."""
+    """The frames as decord reads them, [T, H, W, 3], turned upright; wanted: rising. VideoError where it fails."""
     decord = load_decord()
     try:
         reader = decord.VideoReader(str(path), num_threads=1)
         if len(reader) != info.packets:
             raise VideoError(f"{path}: decord counts {len(reader)} frames, PyAV {info.packets}; use reader='pyav'")
-        return reader.get_batch(list(wanted)).asnumpy()
-    except (RuntimeError, decord.DECORDError) as error:
+        chosen, frames = set(wanted), []
+        for number in range(wanted[-1] + 1):  # one after the other: get_batch and seek return wrong frames
+            frame = reader.next()
+            if number in chosen:
+                frames.append(frame.asnumpy())
+        return np.stack(frames)
+    except (RuntimeError, StopIteration, decord.DECORDError) as error:
         last = (str(error).strip().splitlines() or ["no message"])[-1]
         raise VideoError(f"{path}: decord failed ({last}) where PyAV did not; use reader='pyav'") from None
 
