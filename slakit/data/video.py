@@ -2,7 +2,7 @@
 
 PyAV reads: it names damaged packets, honours edit lists, knows more codecs, and is about as fast
 (benchmarks/readers.py). decord 0.6.0 shows concealed or repeated frames without an error, and its random access returns
-neighbours of the frames asked for, of sound camera clips, too. So it reads from the first frame on and is never believed
+neighbours of the frames asked for, of sound camera clips, too. So it reads from the first frame on, never believed
 alone: reader="decord" gives its frames beside a full decoding by PyAV, and reader="both" compares all frames of the
 two, which carry different versions of FFmpeg (`doctor --deep` does that).
 
