@@ -5,19 +5,22 @@
 
 One process, one thread; the two forms of each comparison run alternately (A B A B …) and the medians are compared.
 Forms are checked to agree before they are timed. ViT-B/16 sizes with random weights. The literal forms are written
-from the papers' equations.
+from the papers' equations. Rows are kept in results/models.json, each run replacing those that it measured again.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from data_formats import cpu_name
 from torch import nn
 
 from slakit.models.aggregation import Aggregation
@@ -30,6 +33,10 @@ from slakit.models.lora import LoRALinear
 WIDTH, HEADS, TOKENS, FRAMES = 768, 12, 197, 8
 
 
+RESULTS = Path(__file__).parent / "results" / "models.json"
+ROWS: dict[str, dict] = {}
+
+
 def compare(name: str, ours: Callable[[], object], other: Callable[[], object], repeats: int, goal: float) -> None:
     """Print the ratio of the medians of processor time, the two run alternately after one warm-up each."""
     times: tuple[list[float], list[float]] = ([], [])
@@ -39,8 +46,22 @@ def compare(name: str, ours: Callable[[], object], other: Callable[[], object], 
             form()
             if step:
                 kept.append(time.process_time() - begin)
-    a, b = (statistics.median(kept) for kept in times)
-    print(f"{name:<46}{1e3 * a:>10.1f} ms{1e3 * b:>10.1f} ms{b / a:>8.2f} x   (goal {goal} x)", flush=True)
+    a, b = (1e3 * statistics.median(kept) for kept in times)
+    print(f"{name:<46}{a:>10.1f} ms{b:>10.1f} ms{b / a:>8.2f} x   (goal {goal} x)", flush=True)
+    ROWS[name] = {"ours_ms": round(a, 1), "other_ms": round(b, 1), "ratio": round(b / a, 2), "goal": goal}
+
+
+def keep_rows() -> None:
+    """Write what was measured, over what stands there of other comparisons."""
+    rows = json.loads(RESULTS.read_text())["comparisons"] if RESULTS.is_file() else {}
+    content = {
+        "cpu": cpu_name(),
+        "torch": torch.__version__,
+        "threads": 1,
+        "time": "process CPU, median",
+        "unit": "ms a step",
+    }
+    RESULTS.write_text(json.dumps(content | {"comparisons": rows | ROWS}, indent=1) + "\n")
 
 
 def step_of(module: nn.Module, *inputs: torch.Tensor, call: Callable | None = None) -> Callable[[], torch.Tensor]:
@@ -143,8 +164,22 @@ class TwoProducts(nn.Module):
         return self.block(x, clips)
 
 
+class Tower(nn.Module):
+    """Twelve blocks, LoRA in 5-12 as published; the class token comes out."""
+
+    def __init__(self, pruned: bool):
+        super().__init__()
+        self.blocks = nn.ModuleList(block() if index < 4 else with_lora(block()) for index in range(12))
+        self.pruned = pruned
+
+    def forward(self, x: torch.Tensor, clips: Clips) -> torch.Tensor:
+        for index, layer in enumerate(self.blocks):
+            x = layer(x, clips, self.pruned and index == 11)
+        return x[:, 0]
+
+
 def last(repeats: int) -> None:
-    """The last adapted block for the class token alone, against the whole block."""
+    """The last adapted block for the class token alone: as one block, and as its share of the whole tower's step."""
     ours = with_lora(block())
     clips, x = Clips([FRAMES]), torch.randn(FRAMES, TOKENS, WIDTH, requires_grad=True)
     agree(ours(x, clips, True)[:, 0], ours(x, clips)[:, 0])
@@ -155,37 +190,39 @@ def last(repeats: int) -> None:
         repeats,
         10.0,
     )
+    pruned, whole = Tower(True), Tower(False)
+    whole.load_state_dict(pruned.state_dict())
+    clips, x = Clips([2]), torch.randn(2, TOKENS, WIDTH)
+    steps = [step_of(tower, x, call=lambda x, tower=tower: tower(x, clips)) for tower in (pruned, whole)]
+    agree(steps[0](), steps[1](), 1e-4)
+    compare("twelve blocks, the last for the class token", *steps, repeats, 1.08)
 
 
 def prefix(repeats: int) -> None:
     """What a graph below the first adapted block would cost: four blocks, LoRA in the last two."""
     blocks = nn.ModuleList([block(), block(), with_lora(block()), with_lora(block())])
     clips, x = Clips([FRAMES]), torch.randn(FRAMES, TOKENS, WIDTH)
-
-    def run(images: torch.Tensor, saved: list[int] | None = None) -> torch.Tensor:
-        def note(tensor: torch.Tensor) -> torch.Tensor:
-            if saved is not None:
-                saved.append(tensor.numel() * tensor.element_size())
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            y = images
-            for index, layer in enumerate(blocks):
-                y = layer(y, clips)
-                if index == 1:
-                    print_grad_fn.append(y.grad_fn)
-        return y
-
-    print_grad_fn: list = []
     wanting = x.clone().requires_grad_(True)
-    for name, images in (("frozen prefix", x), ("with a graph below", wanting)):
-        saved: list[int] = []
-        run(images, saved)
-        print(
-            f"  {name}: grad_fn after the prefix {type(print_grad_fn[-1]).__name__}, saved {sum(saved) / 2**20:.0f} MiB"
-        )
-    ours, other = step_of(blocks, x, call=run), step_of(blocks, wanting, call=run)
-    compare("no gradient below the first adapted block", ours, other, repeats, 1.1)
+
+    def run(images: torch.Tensor) -> torch.Tensor:
+        for layer in blocks:
+            images = layer(images, clips)
+        return images
+
+    compare(
+        "no gradient below the first adapted block",
+        step_of(blocks, x, call=run),
+        step_of(blocks, wanting, call=run),
+        repeats,
+        1.1,
+    )
+    for key, images in (("ours", x), ("other", wanting)):
+        below: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, below=below: below.append(t.nbytes) or t, lambda t: t):
+            y = blocks[1](blocks[0](images, clips), clips)
+        saved = sum(below) / 2**20 / FRAMES
+        print(f"  {key}: saved below it {saved:.1f} MiB a frame, grad_fn there {y.grad_fn and y.grad_fn.name()}")
+        ROWS["no gradient below the first adapted block"][f"{key}_saved_mib_per_frame"] = round(saved, 1)
 
 
 def conv(repeats: int) -> None:
@@ -287,6 +324,7 @@ def main() -> None:
     print(f"torch {torch.__version__}, one thread; {'ours':>33}{'other':>13}{'ratio':>10}")
     for name in options.which or COMPARISONS:
         COMPARISONS[name](options.repeats)
+        keep_rows()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: python -m slakit demo | train | evaluate | recognize | doctor | prepare.
+"""The command line: python -m slakit demo | train | evaluate | recognize | doctor | prepare | sweep.
 
 Every mistake that a user can mend ends with one sentence and exit code 2.
 """
@@ -87,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--workers", type=int, default=1)
     _corpus_options(prepare)
     prepare.set_defaults(run=_prepare)
+
+    from slakit.sweeps import command
+
+    sweep = commands.add_parser("sweep", help="many runs of a notebook from a spec; sweep collect: their tables")
+    command.add_arguments(sweep)
     return parser
 
 
@@ -114,9 +119,9 @@ def _demo(options: argparse.Namespace) -> int:
     root = project_root()
     spec = load_spec(options.spec or root / "papermill_runs" / "specs" / "demo.yaml")
     out = (options.out or root / "papermill_runs" / "out" / "demo").resolve()
-    parameters = spec["base"] | {"out_dir": str(out)}
+    parameters = spec.base | {"out_dir": str(out)}
     parameters |= {name: yaml.safe_load(value) for name, value in options.parameter}
-    notebook = root / spec["notebook"]
+    notebook = root / spec.notebook
     preset(f"{parameters.get('method', 'sla-lora')}/minisign")  # a misspelt method stops here, not in the notebook
     print(f"Running {notebook.name} (corpus, training, evaluation); the same command resumes a run that was stopped.")
     started = time.time()

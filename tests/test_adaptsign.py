@@ -93,6 +93,21 @@ def test_aggregation_equals_its_literal_form_in_float64():
         assert (a - b).abs().max() < 1e-10
 
 
+def test_half_precision_is_close():
+    """Under autocast outputs and gradients are those of float32 but for the format's rounding."""
+    torch.manual_seed(0)
+    aggregation, cross = Aggregation(64, 4), CrossFrameAttention(64)
+    stir(cross, scale=0.3)
+    query, tokens = torch.randn(6, 64), torch.randn(6, 9, 64, requires_grad=True)
+    results = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            y = aggregation(query, tokens) + cross(tokens, Clips([4, 2]), class_token_only=True)[:, 0]
+        results.append([y.float(), *torch.autograd.grad(y.float().square().sum(), [tokens, *cross.parameters()])])
+    for exact, found in zip(*results, strict=True):
+        assert found.dtype == torch.float32 and (exact - found).norm() < 0.03 * exact.norm()
+
+
 @pytest.mark.parametrize("published", [True, False])
 @pytest.mark.parametrize("tau", [0, 1, 2])
 def test_cross_frame_equals_its_literal_form_in_float64(published, tau):

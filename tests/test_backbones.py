@@ -6,7 +6,7 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_models import CONFIGS, tower
+from tiny_models import CONFIGS, FLAVA, tower
 
 from slakit.errors import CheckpointError, ConfigError
 from slakit.models import load_backbone, record_attention
@@ -116,6 +116,42 @@ def test_vit_b16_at_full_size(tmp_path):
     with torch.no_grad():
         assert (backbone.project(backbone(images)) - model.visual(images)).abs().max() < 1e-5
     assert sum(parameter.numel() for parameter in backbone.parameters()) == 86_192_640
+
+
+@pytest.mark.parametrize("layout", ["folder", "image model", "whole model"])
+def test_flava_equals_transformers(layout, tmp_path):
+    """The class token after the last norm, from every way its weights are stored; another size resamples positions."""
+    transformers = pytest.importorskip("transformers", reason="FLAVA is an extra")
+    torch.manual_seed(2)
+    model = transformers.FlavaImageModel(transformers.FlavaImageConfig(**FLAVA), add_pooling_layer=False).eval()
+    shake(model)
+    if layout == "folder":
+        model.save_pretrained(tmp_path / "weights")
+    else:
+        start = "flava.image_model." if layout == "whole model" else ""
+        extra = {"flava.text_model.x": torch.zeros(1)} if start else {}
+        torch.save({start + key: value for key, value in model.state_dict().items()} | extra, tmp_path / "weights")
+    images = torch.randn(3, 3, 32, 32)
+    backbone = load_backbone(tower("tiny-flava"), tmp_path / "weights", seed=7)
+    with torch.no_grad():
+        expected = model(images).last_hidden_state[:, 0]
+        assert (backbone(images) - expected).abs().max() < 1e-5
+    larger = load_backbone(tower("tiny-flava"), tmp_path / "weights", image_size=48)
+    assert larger.grid == (6, 6) and larger(torch.zeros(1, 3, 48, 48)).shape == (1, 64)
+    torch.save({"cls_token": torch.zeros(1, 1, 8)}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"other\.pt does not hold this FLAVA"):
+        load_backbone(tower("tiny-flava"), tmp_path / "other.pt")
+
+
+@pytest.mark.slow
+def test_flava_at_full_size():
+    transformers = pytest.importorskip("transformers", reason="FLAVA is an extra")
+    backbone = load_backbone("FLAVA-ViT-B-16", None, seed=1)
+    torch.manual_seed(1)
+    model = transformers.FlavaImageModel(transformers.FlavaImageConfig(), add_pooling_layer=False).eval()
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        assert (backbone(images) - model(images).last_hidden_state[:, 0]).abs().max() < 1e-5
 
 
 class Archive(torch.nn.Module):

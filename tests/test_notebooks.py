@@ -24,6 +24,16 @@ QUICK = {
         {"rank": 2},
         "sla-lora",
     ),
+    "10_ablation_run": (
+        {
+            "corpus_options": {"train": 10, "dev": 3, "test": 3},
+            "train_options": {"warm_start_epochs": 10, "epochs": 1},
+            "timed_steps": 1,
+            "show_progress": False,
+        },
+        {"model_options": {"rank": 2}},
+        "trainable",
+    ),
 }
 
 

@@ -8,19 +8,26 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import CONFIGS, frames, stir, tiny, tower
+from tiny_models import FAMILIES, frames, stir, tiny, tower
 
 from slakit.data.samples import Vocabulary
 from slakit.errors import CheckpointError, ConfigError, SlakitError
 from slakit.losses import recognition_loss
-from slakit.models import count_parameters, create_model, load_backbone, load_checkpoint, save_checkpoint
+from slakit.models import (
+    compare_with_papers,
+    count_parameters,
+    create_model,
+    load_backbone,
+    load_checkpoint,
+    save_checkpoint,
+)
 from slakit.models.checkpoints import load_weights
 from slakit.models.methods import METHODS
 from slakit.presets import preset
 from slakit.training import make_optimizer
 
 OPTIONS = {"sla-lora": {"rank": 4, "n_div": 8}, "sla-adapter": {"width": 8}}
-ALL = [(method, family) for method in METHODS for family in CONFIGS]
+ALL = [(method, family) for method in METHODS for family in FAMILIES]
 LENGTHS = torch.tensor([21, 16])
 TARGETS, COUNTS = torch.tensor([1, 2, 3, 4]), torch.tensor([2, 2])
 
@@ -160,6 +167,16 @@ def test_no_gradient_below_the_first_adapted_block(method):
     assert images.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("method", ["sla-lora", "sla-adapter", "partial"])
+def test_nothing_is_saved_below_the_first_adapted_block(method):
+    model = build(method, **({"num_blocks": 1} if method == "partial" else {"blocks": "3"}))
+    saved, below = [], []
+    model.encoder.backbone.blocks[1].register_forward_hook(lambda *_: below.extend(saved))
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes) or t, lambda t: t):
+        model.encode(frames(20), torch.tensor([20]))
+    assert sum(below) == 0 < sum(saved)
+
+
 def test_recompute_changes_nothing_but_memory():
     gradients = []
     for recompute in (False, True):
@@ -187,18 +204,24 @@ COUNTED = [
 
 def test_published_parameter_counts(monkeypatch):
     """ViT-B/16 with 1296 classes; one tower is built and copied, to save time."""
+    import slakit.models.parameters as parameters
     import slakit.models.recognizer as recognizer
 
     tower_once = load_backbone("ViT-B-16", None)
     monkeypatch.setattr(recognizer, "load_backbone", lambda *arguments: copy.deepcopy(tower_once))
+    monkeypatch.setattr(parameters, "load_backbone", lambda *arguments: tower_once)
+    rows = {row["method"]: row for row in compare_with_papers()}
     for method, options, expected in COUNTED:
         options = {"auxiliary_head": False, **options}
         model = create_model(method, [f"G{i}" for i in range(1295)], "ViT-B-16", None, **options)
         table = count_parameters(model)
         assert table.trainable == expected, f"{method}\n{table}"
+        auxiliary = rows[method]["auxiliary"] if not options["auxiliary_head"] else 0
+        assert rows[method]["total"] - auxiliary == expected
         if method == "adaptsign":
             assert table.total == 157_801_219
     assert "BiLSTM" in str(table)
+    assert abs(rows["full"]["total"] / 1e6 - rows["full"]["paper"]) < 0.05
 
 
 @pytest.mark.parametrize(

@@ -229,4 +229,3 @@ def test_chosen_blocks(blocks, depth, expected):
 def test_blocks_that_do_not_exist(blocks):
     with pytest.raises(ConfigError, match="blocks="):
         chosen_blocks(blocks, 12)
-

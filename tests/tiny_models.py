@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import timm
+import timm.models
 import torch
 from safetensors.torch import load_file
 
@@ -28,14 +30,33 @@ CONFIGS = {
         "vision_cfg": {**VISION, "pool_type": "avg", "final_ln_after_pool": True, "ls_init_value": 0.1},
         "text_cfg": TEXT,
     },
+    "tiny-siglip": {
+        "embed_dim": 64,
+        "vision_cfg": {"timm_model_name": "slakit_tiny_siglip", "timm_proj": "none", "image_size": 32},
+        "text_cfg": TEXT,
+    },
 }
+FLAVA = {
+    "model_type": "flava_image_model", "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "intermediate_size": 128, "image_size": 32, "patch_size": 8,
+}  # fmt: skip
+FAMILIES = (*CONFIGS, "tiny-flava")
+
+
+@timm.models.register_model
+def slakit_tiny_siglip(pretrained: bool = False, **options) -> timm.models.VisionTransformer:
+    """SigLIP's kind of tower for timm: no class token, attention pooling."""
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 3, "num_heads": 4}
+    return timm.models.VisionTransformer(**sizes, class_token=False, global_pool="map", num_classes=0)
 
 
 @functools.cache
 def tower(name: str) -> str:
     """The configuration file of a tiny tower, as load_backbone() takes it."""
+    if name == "tiny-flava":
+        pytest.importorskip("transformers", reason="FLAVA is an extra")
     path = Path(tempfile.mkdtemp(prefix="slakit-towers-")) / f"{name}.json"
-    path.write_text(json.dumps(CONFIGS[name]))
+    path.write_text(json.dumps(FLAVA if name == "tiny-flava" else CONFIGS[name]))
     return str(path)
 
 

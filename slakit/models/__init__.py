@@ -5,7 +5,7 @@ from slakit.models.backbones import Backbone, backbone_names, load_backbone
 from slakit.models.blocks import record_attention
 from slakit.models.checkpoints import load_checkpoint, save_checkpoint
 from slakit.models.merge import merge, open_clip_weights
-from slakit.models.parameters import ParameterTable, count_parameters
+from slakit.models.parameters import ParameterTable, compare_with_papers, count_parameters
 from slakit.models.recognizer import Logits, Recognizer, build_model, create_model
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Recognizer",
     "backbone_names",
     "build_model",
+    "compare_with_papers",
     "count_parameters",
     "create_model",
     "load_adaptsign_checkpoint",

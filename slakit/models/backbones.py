@@ -14,6 +14,7 @@ from torch import nn
 from slakit.errors import CheckpointError, ConfigError
 from slakit.models.blocks import Block
 from slakit.models.clips import Clips
+from slakit.models.flava import FLAVA, is_flava, load_flava
 from slakit.models.towers import open_tower
 from slakit.models.weights import TINY_CLIP, checksum, is_torchscript, load_tower, tiny_clip_files
 from slakit.strict import nearest
@@ -90,7 +91,7 @@ class Backbone(nn.Module):
 
 def backbone_names() -> list[str]:
     """Names that load_backbone() knows (not every one of them has a plain ViT as image tower)."""
-    return sorted({TINY_CLIP, *open_clip.list_models()})
+    return sorted({TINY_CLIP, FLAVA, *open_clip.list_models()})
 
 
 def load_backbone(
@@ -98,13 +99,15 @@ def load_backbone(
 ) -> Backbone:
     """An image tower by its open_clip name, opened.
 
-    name: an open_clip model ("ViT-B-16", …), "tiny-clip" (the small CLIP shipped with the project), or a JSON model
-        configuration file as open_clip reads it.
+    name: an open_clip model ("ViT-B-16", …), "tiny-clip" (the small CLIP shipped with the project), "FLAVA-ViT-B-16"
+        (needs transformers, see flava.py), or a JSON model configuration file as open_clip reads it.
     pretrained: None for random weights from `seed`; an open_clip tag ("openai", "laion2b_s34b_b88k", …: downloaded
         once by open_clip); or a file (safetensors, OpenAI's archive, a PyTorch state dict).
     image_size: pixels, if not the tower's own; the position embedding of pretrained weights is resampled.
     Raises ConfigError for an unknown name, tag or size, CheckpointError for a file that does not fit.
     """
+    if is_flava(name):
+        return Backbone(name, *load_flava(name, pretrained, image_size, seed))
     config = _register(name)
     tag, file, options = None, None, {}
     if name == TINY_CLIP and pretrained == TINY_CLIP:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
+from slakit.config import ModelConfig
+from slakit.data.samples import Vocabulary
+from slakit.models.backbones import load_backbone
+from slakit.models.methods import METHODS, build_encoder
 from slakit.models.recognizer import Recognizer
 
 
@@ -48,3 +53,32 @@ def count_parameters(model: Recognizer) -> ParameterTable:
         parts[part][0] += parameter.numel()
         parts[part][1] += parameter.numel() * parameter.requires_grad
     return ParameterTable({part: (total, trainable) for part, (total, trainable) in parts.items() if total})
+
+
+# Millions, CLIP-SLA Table 1 (AdaptSign is not in it, and gives no figure itself).
+PAPER_MILLIONS = {
+    "frozen": 23.1, "partial": 37.2, "full": 109.9, "sla-lora": 26.2, "sla-adapter": 30.8, "adaptsign": None,
+}  # fmt: skip
+
+
+def compare_with_papers(backbone: str = "ViT-B-16", num_glosses: int = 1295) -> list[dict]:
+    """One row a method at its default setting: what is trained, by part, beside the papers' figure.
+
+    The defaults are Phoenix-2014's 1295 glosses and blank, on ViT-B/16. Weights are random, nothing is downloaded; some
+    seconds, and 1 GB of memory for the moment. Keys: method, encoder, head, auxiliary, total, paper (millions or None).
+    """
+    base, rows = load_backbone(backbone), []
+    vocabulary = Vocabulary([f"gloss-{number}" for number in range(num_glosses)])
+    for name, method in METHODS.items():
+        encoder, _ = build_encoder(name, copy.deepcopy(base), {})
+        config = ModelConfig(method=name, backbone=backbone, auxiliary_head=method.auxiliary_head)
+        counted = count_parameters(Recognizer(config, vocabulary, encoder)).rows
+        trained = {part: trainable for part, (_, trainable) in counted.items()}
+        auxiliary = trained.get("auxiliary head", 0)
+        in_encoder = trained["image tower"] + trained.get("adaptation", 0)
+        total = sum(trained.values())
+        rows.append({
+            "method": name, "encoder": in_encoder, "head": total - in_encoder - auxiliary, "auxiliary": auxiliary,
+            "total": total, "paper": PAPER_MILLIONS.get(name),
+        })  # fmt: skip
+    return sorted(rows, key=lambda row: row["total"])

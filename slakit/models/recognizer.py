@@ -19,6 +19,7 @@ from slakit.data.samples import Vocabulary
 from slakit.errors import ConfigError, SlakitError
 from slakit.models.backbones import load_backbone
 from slakit.models.clips import Clips, padded_index, padded_lengths, replicate_padding
+from slakit.models.flava import FLAVA, FLAVA_TAG
 from slakit.models.methods import Encoder, build_encoder, find_method
 from slakit.models.sequence import NormLinear, SequenceModel, pool_by_four
 from slakit.models.weights import TINY_CLIP
@@ -141,7 +142,7 @@ def create_model(
     """A recognizer, ready to train.
 
     method: "frozen", "partial", "full", "sla-lora", "sla-adapter", "adaptsign". glosses: a corpus' vocabulary.
-    backbone, pretrained: see load_backbone(); "default" is "openai", and for "tiny-clip" its own weights.
+    backbone, pretrained: see load_backbone(); "default" is "openai", for "tiny-clip" and FLAVA their own weights.
     seed: of everything that starts at random. options: any field of ModelConfig (normalize="clip", padding=…,
     auxiliary_head=False, …) or of the method's own options (rank=8, width=384, …).
     Raises ConfigError for an unknown name or a wrong value, with the nearest possibility.
@@ -177,7 +178,7 @@ def build_model(config: ModelConfig, glosses: Vocabulary | Sequence[str]) -> Rec
     checked = from_dict(method.options, config.options)
     pretrained = config.pretrained
     if pretrained == "default":
-        pretrained = TINY_CLIP if config.backbone == TINY_CLIP else "openai"
+        pretrained = {TINY_CLIP: TINY_CLIP, FLAVA: FLAVA_TAG}.get(config.backbone, "openai")
     base = load_backbone(config.backbone, pretrained, config.image_size, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from slakit.errors import ConfigError
-from slakit.sweeps import check_parameters, load_spec, run_notebook
+from slakit.sweeps import check_parameters, run_notebook
 
 CELL = """
 epochs: int = 1
@@ -75,19 +75,3 @@ def test_run_notebook_runs_in_the_notebooks_folder_with_the_values(notebook, tmp
     run_notebook(notebook, tmp_path / "out" / "done.ipynb", {"epochs": 7, "learning_rate": "1e-4"}, log=False)
     assert (tmp_path / "out.txt").read_text() == "7 0.0001"
     assert (tmp_path / "out" / "done.ipynb").is_file()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("notebook: a.ipynb\nbsae: {}\n", "bsae"),
-        ("- 1\n", "mapping"),
-        ("a: [", "cannot be read"),
-        ("base: {}\n", "notebook"),
-    ],
-)
-def test_a_wrong_spec_is_named(tmp_path, text, message):
-    path = tmp_path / "spec.yaml"
-    path.write_text(text)
-    with pytest.raises(ConfigError, match=message):
-        load_spec(path)

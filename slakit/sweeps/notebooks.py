@@ -1,4 +1,4 @@
-"""Notebooks as batch jobs: a spec (YAML) names a notebook and its parameters; every name and type is checked first.
+"""One notebook under papermill, its parameters checked by name and type first.
 
 papermill itself only logs a misspelt parameter and goes on with the defaults, and YAML reads 1e-4 as a string.
 """
@@ -13,25 +13,8 @@ from typing import Any
 
 import nbformat
 import papermill
-import yaml
 
 from slakit.errors import ConfigError
-
-SPEC_KEYS = {"notebook", "base"}
-
-
-def load_spec(path: str | Path) -> dict[str, Any]:
-    """A spec file as a dictionary with `notebook` (a path beside the spec's project) and `base` (parameters)."""
-    path = Path(path)
-    try:
-        spec = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"the spec {path} cannot be read: {error}") from error
-    if not isinstance(spec, dict) or not isinstance(spec.get("notebook"), str):
-        raise ConfigError(f"the spec {path} must be a mapping with the key 'notebook'")
-    for key in set(spec) - SPEC_KEYS:
-        raise ConfigError(f"the spec {path} has the key {key!r}; known are {', '.join(sorted(SPEC_KEYS))}")
-    return {"notebook": spec["notebook"], "base": dict(spec.get("base") or {})}
 
 
 def check_parameters(notebook: str | Path, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""What a model costs, measured the same way for all of them: parameters, operations, step time, memory."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from slakit.config import TrainConfig
+from slakit.losses import recognition_loss
+from slakit.models import Recognizer
+from slakit.models.parameters import count_parameters
+from slakit.training import half_precision, make_optimizer
+
+
+def encoder_flops(model: Recognizer, frames: int = 16) -> float:
+    """Floating-point operations of the encoder for one frame, a multiply-add as two, in a clip of `frames` frames.
+
+    Counted by torch from what is really computed at inference: products and convolutions, no norms or activations.
+    """
+    device = next(model.parameters()).device
+    clip = torch.zeros(frames, 3, model.image_size, model.image_size, dtype=torch.uint8, device=device)
+    training = model.training
+    model.eval()
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.encode(clip, torch.tensor([frames]))
+    model.train(training)
+    return counter.get_total_flops() / frames
+
+
+def measure(
+    model: Recognizer, settings: TrainConfig | None = None, *, frames: int = 48, steps: int = 5, seed: int = 0
+) -> dict[str, Any]:
+    """Cost of training steps on `settings.batch_size` clips of noise with `frames` frames each; `model` is not changed.
+
+    trainable, total: parameters. encoder_gflops: per frame (see encoder_flops()). step_seconds: median over `steps`
+    after one for warming up: the whole step (forward, losses, backward, optimiser). On a GPU it is waited for; on a
+    CPU it is the time that its cores worked, which other programs disturb less than the clock's. frames_per_second:
+    the same per frame. kept_mb_per_frame: what the forward pass keeps for the backward pass, without the parameters
+    (MiB); the number is the same on every device of one precision. peak_memory_mb: highest GPU memory, None on a CPU.
+    """
+    settings = settings or TrainConfig()
+    device = next(model.parameters()).device
+    table = count_parameters(model)
+    result = {"trainable": table.trainable, "total": table.total, "encoder_gflops": encoder_flops(model) / 1e9}
+    model = copy.deepcopy(model).train()
+    generator = torch.Generator().manual_seed(seed)
+    size, batch = model.image_size, settings.batch_size
+    clips = torch.randint(0, 256, (batch * frames, 3, size, size), generator=generator, dtype=torch.uint8)
+    lengths = torch.full((batch,), frames)
+    words = max(1, frames // 12)
+    targets = torch.randint(1, len(model.vocabulary), (batch * words,), generator=generator)
+    optimizer = make_optimizer(model, settings, warm=False)
+    half = half_precision(settings.precision, device)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None):
+            logits = model(clips.to(device), lengths.to(device))
+        loss, _ = recognition_loss(
+            logits, targets.to(device), torch.full((batch,), words, device=device),
+            weights=settings.loss_weights, temperature=settings.distillation_temperature,
+        )  # fmt: skip
+        loss.backward()
+        optimizer.step()
+
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    kept = _KeptForBackward(model)
+    with kept:
+        step()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    times = []
+    for _ in range(steps):
+        begin = clock()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(clock() - begin)
+    seconds = statistics.median(times)
+    return result | {
+        "step_seconds": seconds,
+        "frames_per_second": batch * frames / seconds,
+        "kept_mb_per_frame": kept.bytes / 2**20 / (batch * frames),
+        "peak_memory_mb": torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
+    }
+
+
+class _KeptForBackward:
+    """Counts the storage that autograd saves inside the block, each piece once, weights and buffers left out."""
+
+    def __init__(self, model: torch.nn.Module):
+        self.own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+        self.sizes: dict[int, int] = {}
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.sizes.values())
+
+    def _save(self, tensor: torch.Tensor) -> torch.Tensor:
+        place = tensor.untyped_storage()
+        if place.data_ptr() not in self.own:
+            self.sizes[place.data_ptr()] = max(self.sizes.get(place.data_ptr(), 0), place.nbytes())
+        return tensor
+
+    def __enter__(self) -> _KeptForBackward:
+        self.hooks = torch.autograd.graph.saved_tensors_hooks(self._save, lambda tensor: tensor)
+        self.hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.hooks.__exit__(*error)

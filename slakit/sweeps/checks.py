@@ -1,0 +1,80 @@
+"""Everything that can be wrong with a sweep is found here, before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from slakit.errors import ConfigError, SlakitError
+from slakit.paths import project_root
+from slakit.strict import nearest
+from slakit.sweeps.notebooks import check_parameters
+from slakit.sweeps.spec import Point, Spec
+
+# A notebook with these parameters runs slakit.experiment.experiment() with them: so can we, beforehand.
+_EXPERIMENT = ("preset", "corpus", "root", "model_options", "train_options", "corpus_options", "seed")
+
+
+def notebook_path(spec: Spec) -> Path:
+    """The spec's notebook: an absolute path, or one from the project's folder."""
+    path = Path(spec.notebook)
+    return path if path.is_absolute() else project_root() / path
+
+
+def checked_points(spec: Spec) -> list[Point]:
+    """The spec's runs, parameters in the notebook's types. ConfigError for the first run that could not work.
+
+    Checked are the notebook, the names and types of its parameters and, for notebooks that build an experiment, every
+    option inside the dicts: the configuration is made, not only looked at.
+    """
+    path = notebook_path(spec)
+    points = []
+    for point in spec.points():
+        try:
+            point = replace(point, parameters=check_parameters(path, point.parameters))
+            _check_experiment(point)
+        except SlakitError as error:
+            raise ConfigError(f"{spec.name}, run {_plain_name(point)}: {error}") from error
+        points.append(point)
+    return points
+
+
+def _check_experiment(point: Point) -> None:
+    if not {"preset", "model_options", "train_options"} <= set(point.parameters) | _declared(point.notebook):
+        return
+    from slakit.experiment import experiment
+
+    experiment(**{key: point.parameters[key] for key in _EXPERIMENT if key in point.parameters})
+
+
+def _declared(notebook: str) -> set[str]:
+    import papermill
+
+    path = Path(notebook)
+    return set(papermill.inspect_notebook(str(path if path.is_absolute() else project_root() / path)))
+
+
+def _plain_name(point: Point) -> str:
+    return point.name.rsplit("_", 1)[0]
+
+
+def matching(points: list[Point], only: list[str]) -> list[Point]:
+    """The runs for which every "name=value" of `only` holds; ConfigError where a name is known to none of them."""
+    for text in only:
+        key, equals, wanted = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--only {text!r} has no value; write it as name=value, for instance rank=4")
+        kept, known = [], False
+        for point in points:
+            try:
+                found = point.value(key)
+            except KeyError:
+                continue
+            known = True
+            if str(found) == wanted:
+                kept.append(point)
+        if points and not known:
+            names = {name.rsplit(".", 1)[-1] for point in points for name in point.changes} | {"case", "seed"}
+            raise ConfigError(f"--only {text!r}: no run has a parameter {key!r}{nearest(key, names)}")
+        points = kept
+    return points

@@ -1,0 +1,188 @@
+"""The runs of a spec as tables: every run, means over seeds beside the paper's figures, learning curves; exports."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from slakit.sweeps.checks import checked_points
+from slakit.sweeps.runs import read_run, status
+from slakit.sweeps.spec import Point, Spec
+
+# metrics.json's own figures beside "dev" and "test": column -> key there
+_COSTS = {
+    "trainable": "trainable", "encoder_gflops": "encoder_gflops", "step_seconds": "step_seconds",
+    "frames_per_second": "frames_per_second", "kept_mb_per_frame": "kept_mb_per_frame",
+    "peak_memory_mb": "peak_memory_mb", "training_seconds": "training_seconds", "best_epoch": "best_epoch",
+}  # fmt: skip
+_PARTS = ("wer", "substitutions", "deletions", "insertions", "words")
+
+
+@dataclass
+class Results:
+    """The tables of one spec.
+
+    runs: one row a finished run: what varies, seed, WER and its parts, costs, device, versions. curves: one row an
+    epoch of a run. missing: names of runs that are not done, with how they stand.
+    """
+
+    spec: Spec
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    missing: dict[str, str]
+
+    @property
+    def varied(self) -> list[str]:
+        """The columns that tell the configurations apart."""
+        return [column for column in ("case", *varied_names(self.spec).values()) if column in self.runs]
+
+    def summary(self) -> pd.DataFrame:
+        """One row a configuration, in the spec's order: mean and spread over seeds, and the paper's figures.
+
+        Columns: what varies, runs, dev_wer and test_wer (mean), …_std (sample standard deviation; empty for one run),
+        trainable, …, and paper_dev_wer, … where the spec expects figures.
+        """
+        if self.runs.empty:
+            return pd.DataFrame()
+        keys = self.varied or ["spec"]
+        numbers = ["dev_wer", "test_wer", *(c for c in _COSTS if c in self.runs and c != "best_epoch")]
+        numbers = [column for column in numbers if self.runs[column].notna().any()]
+        groups = self.runs.groupby(keys, sort=False, dropna=False)
+        table = groups.size().rename("runs").to_frame().join(groups[numbers].mean())
+        for column in ("dev_wer", "test_wer"):
+            table.insert(table.columns.get_loc(column) + 1, f"{column}_std", groups[column].std())
+        papers = [column for column in self.runs if column.startswith("paper_")]
+        return table.join(groups[papers].first()).reset_index()
+
+    def write(self, folder: str | Path) -> list[Path]:
+        """runs.csv, curves.csv, summary.csv, .md and .tex in FOLDER/SPEC; returns their paths."""
+        folder = Path(folder) / self.spec.name
+        folder.mkdir(parents=True, exist_ok=True)
+        summary = self.summary()
+        self.runs.round(5).to_csv(folder / "runs.csv", index=False)
+        self.curves.round(4).to_csv(folder / "curves.csv", index=False)
+        summary.round(5).to_csv(folder / "summary.csv", index=False)
+        shown = readable(summary)
+        (folder / "summary.md").write_text(as_markdown(shown, self.spec), encoding="utf-8")
+        (folder / "summary.tex").write_text(as_latex(shown, self.spec), encoding="utf-8")
+        return sorted(folder.glob("*.*"))
+
+    def __str__(self) -> str:
+        lines = [f"{self.spec.name}: {self.spec.title}", f"{len(self.runs)} runs, {len(self.missing)} not done"]
+        if len(self.runs):
+            lines.append(readable(self.summary()).to_string(index=False))
+        return "\n".join(lines)
+
+
+def varied_names(spec: Spec) -> dict[str, str]:
+    """The dotted parameters that vary in a spec, in its order -> their columns: the last part, where that is enough."""
+    names = list(dict.fromkeys(key for point in spec.points() for key in point.changes))
+    last = [name.rsplit(".", 1)[-1] for name in names]
+    return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
+
+
+def collect(spec: Spec, out: str | Path) -> Results:
+    """Read the finished runs of `spec` below OUT/SPEC. Runs of other parameters in that folder are not looked at."""
+    folder = Path(out) / spec.name
+    names, rows, curves, missing = varied_names(spec), [], [], {}
+    for point in checked_points(spec):
+        place = folder / point.name
+        state = status(place)
+        if state != "done":
+            missing[point.name] = state
+            continue
+        metrics = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+        label = {"run": point.name} | ({"case": point.case} if spec.cases else {})
+        label |= {column: _cell(point, name) for name, column in names.items()} | {"seed": point.seed}
+        rows.append(label | _figures(metrics) | _paper(spec, point) | _machine(read_run(place)))
+        history = place / "run" / "history.json"
+        if history.is_file():
+            curves += [label | _scalars(row) for row in json.loads(history.read_text(encoding="utf-8"))]
+    return Results(spec, pd.DataFrame(rows), pd.DataFrame(curves), missing)
+
+
+def _cell(point: Point, name: str) -> Any:
+    try:
+        value = point.value(name)
+    except KeyError:
+        return ""
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
+    row = {}
+    for split in ("dev", "test"):
+        part = metrics.get(split) or {}
+        row |= {f"{split}_{key}": part[key] for key in _PARTS if key in part}
+    return row | {column: metrics.get(key) for column, key in _COSTS.items() if key in metrics}
+
+
+def _paper(spec: Spec, point: Point) -> dict[str, float]:
+    return {f"paper_{key}": value for key, value in spec.expected(point).items()}
+
+
+def _machine(run: dict[str, Any]) -> dict[str, Any]:
+    found = run.get("versions", {})
+    return {
+        "device": run.get("device"), "seconds": run.get("seconds"), "torch": found.get("torch"),
+        "commit": found.get("commit"),
+    }  # fmt: skip
+
+
+def _scalars(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if not isinstance(value, list | dict)}
+
+
+def readable(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary for people: "12.3 ± 0.4", parameters in millions, the paper's figures at the end."""
+    table = summary.copy()
+    for column in ("dev_wer", "test_wer"):
+        if column in table:
+            spread = table.pop(f"{column}_std")
+            table[column] = [
+                f"{mean:.1f}" + ("" if pd.isna(std) else f" ± {std:.1f}")
+                for mean, std in zip(table[column], spread, strict=True)
+            ]
+    if "trainable" in table:
+        table["trainable"] = (table["trainable"] / 1e6).map("{:.3f} M".format)
+    for column, digits in (("encoder_gflops", 4), ("step_seconds", 3), ("kept_mb_per_frame", 2)):
+        if column in table:
+            table[column] = table[column].map(f"{{:.{digits}f}}".format)
+    for column in ("frames_per_second", "training_seconds", "peak_memory_mb"):
+        if column in table:
+            table[column] = table[column].map("{:.0f}".format)
+    for column in table:
+        if str(column).startswith("paper_"):
+            table[column] = ["" if pd.isna(value) else f"{value:g}" for value in table[column]]
+    return table.rename(columns=lambda name: str(name).replace("_", " ").replace("wer", "WER %"))
+
+
+def as_markdown(table: pd.DataFrame, spec: Spec) -> str:
+    """A Markdown table with the spec's title and note."""
+
+    def row(cells: Any) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    lines = [f"**{spec.title or spec.name}** ({spec.source or spec.notebook})", ""]
+    lines += [row(table.columns), row("---" for _ in table.columns), *(row(cells) for cells in table.to_numpy())]
+    return "\n".join(lines + (["", spec.note] if spec.note else [])) + "\n"
+
+
+def as_latex(table: pd.DataFrame, spec: Spec) -> str:
+    """A LaTeX table for \\input, with booktabs rules, caption and label."""
+    special = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "$": r"\$"}
+
+    def escape(cell: Any) -> str:
+        return "".join(special.get(letter, letter) for letter in str(cell))
+
+    def row(cells: Any) -> str:
+        return " & ".join(map(escape, cells)) + r" \\"
+
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(spec.title or spec.name)}}}"]
+    lines += [rf"\label{{tab:{spec.name}}}", rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}", r"\toprule"]
+    lines += [row(table.columns), r"\midrule", *(row(cells) for cells in table.to_numpy()), r"\bottomrule"]
+    return "\n".join([*lines, r"\end{tabular}", r"\end{table}", ""])

@@ -1,0 +1,88 @@
+"""One point of an ablation: changes reach the model and nothing else; a shared warm start; costs that are counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_models import tiny
+
+import slakit
+from slakit.config import TrainConfig
+from slakit.efficiency import encoder_flops, measure
+from slakit.errors import ConfigError
+from slakit.experiment import experiment, share_warm_start
+from slakit.models.recognizer import build_model
+
+
+def test_only_what_is_named_changes():
+    preset = slakit.preset("sla-lora/minisign")
+    config = experiment("sla-lora/minisign", model_options={"rank": 4, "targets": ["q", "v"]}, seed=3)
+    assert config.model == replace(
+        preset.model, seed=3, options={**preset.model.options, "rank": 4, "targets": ["q", "v"]}
+    )
+    assert config.train == replace(preset.train, seed=3) and config.corpus == "minisign"
+    assert experiment("sla-lora/minisign").train == preset.train
+    model = build_model(config.model, ["A", "B"])
+    assert model.sequence.lstm.dropout == preset.model.dropout, "LoRA's own dropout is another one"
+
+
+def test_nested_training_options():
+    config = experiment("sla-adapter/phoenix2014", train_options={"loss_weights.clip": 0.0, "augment": {"flip": 0.0}})
+    preset = slakit.preset("sla-adapter/phoenix2014").train
+    assert config.train == replace(
+        preset, loss_weights=replace(preset.loss_weights, clip=0.0), augment=replace(preset.augment, flip=0.0)
+    )
+
+
+def test_flops_by_hand():
+    """Width 64, three blocks, 17 tokens, patches of 8 x 8 x 3: products counted one by one, last block apart."""
+    model = tiny("frozen")
+    tokens, width, heads = 17, 64, 4
+    patches = 16 * width * 8 * 8 * 3
+    attention = 2 * tokens * tokens * width
+    block = 4 * tokens * width**2 + attention + 8 * tokens * width**2
+    last = (4 + 8) * width**2 + 2 * tokens * width * heads  # the class token alone asks: no keys, no values
+    assert encoder_flops(model, frames=4) == 2 * (patches + 2 * block + last)
+
+
+def test_costs_leave_the_model_alone_and_know_what_is_trained():
+    settings = TrainConfig(batch_size=1)
+    frozen, lora = tiny("frozen"), tiny("sla-lora", rank=4, blocks="2-3")
+    before = {name: value.clone() for name, value in lora.state_dict().items()}
+    costs = {name: measure(model, settings, frames=16, steps=1) for name, model in (("f", frozen), ("l", lora))}
+    assert all(torch.equal(value, before[name]) for name, value in lora.state_dict().items())
+    trained = sum(p.numel() for p in lora.parameters() if p.requires_grad)
+    assert costs["l"]["trainable"] == trained > costs["f"]["trainable"]
+    assert costs["l"]["kept_mb_per_frame"] > 2 * costs["f"]["kept_mb_per_frame"], "a frozen encoder keeps nothing"
+    deeper = measure(tiny("sla-lora", rank=4, blocks="1-3"), settings, frames=16, steps=1)
+    assert deeper["kept_mb_per_frame"] > costs["l"]["kept_mb_per_frame"], "the first adapted block decides"
+    assert costs["l"]["step_seconds"] > 0 and costs["l"]["peak_memory_mb"] is None
+    assert costs["l"]["frames_per_second"] == pytest.approx(16 / costs["l"]["step_seconds"])
+
+
+def test_runs_that_share_a_warm_start_begin_with_the_same_head(tmp_path):
+    corpus = slakit.load_corpus("minisign", root=tmp_path / "signs", train=4, dev=2, test=1, progress=False)
+    options = {"warm_start_epochs": 2, "epochs": 1}
+    heads, rates = [], []
+    for preset in ("sla-lora/minisign", "sla-lora/minisign"):
+        rank = 2 + 2 * len(heads)
+        config = experiment(preset, model_options={"rank": rank}, train_options=options)
+        model = build_model(config.model, corpus.glosses)
+        rates.append(share_warm_start(model, corpus, config, tmp_path / "shared", show_progress=False))
+        heads.append({name: value for name, value in model.state_dict().items() if not name.startswith("encoder.")})
+        assert not any(p.detach().any() for n, p in model.named_parameters() if n.endswith("lora_B")), "untouched"
+    assert rates[0] == rates[1] and len(list((tmp_path / "shared").iterdir())) == 1, "trained once"
+    assert all(torch.equal(value, heads[1][name]) for name, value in heads[0].items())
+    other = experiment("sla-lora/minisign", train_options=options, seed=1)
+    fresh = build_model(other.model, corpus.glosses)
+    assert not torch.equal(fresh.state_dict()["sequence.classifier.weight"], heads[0]["sequence.classifier.weight"])
+
+
+def test_methods_with_other_features_cannot_share_a_head(tmp_path):
+    corpus = slakit.load_corpus("minisign", root=tmp_path / "signs", train=2, dev=1, test=1, progress=False)
+    config = experiment("sla-lora/minisign", train_options={"warm_start_epochs": 1})
+    model = slakit.create_model("adaptsign", corpus.glosses, backbone="tiny-clip", hidden_size=256)
+    with pytest.raises(ConfigError, match="leave shared_dir empty"):
+        share_warm_start(model, corpus, config, tmp_path / "shared", show_progress=False)

@@ -1,0 +1,184 @@
+"""Sweeps of a notebook of two cells: nothing runs twice, whatever is killed, retried or started at the same time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import yaml
+
+from slakit.errors import ConfigError
+from slakit.sweeps import collect, load_spec, plan, run_sweep
+from slakit.sweeps.runs import status
+
+PARAMETERS = """
+x: int = 0
+mark: str = ""
+wait_for: str = ""
+seed: int = 0
+out_dir: str = ""
+"""
+BODY = """
+import json, os, time
+with open(mark, "a") as file:
+    file.write(f"{x} {seed} {os.environ['CUDA_VISIBLE_DEVICES']}\\n")
+while wait_for and not os.path.exists(wait_for):
+    time.sleep(0.05)
+if x == 13:
+    raise ValueError("an unlucky number")
+wer = {"wer": 10.0 * x + seed, "words": 50}
+json.dump({"dev": wer, "test": wer, "trainable": 1000 * x}, open(f"{out_dir}/metrics.json", "w"))
+"""
+
+
+def study(folder: Path, **content) -> Path:
+    """A notebook and a spec of it in `folder`; every run adds a line to folder/mark.txt."""
+    book = nbformat.v4.new_notebook()
+    parameters = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    book.cells = [parameters, nbformat.v4.new_code_cell(BODY)]
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(book, folder / "book.ipynb")
+    spec = {"notebook": str(folder / "book.ipynb"), "base": {"mark": str(folder / "mark.txt")}} | content
+    (folder / "study.yaml").write_text(yaml.safe_dump(spec))
+    return folder / "study.yaml"
+
+
+def marks(folder: Path) -> list[str]:
+    path = folder / "mark.txt"
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def start(spec: Path, out: Path, *options: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "slakit", "sweep", str(spec), "--out", str(out), *options]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "SLAKIT_PROGRESS": "0"}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def wait_until(condition, seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.05)
+
+
+def processes_with(text: str) -> list[str]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if text.encode() in place.read_bytes() + (place.parent / "cmdline").read_bytes():
+                found.append(place.parent.name)
+        except OSError:
+            continue
+    return [pid for pid in found if int(pid) != os.getpid()]
+
+
+def test_failures_leave_the_others_running_and_nothing_runs_twice(tmp_path):
+    path = study(tmp_path, grid={"x": [1, 13, 2]}, seeds=[0, 1], expect=[{"x": 2, "dev_wer": 21.0}])
+    spec, out = load_spec(path), tmp_path / "out"
+    points = [point for point in spec.points() if not (point.value("x") == 13 and point.seed == 1)]
+    report = run_sweep(spec, out, points=points, jobs=2, gpus=["4", "7"], show_progress=False)
+    assert len(report.finished) == 4 and not report.stopped
+    ((name, reason),) = report.failed.items()
+    assert name.startswith("x=13") and "ValueError: an unlucky number" in reason and "import json" in reason
+    assert reason in str(report)
+    assert {line.split()[2] for line in marks(tmp_path)} == {"4", "7"}, "each run sees the one GPU that it was given"
+    run = json.loads((plan(spec, out)[0].folder / "run.json").read_text())
+    assert run["parameters"]["x"] == 1 and run["status"] == "done" and run["seconds"] > 0
+    assert {"python", "torch", "commit"} <= set(run["versions"]) and run["started"] <= run["ended"]
+
+    before = marks(tmp_path)
+    again = run_sweep(spec, out, points=points, show_progress=False, gpus=[])
+    assert len(again.already_done) == 4 and list(again.left_failed) == [name] and marks(tmp_path) == before
+    retried = run_sweep(spec, out, points=points, show_progress=False, gpus=[], retry_failed=True)
+    assert list(retried.failed) == [name] and len(marks(tmp_path)) == len(before) + 1
+
+    results = collect(spec, out)
+    assert len(results.runs) == 4 and len(results.missing) == 2
+    row = results.summary().set_index("x").loc[2]
+    assert row.runs == 2 and row.dev_wer == 20.5 and row.paper_dev_wer == 21.0
+    assert row.dev_wer_std == pytest.approx(np.std([20, 21], ddof=1))
+    written = {path.name: path.read_text() for path in results.write(tmp_path / "results")}
+    assert set(written) == {"runs.csv", "curves.csv", "summary.csv", "summary.md", "summary.tex"}
+    assert "| 2 | 2 | 20.5 ± 0.7 |" in written["summary.md"] and r"20.5 $\pm$ 0.7" in written["summary.tex"]
+
+
+def test_a_killed_sweep_goes_on_and_leaves_no_process(tmp_path):
+    gate = tmp_path / "gate"
+    path = study(tmp_path, cases={"first": {"x": 1}, "second": {"x": 2, "wait_for": str(gate)}})
+    spec, out = load_spec(path), tmp_path / "out"
+    process = start(path, out)
+    wait_until(lambda: len(marks(tmp_path)) == 2)
+    assert [item.status for item in plan(spec, out)] == ["done", "running"]
+    for pid in processes_with(str(out)):  # the sweep and the run's process; the kernel notices that it is alone
+        os.kill(int(pid), signal.SIGKILL)
+    process.wait(30)
+    wait_until(lambda: not processes_with(str(tmp_path)))
+    assert [item.status for item in plan(spec, out)] == ["done", "interrupted"]
+    gate.touch()
+    report = run_sweep(spec, out, gpus=[], show_progress=False)
+    assert len(report.finished) == len(report.already_done) == 1
+    assert sorted(line.split()[0] for line in marks(tmp_path)) == ["1", "2", "2"], "the finished run was left alone"
+
+
+def test_an_interrupt_stops_cleanly_and_can_be_taken_up(tmp_path):
+    path = study(tmp_path, base={"mark": str(tmp_path / "mark.txt"), "wait_for": str(tmp_path / "never")})
+    out = tmp_path / "out"
+    process = start(path, out)
+    wait_until(lambda: marks(tmp_path))
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from here" in text
+    (item,) = plan(load_spec(path), out)
+    assert item.status == "interrupted" and not processes_with(str(out))
+    assert json.loads((item.folder / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
+    gate = tmp_path / "gate"
+    base = {"mark": str(tmp_path / "mark.txt"), "wait_for": str(gate)}
+    path, out = study(tmp_path, base=base, grid={"x": [1, 2]}), tmp_path / "out"
+    both = [start(path, out), start(path, out)]
+    wait_until(lambda: len(marks(tmp_path)) == 2)  # each works on another run, while both are still open
+    gate.touch()
+    texts = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    assert sorted(line.split()[0] for line in marks(tmp_path)) == ["1", "2"], "each run once"
+    assert [item.status for item in plan(load_spec(path), out)] == ["done", "done"]
+
+
+def test_a_cluster_runs_the_points_as_jobs(tmp_path):
+    pytest.importorskip("submitit")
+    path, out = study(tmp_path, grid={"x": [5]}), tmp_path / "out"
+    from slakit.sweeps.cluster import submit_sweep
+
+    report = submit_sweep(load_spec(path), out, "local", show_progress=False)
+    assert len(report.finished) == 1 and not report.failed, str(report)
+    assert [line.split()[0] for line in marks(tmp_path)] == ["5"]
+    assert len(submit_sweep(load_spec(path), out, "local").already_done) == 1
+    with pytest.raises(ConfigError, match="slurm or local"):
+        submit_sweep(load_spec(path), out, "cloud")
+
+
+def test_too_many_jobs_for_the_gpus_and_a_dry_run(tmp_path):
+    path = study(tmp_path, grid={"x": [1, 2]})
+    with pytest.raises(ConfigError, match="lower --jobs"):
+        run_sweep(load_spec(path), tmp_path / "out", jobs=3, gpus=["0", "1"])
+    done = start(path, tmp_path / "out", "--dry-run", "--only", "x=2")
+    text, _ = done.communicate(timeout=60)
+    assert done.returncode == 0 and "1 runs" in text and "x=2" in text and "x=1" not in text
+    assert not (tmp_path / "out").exists(), "a dry run leaves nothing behind"
+
+
+def test_a_damaged_notebook_counts_as_interrupted(tmp_path):
+    (tmp_path / "run.ipynb").write_text('{"cells": [')
+    assert status(tmp_path) == "interrupted"

@@ -1,0 +1,157 @@
+"""Specs: what they expand to, what is refused before anything starts, and that all shipped ones fit their notebooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from slakit.errors import ConfigError
+from slakit.sweeps.checks import checked_points, matching
+from slakit.sweeps.spec import load_spec, variants_of
+
+ROOT = Path(__file__).resolve().parents[1]
+SPECS = sorted((ROOT / "papermill_runs" / "specs").glob("*.yaml"))
+TEXT = """
+notebook: notebooks/10_ablation_run.ipynb
+base: {preset: sla-lora/minisign, train_options: {epochs: 2}}
+cases: {shift: {}, still: {model_options.temporal_shift: false}}
+grid:
+  - {model_options.rank: [4, 8], model_options.blocks: 1-4}
+  - {model_options.rank: 8, model_options.blocks: [1-4, 2-4]}
+seeds: [0, 1]
+expect:
+  - {rank: 4, dev_wer: 20.5}
+  - {rank: 4, case: still, dev_wer: 21.5, test_wer: 22}
+variants:
+  small: {grid: {model_options.rank: 4}, expect: [], seeds: [3]}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def make(text: str, name: str = "study.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return make
+
+
+def test_cases_times_grids_times_seeds_without_doubles(write):
+    points = load_spec(write(TEXT)).points()
+    seen = [(p.seed, p.case, p.value("rank"), p.value("blocks")) for p in points]
+    one_seed = [
+        (case, rank, blocks) for case in ("shift", "still") for rank, blocks in ((4, "1-4"), (8, "1-4"), (8, "2-4"))
+    ]
+    assert seen == [(seed, *rest) for seed in (0, 1) for rest in one_seed], "a whole table for each seed, in order"
+    still = next(p for p in points if p.case == "still")
+    assert still.parameters["model_options"] == {"temporal_shift": False, "rank": 4, "blocks": "1-4"}
+    assert still.parameters["train_options"] == {"epochs": 2} and still.parameters["seed"] == 0
+    assert len({p.name for p in points}) == len(points)
+
+
+def test_a_variant_replaces_keys_and_has_a_name_of_its_own(write):
+    path = write(TEXT)
+    spec = load_spec(path, "small")
+    assert variants_of(path) == ("small",) and spec.name == "study-small"
+    assert [(p.case, p.value("rank"), p.seed) for p in spec.points()] == [("shift", 4, 3), ("still", 4, 3)]
+    with pytest.raises(ConfigError, match="did you mean 'small'"):
+        load_spec(path, "smal")
+
+
+def test_the_name_changes_with_every_parameter_but_not_with_places(write):
+    spec = load_spec(write(TEXT))
+    names = [p.name for p in spec.points()]
+    assert [p.name for p in spec.with_base({"root": "/elsewhere", "show_progress": False}).points()] == names
+    changed = spec.with_base({"train_options.epochs": 3}).points()
+    assert not {p.name for p in changed} & set(names)
+    assert spec.points()[0].parameters["train_options"] == {"epochs": 2}, "a copy was changed, not the spec"
+
+
+def test_the_papers_figures_find_their_runs(write):
+    spec = load_spec(write(TEXT))
+    found = {(p.case, p.value("rank"), p.value("blocks")): spec.expected(p) for p in spec.points()}
+    assert found["shift", 4, "1-4"] == {"dev_wer": 20.5}
+    assert found["still", 4, "1-4"] == {"dev_wer": 21.5, "test_wer": 22.0}, "a later expectation is more special"
+    assert found["shift", 8, "2-4"] == {}
+
+
+def test_roots_reach_the_runs_of_their_corpus(write):
+    spec = load_spec(write(TEXT)).with_roots({"minisign": "/data/signs"})
+    assert {p.parameters["root"] for p in spec.points()} == {"/data/signs"}
+    with pytest.raises(ConfigError, match="did you mean 'minisign'"):
+        spec.with_roots({"minising": "/data"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("notebook: a.ipynb\nbsae: {}\n", "did you mean 'base'"),
+        ("- 1\n", "mapping"),
+        ("a: [", "cannot be read"),
+        ("base: {}\n", "notebook"),
+        ("notebook: a.ipynb\nseeds: 3\n", "list of whole numbers"),
+        ("notebook: a.ipynb\nbase: [1]\n", "expected a mapping"),
+        ("notebook: a.ipynb\nresources: {gpu: 1}\n", "did you mean 'gpus'"),
+        ("notebook: a.ipynb\ngrid: {rank: [1]}\nexpect: [{rank: 2, dev_wer: 3}]\n", "no run of study is like that"),
+        ("notebook: a.ipynb\ngrid: {rank: [1]}\nexpect: [{rank: 1, wer: 3}]\n", "has no figure"),
+        ("notebook: a.ipynb\ngrid: {rank: [1]}\nexpect: [{rank: 1, dev_wer: low}]\n", "no number"),
+        ("notebook: a.ipynb\nbase: {rank: 1}\ngrid: {rank.x: [1]}\n", "reaches into 'rank'"),
+    ],
+)
+def test_a_wrong_spec_is_named(write, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_spec(write(text))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"presett": "x"}, "did you mean 'preset'"),
+        ({"preset": "sla-lora/minising"}, "did you mean 'sla-lora/minisign'"),
+        ({"timed_steps": "many"}, "must be of type int"),
+        ({"model_options.rnak": 4}, "did you mean 'rank'"),
+        ({"model_options.n_div": "4"}, "expected int"),
+        ({"model_options.shift_blocks": "2-5"}, "does not fit a tower of 4 blocks"),
+        ({"model_options.method": "frozen"}, "choose another preset"),
+        ({"train_options.epoch": 4}, "did you mean 'epochs'"),
+        ({"train_options": {"decode": {"beam_with": 4}}}, "did you mean 'beam_width'"),
+        ({"corpus_options": {"trian": 4}}, "did you mean 'train'"),
+        ({"corpus": "phoenix"}, "did you mean 'phoenix2014'"),
+    ],
+)
+def test_whatever_is_wrong_with_a_run_is_found_before_it_starts(write, change, message):
+    spec = load_spec(write(TEXT)).with_base(change)
+    with pytest.raises(ConfigError, match=message) as caught:
+        checked_points(spec)
+    assert str(caught.value).startswith("study, run ")
+
+
+def test_numbers_with_an_exponent_are_numbers_also_inside_the_dicts(write):
+    path = write(TEXT.replace("{epochs: 2}", "{epochs: 2, learning_rate: 1e-4, weight_decay: 5E-2}"))
+    options = checked_points(load_spec(path))[0].parameters["train_options"]
+    assert options["learning_rate"] == 1e-4 and isinstance(options["learning_rate"], float)
+    assert options["weight_decay"] == 0.05
+    with pytest.raises(ConfigError, match=r"learning_rate='1e-x' is of type str; expected float"):
+        checked_points(load_spec(write(TEXT.replace("{epochs: 2}", "{learning_rate: 1e-x}"))))
+
+
+def test_only_chooses_by_any_parameter(write):
+    points = load_spec(write(TEXT)).points()
+    assert {p.case for p in matching(points, ["case=still"])} == {"still"}
+    assert [p.seed for p in matching(points, ["rank=4", "case=shift"])] == [0, 1]
+    with pytest.raises(ConfigError, match="did you mean 'rank'"):
+        matching(points, ["rnak=4"])
+    with pytest.raises(ConfigError, match="name=value"):
+        matching(points, ["rank"])
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+def test_shipped_specs_fit_their_notebooks_in_every_variant(path):
+    specs = [load_spec(path, variant) for variant in (None, *variants_of(path))]
+    assert all(checked_points(spec) for spec in specs)
+    if path.stem != "demo":
+        assert all(spec.title and spec.source for spec in specs)
+        small = [spec for spec in specs if all("minisign" in p.parameters["preset"] for p in spec.points())]
+        assert small and len(small[0].seeds) >= 3, "every experiment can be tried on a CPU, with three seeds"
