@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train from a JSON file: corpus, model and settings")
     train.add_argument("config", type=Path)
+    train.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="WER of a checkpoint on a split")
@@ -155,13 +156,22 @@ def _demo_table(metrics: dict, seconds: float, notebook: Path, out: Path) -> str
 
 def _train(options: argparse.Namespace) -> int:
     from slakit import create_model, fit, load_corpus
+    from slakit.distributed import launched
     from slakit.presets import load_run
 
     config = load_run(options.config)
-    corpus = load_corpus(config.corpus, root=config.root, **config.corpus_options)
-    model = create_model(glosses=corpus.glosses, **config.model_options())
-    run = fit(model, corpus, config.out_dir, config.train)
-    print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch']}; checkpoint {run.out_dir / 'best'}")
+
+    def load():
+        return load_corpus(config.corpus, root=config.root, **config.corpus_options)
+
+    with launched(options.device or "auto") as processes:
+        corpus = load() if processes.main else None  # a corpus that is drawn when it is first asked for: once
+        processes.barrier()
+        corpus = corpus or load()
+        model = create_model(glosses=corpus.glosses, **config.model_options())
+        run = fit(model, corpus, config.out_dir, config.train, device=options.device, processes=processes)
+        if processes.main:
+            print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch'] + 1}; {run.out_dir / 'best'}")
     return 0
 
 

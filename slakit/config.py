@@ -103,9 +103,13 @@ class TrainConfig:
     head_learning_rate: for sequence model and heads; None: the same as `learning_rate`.
     warm_start_epochs: epochs of the sequence model alone on cached features of the untouched encoder, before `epochs`.
     warm_start_views: how many differently cropped and flipped versions of each clip are cached for them.
-    precision: "auto" takes half precision on a GPU and float32 on a CPU.
-    accumulate: batches per optimiser step. clip_norm: 0 for none. max_bad_clips: clips with a loss that is not finite
-    that an epoch may skip. max_frames_per_batch: a batch is made smaller than `batch_size` beyond it.
+    precision: "auto" is bfloat16 on a GPU of compute capability 8 and above, float16 below, float32 on a CPU.
+    accumulate: batches per optimiser step. clip_norm: 0 for none. max_bad_clips: clips with a loss or gradient that is
+    not finite that an epoch may skip. max_frames_per_batch: a batch is made smaller than `batch_size` beyond it.
+    length_buckets: clips of about the same length share a batch; so many batches are sorted together, 0 for none.
+    num_workers: processes that read clips; None: as many as fit the machine.
+    checkpoint_seconds, checkpoint_steps: inside an epoch the state is saved so often (0: never); at its end always.
+    deterministic: deterministic kernels where torch has them. track: "tensorboard", "wandb", "mlflow".
     """
 
     epochs: int = 40
@@ -126,9 +130,14 @@ class TrainConfig:
     clip_norm: float = 0.0
     max_bad_clips: int = 10
     max_frames_per_batch: int | None = None
+    length_buckets: int = 0
     evaluate_every: int = 1
+    checkpoint_seconds: float = 300.0
+    checkpoint_steps: int = 0
+    deterministic: bool = False
+    track: tuple[str, ...] = ()
     seed: int = 0
-    num_workers: int = 0
+    num_workers: int | None = 0
     keep_in_memory: bool = False
     distillation_temperature: float = 8.0
     loss_weights: LossWeights = field(default_factory=LossWeights)

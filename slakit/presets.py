@@ -35,7 +35,7 @@ def _presets() -> dict[str, RunConfig]:
     def add(method: str, corpus: str, epochs: int, options: dict, wer: tuple[float, ...] = (), note: str = "") -> None:
         name = f"{method}/{corpus}"
         model = ModelConfig(method=method, pretrained="openai", options=options)
-        train = TrainConfig(epochs=epochs, decode=DecodeConfig(collapse_repeats=True))
+        train = TrainConfig(epochs=epochs, num_workers=None, decode=DecodeConfig(collapse_repeats=True))
         made[name] = RunConfig(name, corpus, model=model, train=train, published_wer=wer, note=note)
 
     for corpus, (lora, lora_wer, adapter, adapter_wer) in _SLA.items():

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import io
 import json
 import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from slakit.errors import CheckpointError, ConfigError
+from slakit.errors import CheckpointError, ConfigError, SlakitError
 
 
-def write_atomically(path: Path, write) -> None:
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Call write(temporary path), sync it to disk and rename it to `path`: readers see the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -36,8 +42,45 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """The folder, made and held for this process alone. ConfigError where it cannot be written, SlakitError where
+    another process trains in it; the lock goes with the process, however that ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another out_dir") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SlakitError(
+                f"another process is training in {folder}; wait for it, or give another out_dir"
+            ) from None
+        except OSError:
+            pass  # a file system without locks, as a mounted Drive: nobody else writes there, as far as can be told
+        yield
+
+
+def checksum(content: Any, so_far: int = 0) -> int:
+    """CRC-32 of everything in nested dictionaries and lists of tensors, numbers and strings."""
+    if isinstance(content, dict):
+        for key in content:
+            so_far = checksum(content[key], zlib.crc32(repr(key).encode(), so_far))
+        return so_far
+    if isinstance(content, list | tuple):
+        for item in content:
+            so_far = checksum(item, so_far)
+        return so_far
+    if isinstance(content, torch.Tensor):
+        data = content.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        return zlib.crc32(data.numpy(), so_far)
+    return zlib.crc32(repr(content).encode(), so_far)
+
+
 class RunState:
-    """`state.pt` and the one before it, `state.previous.pt`, in a run's folder.
+    """`state.pt` and the one before it, `state.previous.pt`, in a run's folder, and the best checkpoint, `best/`.
 
     identity: what makes this run this run (settings, model, corpus); another identity in the folder is a ConfigError
     that names the first difference. Files are read with torch's weights-only loader: no code in them is executed.
@@ -55,24 +98,42 @@ class RunState:
     def previous(self) -> Path:
         return self.folder / "state.previous.pt"
 
+    @property
+    def new_best(self) -> Path:
+        """Where a better checkpoint waits until the state that speaks of it is written."""
+        return self.folder / "best.new"
+
     def save(self, content: dict[str, Any]) -> None:
-        """Write the state; the state before it stays as state.previous.pt."""
-        if self.path.exists():
-            os.replace(self.path, self.previous)
+        """Write the state; the state before it stays as state.previous.pt. OSError where it cannot be written: both
+        files are then as they were."""
         content = {**content, "identity": json.dumps(self.identity, sort_keys=True)}
-        write_atomically(self.path, lambda temporary: torch.save(content, temporary))
+        buffer = io.BytesIO()  # torch's own file writer turns a full disk into a message about its internals
+        torch.save(content | {"checksum": checksum(content)}, buffer)
+
+        def write(temporary: Path) -> None:
+            with open(temporary, "wb") as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            if self.path.exists():
+                os.replace(self.path, self.previous)
+
+        write_atomically(self.path, write)
 
     def load(self) -> dict[str, Any] | None:
-        """The newest readable state, or None where there is none; a damaged file is reported in `warnings`."""
+        """The newest sound state, or None where there is none; a damaged file is reported in `warnings`."""
+        for left in self.folder.glob(".*.part"):  # of a process that was killed while writing
+            left.unlink(missing_ok=True)
         for path in (self.path, self.previous):
             if not path.exists():
                 continue
             try:
                 content = torch.load(path, map_location="cpu", weights_only=True)
                 identity = json.loads(content["identity"])
-            except (
-                Exception
-            ) as error:  # whatever a damaged file makes the loader raise: said, and the one before is used
+                found = content.pop("checksum")
+                if found != checksum(content):
+                    raise ValueError("its checksum is wrong")
+            except Exception as error:  # whatever a damaged file makes the loader raise: said, the one before is used
                 self.warnings.append(f"{path} cannot be read ({type(error).__name__}: {str(error)[:120]}); not used")
                 continue
             self._check(identity, path)
@@ -81,6 +142,19 @@ class RunState:
             raise CheckpointError("; ".join(self.warnings) + f". Delete {self.folder} to start the run anew")
         return None
 
+    def settle_best(self, epoch: int | None) -> None:
+        """best/ becomes the checkpoint that the state speaks of, of that epoch; call it after every save and load."""
+        best, new, old = self.folder / "best", self.new_best, self.folder / "best.old"
+        if epoch is not None and best_epoch(new) == epoch:
+            shutil.rmtree(old, ignore_errors=True)
+            if best.exists():
+                os.replace(best, old)
+            os.replace(new, best)
+        elif old.exists() and not best.exists():  # killed between the two renames, and the state was lost, too
+            os.replace(old, best)
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+
     def _check(self, found: dict[str, Any], path: Path) -> None:
         for key in sorted({*found, *self.identity}):
             if found.get(key) != self.identity.get(key):
@@ -88,3 +162,16 @@ class RunState:
                     f"{path.parent} holds a run with {key}={found.get(key)!r}, this one has "
                     f"{key}={self.identity.get(key)!r}; give another out_dir, or delete that folder"
                 )
+
+
+def best_row(folder: Path) -> dict[str, Any] | None:
+    """The epoch's row that a best checkpoint was saved with; None where there is no whole checkpoint."""
+    try:
+        return json.loads((folder / "model.json").read_text(encoding="utf-8"))["metrics"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def best_epoch(folder: Path) -> int | None:
+    """The epoch of a best checkpoint."""
+    return (best_row(folder) or {}).get("epoch")

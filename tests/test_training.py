@@ -53,7 +53,7 @@ def straight(corpus, tmp_path_factory):
 def test_history_and_files(straight, corpus):
     assert [row["phase"] for row in straight.history] == ["warm start"] * 2 + ["adapt"] * 2
     assert straight.best["wer"] == min(row["wer"] for row in straight.history if "wer" in row)
-    assert (straight.out_dir / "history.json").is_file() and (straight.out_dir / "best" / "model.json").is_file()
+    assert (straight.out_dir / "history.jsonl").is_file() and (straight.out_dir / "best" / "model.json").is_file()
     loaded = slakit.load_checkpoint(straight.out_dir / "best", glosses=corpus.glosses)
     assert same(weights(loaded), weights(straight.model))
     assert slakit.evaluate(loaded, corpus.dev, "minisign", settings=SETTINGS).wer == straight.best["wer"]
@@ -66,28 +66,36 @@ def test_a_finished_run_is_not_run_again(straight, corpus):
     assert again.seconds == straight.seconds and time.perf_counter() - begin < 60
 
 
-@pytest.mark.parametrize("epochs_done", [1, 2, 3])
-def test_resuming_gives_the_same_weights_to_the_bit(straight, corpus, tmp_path, monkeypatch, epochs_done):
+def state(folder) -> dict:
+    return torch.load(folder / "state.pt", weights_only=True)
+
+
+def losses(history) -> list[dict]:
+    return [{key: value for key, value in row.items() if key.startswith("loss")} for row in history]
+
+
+@pytest.mark.parametrize("saves", [1, 3, 4, 6, 7])
+def test_resuming_gives_the_same_weights_to_the_bit(straight, corpus, tmp_path, monkeypatch, saves):
+    """Stopped after so many checkpoints, of which there is one a batch: in the middle of epochs, too."""
     from slakit.training import Trainer
 
-    original, saved = Trainer.save, []
+    original, made = Trainer.save, []
 
-    def stop_after(self, epoch, optimizer):
-        original(self, epoch, optimizer)
-        saved.append(epoch)
-        if epoch == epochs_done:
+    def stop_after(self, *arguments, **options):
+        original(self, *arguments, **options)
+        made.append(self.at)
+        if len(made) == saves:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "save", stop_after)
         with pytest.raises(KeyboardInterrupt):
-            slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
+            slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, checkpoint_steps=1, show_progress=False)
+    assert len(made) == saves and any(at.batches for at in made)
     run = slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
-    ours = torch.load(tmp_path / "state.pt", weights_only=True)["weights"]
-    theirs = torch.load(straight.out_dir / "state.pt", weights_only=True)["weights"]
-    assert same(ours, theirs)
-    terms = [{key: value for key, value in row.items() if key.startswith("loss")} for row in run.history]
-    assert terms == [{k: v for k, v in row.items() if k.startswith("loss")} for row in straight.history]
+    assert same(state(tmp_path)["weights"], state(straight.out_dir)["weights"])
+    assert losses(run.history) == losses(straight.history)
+    assert [row.get("wer") for row in run.history] == [row.get("wer") for row in straight.history]
 
 
 def test_kill_minus_nine_and_go_on(straight, corpus, tmp_path):
@@ -102,26 +110,25 @@ def test_kill_minus_nine_and_go_on(straight, corpus, tmp_path):
     """
     child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.DEVNULL)
     deadline = time.time() + 240
-    while not (tmp_path / "history.json").exists():
+    while not (tmp_path / "history.jsonl").exists():
         assert child.poll() is None and time.time() < deadline, "the run ended or hung before its first epoch"
         time.sleep(0.05)
     child.send_signal(signal.SIGKILL)
     child.wait()
     run = slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
     assert len(run.history) == 4
-    assert same(torch.load(tmp_path / "state.pt", weights_only=True)["weights"],
-                torch.load(straight.out_dir / "state.pt", weights_only=True)["weights"])  # fmt: skip
+    assert same(state(tmp_path)["weights"], state(straight.out_dir)["weights"])
 
 
 def test_a_damaged_state_falls_back_to_the_one_before(straight, corpus, tmp_path, capsys):
     run = slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
-    state = tmp_path / "state.pt"
-    state.write_bytes(state.read_bytes()[:1000])
+    path = tmp_path / "state.pt"
+    path.write_bytes(path.read_bytes()[:1000])
     again = slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
     assert "cannot be read" in capsys.readouterr().out
     assert same(weights(again.model), weights(run.model))
-    for path in (state, tmp_path / "state.previous.pt"):
-        path.write_bytes(b"nothing")
+    for broken in (path, tmp_path / "state.previous.pt"):
+        broken.write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match=r"Delete .* to start the run anew"):
         slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
 

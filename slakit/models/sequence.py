@@ -82,7 +82,7 @@ class SequenceModel(nn.Module):
 
     def recurrent(self, x: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """BiLSTM over the real steps of each clip; [B, T', hidden], zeros after a clip's end."""
-        if x.shape[0] == 1:  # nothing to pack: all steps are real
+        if x.shape[0] == 1 and int(steps[0]) == x.shape[1]:  # nothing to pack: all steps are real
             return self.lstm(x)[0]
         packed = pack_padded_sequence(x, steps.cpu(), batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]

@@ -1,0 +1,38 @@
+"""The optimiser of a run and its learning rates."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from slakit.config import TrainConfig
+from slakit.models.recognizer import Recognizer
+
+
+def make_optimizer(model: Recognizer, settings: TrainConfig, warm: bool) -> torch.optim.Optimizer:
+    """The optimiser over what trains: in the warm start everything but the encoder. One group an initial rate."""
+    encoder = {id(p) for p in model.encoder.parameters()}
+    inside = [p for p in model.parameters() if p.requires_grad and id(p) in encoder]
+    head = [p for p in model.parameters() if p.requires_grad and id(p) not in encoder]
+    head_rate = settings.head_learning_rate or settings.learning_rate
+    if warm:
+        groups = [(head, settings.warm_start_learning_rate or head_rate)]
+    else:
+        groups = [(inside, settings.learning_rate), (head, head_rate)]
+    groups = [{"params": params, "lr": rate, "initial_lr": rate} for params, rate in groups if params]
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[settings.optimizer]
+    return kind(groups, weight_decay=settings.weight_decay)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, settings: TrainConfig, done: float, total: int) -> None:
+    """Learning rates after `done` of `total` epochs: steps at whole epochs, or a cosine after a short linear rise."""
+    if settings.schedule == "steps":
+        factor = settings.gamma ** sum(math.floor(done) >= milestone for milestone in settings.milestones)
+    elif settings.schedule == "cosine":
+        share = done / total
+        factor = min(1.0, share / 0.05 + 0.02) * 0.5 * (1 + math.cos(math.pi * share))
+    else:
+        factor = 1.0
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * factor
