@@ -17,7 +17,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,22 @@ def launched(device: str = "auto") -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over the processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
 class SharedBatchNorm(nn.BatchNorm1d):
     """Batch norm over the rows of all processes, in float32; torch's SyncBatchNorm refuses CPU tensors."""
 
@@ -100,10 +115,10 @@ class SharedBatchNorm(nn.BatchNorm1d):
             return super().forward(x)
         values = x.float()
         rows = values.new_tensor([values.shape[0] * values.shape[2]])
-        total = all_reduce(torch.cat([values.sum((0, 2)), rows]))  # [C + 1]
+        total = _Sum.apply(torch.cat([values.sum((0, 2)), rows]))  # [C + 1]
         mean, rows = total[:-1] / total[-1], total[-1].detach()
         centred = values - mean[:, None]
-        variance = all_reduce(centred.square().sum((0, 2))) / rows  # [C]
+        variance = _Sum.apply(centred.square().sum((0, 2))) / rows  # [C]
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean += self.momentum * (mean - self.running_mean)

@@ -26,13 +26,15 @@ from slakit.warm_start import FeatureBatches
 class Position:
     """Where in which epoch a process is, and the sums of that epoch's row so far; saved with every checkpoint.
 
-    batches: done in this epoch by each process. clips, frames: handed to all processes. skipped, left_out: ids, own.
+    batches: done in this epoch by each process. clips, frames: handed to all processes; counted: those with a finite
+    loss. skipped, left_out: ids, of this process alone.
     """
 
     epoch: int = 0
     batches: int = 0
     clips: int = 0
     frames: int = 0
+    counted: int = 0
     skipped_clips: int = 0
     seconds: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
@@ -119,7 +121,7 @@ class Trainer:
             self.history.append(row)
             self.at = Position(epoch + 1)
             for logger in self.loggers:  # before the state: what it does not know of is logged again, not lost
-                logger.epoch(row)
+                self._write(logger.epoch, row)
             self.save(None if last else self.optimizer.state_dict())
             if self.processes.main and (last or not warm or (done + 1) % 10 == 0):
                 print(_line(row))
@@ -180,6 +182,7 @@ class Trainer:
                 buffer.copy_(before)
             self.skip(batch.ids, int(clips), f"the loss is {loss.item()}")
             return False, due > 0
+        at.counted += int(clips)
         share = 1.0 if self.processes.size == 1 else len(batch.ids) / clips
         self.scaler.scale(loss * share / settings.accumulate).backward()
         for name, value in {"total": loss, **terms}.items():
@@ -218,11 +221,10 @@ class Trainer:
     def row(self) -> dict:
         """This epoch's row, over all processes."""
         at = [Position(**one) for one in self.processes.gather(asdict(self.at))]
-        counted = at[0].clips - at[0].skipped_clips
-        if not counted or not at[0].losses:
+        if not at[0].counted:
             names = ", ".join([clip for one in at for clip in one.skipped][:10])
             raise SlakitError(f"no batch of epoch {at[0].epoch + 1} had a finite loss (clips {names})")
-        row = {f"loss_{name}": sum(one.losses[name] for one in at) / counted for name in at[0].losses}
+        row = {f"loss_{name}": sum(one.losses[name] for one in at) / at[0].counted for name in at[0].losses}
         return row | {
             "frames_per_second": at[0].frames / at[0].seconds,
             "memory_gib": max(self.processes.gather(peak_memory(self.device))),
@@ -244,13 +246,13 @@ class Trainer:
             metrics = {"dev_wer": row["wer"], "seconds": self.seconds, **row}
             if self.processes.main:
                 path, name = self.state.new_best, self.corpus.name
-                self._writing(lambda: save_checkpoint(self.model, path, corpus=name, metrics=metrics))
+                self._write(save_checkpoint, self.model, path, corpus=name, metrics=metrics)
 
     def due(self) -> bool:
-        """Whether the settings ask rank 0 for a checkpoint now."""
+        """Whether the settings ask rank 0 for a checkpoint after the step that this batch belongs to."""
         seconds, steps = self.settings.checkpoint_seconds, self.settings.checkpoint_steps
         late = seconds and time.perf_counter() - self.last_save >= seconds
-        return self.processes.main and bool(late or (steps and self.steps >= steps))
+        return self.processes.main and bool(late or (steps and self.steps + 1 >= steps))
 
     def save(self, optimizer: dict | None, within: bool = False) -> None:
         """The state to resume from. Inside an epoch a disk that is full is a warning, at its end it stops the run."""
@@ -265,7 +267,7 @@ class Trainer:
             "weights": weights, "optimizer": optimizer, "scaler": self.scaler.state_dict(),
         } | ({"random": random} if within else {})  # fmt: skip
         if not within:
-            self._writing(lambda: self.state.save(content))
+            self._write(self.state.save, content)
             self.state.settle_best(self.best and self.best["epoch"])
             return
         try:
@@ -273,9 +275,9 @@ class Trainer:
         except OSError as error:
             print(f"no checkpoint was made in {self.state.folder} ({error.strerror}); the one before it is kept")
 
-    def _writing(self, write: Callable) -> None:
+    def _write(self, write: Callable, *arguments, **options) -> None:
         try:
-            write()
+            write(*arguments, **options)
         except (OSError, SafetensorError) as error:
             raise SlakitError(
                 f"{self.state.folder} cannot be written ({getattr(error, 'strerror', None) or error}); make room or "

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from dataclasses import replace
 
@@ -74,7 +70,7 @@ def losses(history) -> list[dict]:
     return [{key: value for key, value in row.items() if key.startswith("loss")} for row in history]
 
 
-@pytest.mark.parametrize("saves", [1, 3, 4, 6, 7])
+@pytest.mark.parametrize("saves", [3, 6])
 def test_resuming_gives_the_same_weights_to_the_bit(straight, corpus, tmp_path, monkeypatch, saves):
     """Stopped after so many checkpoints, of which there is one a batch: in the middle of epochs, too."""
     from slakit.training import Trainer
@@ -96,28 +92,6 @@ def test_resuming_gives_the_same_weights_to_the_bit(straight, corpus, tmp_path, 
     assert same(state(tmp_path)["weights"], state(straight.out_dir)["weights"])
     assert losses(run.history) == losses(straight.history)
     assert [row.get("wer") for row in run.history] == [row.get("wer") for row in straight.history]
-
-
-def test_kill_minus_nine_and_go_on(straight, corpus, tmp_path):
-    """A real process, killed in the middle of its work; what it had finished is not done again."""
-    code = f"""
-        import torch; torch.set_num_threads({torch.get_num_threads()})
-        import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
-        import slakit
-        from test_training import SETTINGS, make
-        corpus = slakit.load_corpus("minisign", root={str(corpus.root)!r}, progress=False)
-        slakit.fit(make(corpus), corpus, {str(tmp_path)!r}, SETTINGS, show_progress=False)
-    """
-    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.DEVNULL)
-    deadline = time.time() + 240
-    while not (tmp_path / "history.jsonl").exists():
-        assert child.poll() is None and time.time() < deadline, "the run ended or hung before its first epoch"
-        time.sleep(0.05)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    run = slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
-    assert len(run.history) == 4
-    assert same(state(tmp_path)["weights"], state(straight.out_dir)["weights"])
 
 
 def test_a_damaged_state_falls_back_to_the_one_before(straight, corpus, tmp_path, capsys):

@@ -1,0 +1,224 @@
+"""Runs in real processes that are killed, or that train together; test_survival.py starts this file.
+
+python tests/survival.py kills FOLDER SEED    |    python tests/survival.py ranks FOLDER
+
+The parent only imports and forks (an import costs seconds, a fork nothing); its children train.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import stat
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from media import pictures, write_frames
+from tiny_models import tiny, tower
+
+import slakit
+from slakit import run_state
+from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
+from slakit.data.samples import Corpus, Sample, Vocabulary
+from slakit.distributed import launched
+from slakit.training import Trainer
+
+GLOSSES = ("G0", "G1", "G2", "G3", "G4")
+SETTINGS = TrainConfig(
+    epochs=2, warm_start_epochs=1, warm_start_views=1, batch_size=2, accumulate=2, learning_rate=3e-3, clip_norm=5.0,
+    schedule="cosine", checkpoint_steps=1, max_bad_clips=0, keep_in_memory=True,
+    augment=AugmentConfig(36, 32, min_frames=8, max_frames=40), decode=DecodeConfig(beam_width=2, top_tokens=3),
+)  # fmt: skip
+
+
+def corpus(folder: Path, lengths: tuple[int, ...] = (17, 20, 24, 18, 22, 19, 20, 23, 16, 21)) -> Corpus:
+    """Clips of 36 x 36 pixels as folders of frames; the last two are dev. Made once."""
+    samples = []
+    for number, length in enumerate(lengths):
+        source = folder / "clips" / f"{number:02d}"
+        if not source.exists():
+            write_frames(source, pictures(length, 36, 36, seed=number))
+        samples.append(
+            Sample(f"clip{number}", source, (GLOSSES[number % 5], GLOSSES[number * 2 % 5]), num_frames=length)
+        )
+    return Corpus("folder", folder, tuple(samples[:-2]), tuple(samples[-2:]), (), Vocabulary(GLOSSES))
+
+
+def model(dropout: float = 0.3):
+    return tiny("sla-lora", blocks="2-3", rank=2, n_div=8, dropout=dropout)
+
+
+def train(clips: Path, out: Path, settings: TrainConfig = SETTINGS, **options):
+    torch.set_num_threads(1)
+    return slakit.fit(model(), corpus(clips), out, settings, show_progress=False, **options)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return torch.load(out / "state.pt", weights_only=True)["weights"]
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def deltas(one: dict, other: dict) -> float:
+    """The largest difference between two sets of weights."""
+    return max(float((one[name].double() - other[name].double()).abs().max()) for name in one)
+
+
+def quietly(function, *arguments) -> None:
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        function(*arguments)
+
+
+def doomed(clips: Path, out: Path, journal: Path, fatal: int, half: bool) -> None:
+    """Train, write down every step, and die at the `fatal`-th time that something is synced to disk or renamed."""
+    events = [0]
+
+    def dying(call, halve):
+        def wrapped(*arguments):
+            events[0] += 1
+            if events[0] == fatal:
+                if halve and half and stat.S_ISREG(os.fstat(arguments[0]).st_mode):  # what was not synced is lost
+                    os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*arguments)
+
+        return wrapped
+
+    class Writing:  # run_state's view of os: everything as it is, but for the two calls
+        fsync, replace = staticmethod(dying(os.fsync, True)), staticmethod(dying(os.replace, False))
+
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+    run_state.os = Writing()
+    step = Trainer.step
+
+    def stepping(self, waiting):
+        step(self, waiting)
+        with open(journal, "a") as file:
+            file.write(json.dumps([self.at.epoch, self.at.batches]) + "\n")
+
+    Trainer.step = stepping
+    quietly(train, clips, out)
+
+
+def kills(folder: Path, seed: int) -> dict:
+    """Kill runs until 21 of them died; every run that comes to its end must have the weights of the straight one."""
+    context, chance = multiprocessing.get_context("fork"), random.Random(seed)
+    corpus(folder)
+    straight = context.Process(target=quietly, args=(train, folder, folder / "straight"))
+    straight.start()
+    straight.join()
+    wanted, wanted_rows = weights(folder / "straight"), rows(folder / "straight")
+    died = {"at a write": 0, "in a half-written file": 0, "anywhere": 0}
+    finished, lost = 0, []
+    while sum(died.values()) < 21 or not finished:
+        out, journal = folder / f"run{finished}", folder / f"run{finished}.jsonl"
+        how = chance.choice(list(died)) if sum(died.values()) < 21 else None
+        fatal = chance.randint(1, 30) if how in ("at a write", "in a half-written file") else -1
+        child = context.Process(target=doomed, args=(folder, out, journal, fatal, how == "in a half-written file"))
+        before = len(journal.read_text().splitlines()) if journal.exists() else 0
+        child.start()
+        if how == "anywhere":  # some steps, and a moment more
+            until = before + chance.randint(0, 4)
+            while child.is_alive() and (len(journal.read_text().splitlines()) if journal.exists() else 0) < until:
+                time.sleep(0.002)
+            time.sleep(chance.random() * 0.05)
+            child.kill()
+        child.join()
+        if child.exitcode == -signal.SIGKILL:
+            died[how] += 1
+            lost.append(steps_lost(out, journal))
+        else:
+            assert child.exitcode == 0, f"a run ended with {child.exitcode}"
+            assert same(weights(out), wanted), "other weights than the uninterrupted run"
+            assert rows(out) == wanted_rows, "another history"
+            assert same_best(out, folder / "straight"), "another best checkpoint"
+            finished += 1
+    return {"died": died, "finished": finished, "most steps lost": max(lost)}
+
+
+def rows(out: Path) -> list[dict]:
+    """The history without what a clock or the machine says."""
+    lines = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "frames_per_second", "memory_gib")} for row in lines]
+
+
+def losses(history: list[dict]) -> list[dict]:
+    return [{key: value for key, value in row.items() if key.startswith("loss")} for row in history]
+
+
+def same_best(one: Path, other: Path) -> bool:
+    from safetensors.torch import load_file
+
+    return same(*(load_file(out / "best" / "model.safetensors") for out in (one, other)))
+
+
+def steps_lost(out: Path, journal: Path) -> int:
+    """Steps of the optimiser that the journal has after the position in the newest sound state."""
+    done = [tuple(json.loads(line)) for line in journal.read_text().splitlines()] if journal.exists() else []
+    found = None
+    for name in ("state.pt", "state.previous.pt"):
+        if found is None and (out / name).exists():
+            found = torch.load(out / name, weights_only=True)["positions"][0]
+    at = (found["epoch"], found["batches"]) if found else (0, 0)
+    return len({position for position in done if position > at})
+
+
+def rank(number: int, size: int, clips: Path, out: Path, settings: TrainConfig, lengths: tuple[int, ...]) -> None:
+    os.environ |= {"RANK": str(number), "WORLD_SIZE": str(size), "LOCAL_RANK": str(number)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1"}
+    torch.set_num_threads(1)
+    with launched("cpu") as processes:
+        slakit.fit(
+            model(dropout=0.0), corpus(clips, lengths), out, settings, device="cpu", show_progress=False,
+            processes=processes,
+        )  # fmt: skip
+
+
+def ranks(folder: Path) -> dict:
+    """One process with batches of four against two with batches of two, on clips of different lengths."""
+    import socket
+
+    context = multiprocessing.get_context("fork")
+    lengths = (17, 40, 24, 18, 32, 19, 20, 28, 16, 21)
+    corpus(folder, lengths)
+    settings = replace(SETTINGS, accumulate=1, clip_norm=1.0, warm_start_batch_size=None)
+    found = {}
+    for size in (1, 2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            os.environ["MASTER_PORT"] = str(free.getsockname()[1])
+        ours = replace(settings, batch_size=4 // size)
+        children = [
+            context.Process(target=quietly, args=(rank, number, size, folder, folder / f"of{size}", ours, lengths))
+            for number in range(size)
+        ]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+            assert child.exitcode == 0
+        found[size] = rows(folder / f"of{size}")
+    begin = {name: value for name, value in model(0.0).trainable_state().items()}
+    return {
+        "moved": deltas(begin, weights(folder / "of1")),
+        "apart": deltas(weights(folder / "of1"), weights(folder / "of2")),
+        "rows": [found[1], found[2]],
+    }
+
+
+if __name__ == "__main__":
+    tower("tiny-vit")  # written once, so that all children name the same file
+    command, place, *more = sys.argv[1:]
+    result = kills(Path(place), int(more[0])) if command == "kills" else ranks(Path(place))
+    print(json.dumps(result))
