@@ -99,9 +99,10 @@ def collect(spec: Spec, out: str | Path) -> Results:
         label = {"run": point.name} | ({"case": point.case} if spec.cases else {})
         label |= {column: _cell(point, name) for name, column in names.items()} | {"seed": point.seed}
         rows.append(label | _figures(metrics) | _paper(spec, point) | _machine(read_run(place)))
-        history = place / "run" / "history.json"
+        history = place / "run" / "history.jsonl"
         if history.is_file():
-            curves += [label | _scalars(row) for row in json.loads(history.read_text(encoding="utf-8"))]
+            lines = history.read_text(encoding="utf-8").splitlines()
+            curves += [label | _scalars(json.loads(line)) for line in lines]
     return Results(spec, pd.DataFrame(rows), pd.DataFrame(curves), missing)
 
 
