@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from slakit.data.samples import Span
@@ -62,9 +63,19 @@ def overlay_strip(
 
 def timeline(rows: dict[str, Sequence[Span]], fps: float = 25.0, width: float = 12.0) -> Figure:
     """Gloss spans as bars over time, one row per name ("truth", "predicted", …); the same gloss has the same colour."""
-    glosses = list(dict.fromkeys(span.gloss for spans in rows.values() for span in spans))
-    colours = dict(zip(glosses, sns.color_palette("husl", max(len(glosses), 1)), strict=False))
     figure, axis = plt.subplots(figsize=(width, 0.5 + 0.55 * len(rows)))
+    _bars(axis, rows, fps, _colours(rows))
+    axis.set(xlabel="seconds", xlim=(0, None))
+    figure.tight_layout()
+    return figure
+
+
+def _colours(rows: dict[str, Sequence[Span]]) -> dict[str, tuple]:
+    glosses = list(dict.fromkeys(span.gloss for spans in rows.values() for span in spans))
+    return dict(zip(glosses, sns.color_palette("husl", max(len(glosses), 1)), strict=False))
+
+
+def _bars(axis: Axes, rows: dict[str, Sequence[Span]], fps: float, colours: dict[str, tuple]) -> None:
     for row, spans in enumerate(rows.values()):
         for span in spans:
             start, length = span.start / fps, (span.end - span.start) / fps
@@ -72,8 +83,94 @@ def timeline(rows: dict[str, Sequence[Span]], fps: float = 25.0, width: float = 
             axis.text(start + length / 2, row, span.gloss, ha="center", va="center", fontsize=8, clip_on=True)
     axis.set_yticks(range(len(rows)), list(rows))
     axis.invert_yaxis()
-    axis.set(xlabel="seconds", xlim=(0, None))
     axis.grid(axis="y", visible=False)
+
+
+def alignment(
+    rows: dict[str, Sequence[Span]],
+    tracks: dict[str, tuple[np.ndarray, int]],
+    glosses: Sequence[str],
+    fps: float = 25.0,
+    width: float = 12.0,
+) -> Figure:
+    """Spans as bars and, under them on the same time axis, what the heads say: the glosses of the bars, blank in grey.
+
+    rows: as in `timeline`. tracks: title -> (probabilities [n, V] with blank in column 0, frames that a row stands for:
+    4 for the sequence head, 1 for the auxiliary head). glosses: names of the columns 1 and above.
+    """
+    colours = _colours(rows)
+    heights = [0.3 + 0.5 * len(rows), *[1.3] * len(tracks)]
+    figure, axes = plt.subplots(
+        len(heights), 1, figsize=(width, 0.4 + sum(heights)), sharex=True, height_ratios=heights, squeeze=False
+    )
+    _bars(axes[0, 0], rows, fps, colours)
+    end = 0.0
+    for axis, (title, (probabilities, step)) in zip(axes[1:, 0], tracks.items(), strict=True):
+        seconds = (np.arange(len(probabilities)) + 0.5) * step / fps
+        axis.fill_between(seconds, probabilities[:, 0], color="0.9")
+        for column, gloss in enumerate(glosses, 1):
+            if gloss in colours:
+                axis.plot(seconds, probabilities[:, column], color=colours[gloss], marker=".", markersize=5)
+        axis.set(ylim=(0, 1.05), yticks=(0, 1))
+        axis.set_title(title, fontsize=9, loc="left", pad=2)
+        end = max(end, len(probabilities) * step / fps)
+    axes[-1, 0].set(xlabel="seconds", xlim=(0, end or None))
+    figure.tight_layout(h_pad=0.4)
+    return figure
+
+
+def confusion_map(table: pd.DataFrame, width: float = 9.0) -> Figure:
+    """Heat map of `slakit.scoring.confusion_matrix`: rows were signed, columns were recognised; right ones in grey."""
+    figure, axis = plt.subplots(figsize=(width, 1.2 + 0.32 * max(len(table), 3)))
+    if len(table) == 0:
+        axis.text(0.5, 0.5, "no gloss of the references was missed", ha="center", va="center")
+        axis.axis("off")
+        return figure
+    right = np.array([[row == column for column in table.columns] for row in table.index])
+    options = {"annot": True, "fmt": "d", "linewidths": 0.5, "ax": axis, "square": False, "annot_kws": {"fontsize": 8}}
+    sns.heatmap(
+        table, mask=~right, cmap="Greys", vmin=0, vmax=4 * max(1, table.to_numpy().max()), cbar=False, **options
+    )
+    wrong = table.where(~right, 0)
+    sns.heatmap(
+        table, mask=right | (table == 0), cmap="rocket_r", vmin=0, vmax=max(1, wrong.to_numpy().max()), **options
+    )
+    axis.set(xlabel="recognised", ylabel="signed")
+    axis.tick_params(axis="x", rotation=60, labelsize=8)
+    axis.tick_params(axis="y", labelsize=8)
+    plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
+    figure.tight_layout()
+    return figure
+
+
+def ctc_lattice(probabilities: np.ndarray, target: Sequence[int], names: Sequence[str], width: float = 7.0) -> Figure:
+    """All CTC paths of `target` through probabilities [T, V]: blanks and tokens from top to bottom, time to the right.
+
+    Blank is column 0, names are those of the columns. Each node shows the probability of its column; only moves that
+    some whole path makes are drawn.
+    """
+    states = [0] + [s for token in target for s in (token, 0)]
+    steps, count = len(probabilities), len(states)
+    jumps = [i for i in range(2, count) if states[i] != 0 and states[i] != states[i - 2]]
+    moves = [(i, j) for i in range(count) for j in (i, i + 1, i + 2) if j < count and (j < i + 2 or j in jumps)]
+    ahead, behind = [set(range(min(2, count)))], [set(range(max(0, count - 2), count))]
+    for _ in range(steps - 1):
+        ahead.append({j for i, j in moves if i in ahead[-1]})
+        behind.insert(0, {i for i, j in moves if j in behind[0]})
+    figure, axis = plt.subplots(figsize=(width, 0.8 * count))
+    for t in range(steps):
+        for state in ahead[t] & behind[t]:
+            p = float(probabilities[t][states[state]])
+            axis.scatter(t, state, s=900, color=sns.color_palette("crest", 101)[int(100 * p)], zorder=3)
+            axis.text(t, state, f"{p:.2g}", ha="center", va="center", color="white", zorder=4, fontsize=10)
+            for i, j in moves if t + 1 < steps else ():
+                if i == state and j in ahead[t + 1] & behind[t + 1]:
+                    axis.plot([t, t + 1], [i, j], color="0.6", zorder=1)
+    axis.set_xticks(range(steps), [f"step {t + 1}" for t in range(steps)])
+    axis.set_yticks(range(count), [names[state] for state in states])
+    axis.set(xlim=(-0.4, steps - 0.6), ylim=(count - 0.4, -0.6))
+    axis.grid(visible=False)
+    sns.despine(figure, left=True, bottom=True)
     figure.tight_layout()
     return figure
 

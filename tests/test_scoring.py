@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-import shutil
-import subprocess
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +24,8 @@ from slakit.scoring import (
     plain_wer,
     read_ctm,
     read_stm,
+    sclite_command,
+    sclite_counts,
     score,
     variants,
     write_ctm,
@@ -34,22 +34,13 @@ from slakit.scoring import (
 
 CASES = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "wer_cases"
 NAMES = sorted(p.stem for p in (CASES / "open").glob("*.json")) if CASES.exists() else ["absent"]
-SCTK = shutil.which("sctk")
-needs_sclite = pytest.mark.skipif(SCTK is None, reason="NIST's sclite (Debian package sctk) is not installed")
+needs_sclite = pytest.mark.skipif(
+    sclite_command() is None, reason="NIST's sclite (Debian package sctk) is not installed"
+)
 
 
 def counts(s) -> list[int]:
     return [s.correct, s.substitutions, s.deletions, s.insertions]
-
-
-def sclite(folder: Path, references: dict, hypotheses: dict) -> dict[str, list[int]]:
-    """C, S, D, I of the real program for each video."""
-    write_stm(folder / "ref.stm", references)
-    write_ctm(folder / "hyp.ctm", hypotheses)
-    command = [SCTK, "sclite", "-h", "hyp.ctm", "ctm", "-r", "ref.stm", "stm", "-f", "0", "-o", "pra", "stdout"]
-    report = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=60).stdout.decode()
-    found = re.findall(r"^File: (\S+)\s.*?^Scores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)", report, re.M | re.S)
-    return {video: [int(n) for n in numbers] for video, *numbers in found}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,23 +73,22 @@ words_ = st.lists(st.sampled_from([*ALPHABET, "@"]), max_size=9)  # "@" in a ref
 @needs_sclite
 @given(videos=st.lists(st.tuples(spoken, words_), min_size=30, max_size=60))
 @settings(max_examples=6, deadline=None)
-def test_equals_the_real_sclite_on_generated_cases(tmp_path_factory, videos):
+def test_equals_the_real_sclite_on_generated_cases(videos):
     """Raw scoring; sclite drops videos that a CTM file does not mention, so each hypothesis holds a gloss."""
     references = {f"v{i:03}": r for i, (r, _) in enumerate(videos)}
     hypotheses = {f"v{i:03}": [*h, "B"] for i, (_, h) in enumerate(videos)}
     references["v999"] = hypotheses["v999"] = ["A"]
-    expected = sclite(tmp_path_factory.mktemp("sclite"), references, hypotheses)
     result = score(references, hypotheses)
-    assert {video: counts(s) for video, s in result.per_video.items()} == expected
+    assert {video: tuple(counts(s)) for video, s in result.per_video.items()} == sclite_counts(references, hypotheses)
 
 
 @needs_sclite
-def test_equals_the_real_sclite_on_long_confusable_sentences(tmp_path):
+def test_equals_the_real_sclite_on_long_confusable_sentences():
     random = np.random.default_rng(0)
     draw = lambda: [f"G{g}" for g in random.integers(0, 4, size=random.integers(1, 25))]  # noqa: E731
     references, hypotheses = ({f"v{i:03}": draw() for i in range(150)} for _ in range(2))
     result = score(references, hypotheses)
-    assert {video: counts(s) for video, s in result.per_video.items()} == sclite(tmp_path, references, hypotheses)
+    assert {video: tuple(counts(s)) for video, s in result.per_video.items()} == sclite_counts(references, hypotheses)
     assert plain_wer(references, hypotheses) < result.wer  # such data tell sclite's costs from the edit distance
 
 
@@ -128,6 +118,38 @@ def test_alignment_is_cheapest_and_spells_both_sides(reference, hypothesis):
         for r, h in pairs
     )
     assert total == cost(len(left), len(right))
+
+
+@needs_sclite
+def test_equals_the_real_sclite_after_each_corpus_clean_up():
+    """Glosses that the rules rewrite or drop, empty hypotheses, repeats: cleaned here, counted there."""
+    random = np.random.default_rng(1)
+    glosses = ["loc-REGEN", "poss-EUCH", "HABEN2", "ZEIGEN", "NORDRAUM", "__PU__", "__EPENTHESIS__", "SUED-PLUSPLUS"]
+    glosses += ["REGEN", "EUCH", "HABEN", "ZEIGEN-BILDSCHIRM", "NORD", "SUED", "好", "好", "cl-KOMMEN"]
+    draw = lambda low: [str(g) for g in random.choice(glosses, size=random.integers(low, 8))]  # noqa: E731
+    references, hypotheses = {f"V{i:03}": draw(1) for i in range(80)}, {f"V{i:03}": draw(0) for i in range(80)}
+    for corpus, collapse in (("phoenix2014-t", False), ("csl-daily", True), ("phoenix2014", True)):
+        given = {v: [g for g, _ in groupby(h)] if collapse else h for v, h in hypotheses.items()}
+        cleaned = {video: clean_up(words) or ["[EMPTY]"] for video, words in given.items()}
+        assert ["[EMPTY]"] in cleaned.values()
+        result = score(references, hypotheses, corpus, collapse_repeats=collapse)
+        assert {v: tuple(counts(s)) for v, s in result.per_video.items()} == sclite_counts(references, cleaned)
+
+
+@needs_sclite
+def test_what_sclite_would_pass_over_is_an_error():
+    with pytest.raises(ConfigError, match=r"nothing recognised \(b\)"):
+        sclite_counts({"a": "A", "b": "B"}, {"a": "A", "b": ""})
+    with pytest.raises(ConfigError, match="case only"):
+        sclite_counts({"a": "A", "A": "B"}, {"a": "A", "A": "B"})
+    with pytest.raises(CorpusError, match="no hypothesis"):
+        sclite_counts({"a": "A", "b": "B"}, {"a": "A"})
+
+
+def test_without_sclite_the_way_out_is_named(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match="apt install sctk"):
+        sclite_counts({"a": "A"}, {"a": "A"})
 
 
 def test_prefers_deletions_and_insertions_to_many_substitutions():
