@@ -126,15 +126,13 @@ def confusion_map(table: pd.DataFrame, width: float = 9.0) -> Figure:
         axis.text(0.5, 0.5, "no gloss of the references was missed", ha="center", va="center")
         axis.axis("off")
         return figure
+    if "(other)" in table and not table["(other)"].any():
+        table = table.drop(columns="(other)")
     right = np.array([[row == column for column in table.columns] for row in table.index])
-    options = {"annot": True, "fmt": "d", "linewidths": 0.5, "ax": axis, "square": False, "annot_kws": {"fontsize": 8}}
-    sns.heatmap(
-        table, mask=~right, cmap="Greys", vmin=0, vmax=4 * max(1, table.to_numpy().max()), cbar=False, **options
-    )
-    wrong = table.where(~right, 0)
-    sns.heatmap(
-        table, mask=right | (table == 0), cmap="rocket_r", vmin=0, vmax=max(1, wrong.to_numpy().max()), **options
-    )
+    options = {"annot": True, "fmt": "d", "linewidths": 0.5, "cbar": False, "ax": axis, "annot_kws": {"fontsize": 8}}
+    sns.heatmap(table, mask=~right, cmap="Greys", vmin=0, vmax=4 * max(1, table.to_numpy().max()), **options)
+    most = max(1, table.where(~right, 0).to_numpy().max())
+    sns.heatmap(table, mask=right | (table == 0), cmap="Reds", vmin=-most / 2, vmax=1.5 * most, **options)
     axis.set(xlabel="recognised", ylabel="signed")
     axis.tick_params(axis="x", rotation=60, labelsize=8)
     axis.tick_params(axis="y", labelsize=8)

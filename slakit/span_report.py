@@ -18,13 +18,18 @@ WAYS = ("even parts", "steps", "steps, gaps shared", "frames, no prior", "frames
 
 
 def spans_by(
-    way: str, sample: Sample, emission: Emission, tokens: Sequence[int], glosses: Vocabulary
+    way: str,
+    sample: Sample,
+    emission: Emission,
+    tokens: Sequence[int],
+    glosses: Vocabulary,
+    prior_weight: float = 1.0,
 ) -> list[GlossSpan]:
     """The spans of `tokens` in one clip, found in one of `WAYS`.
 
     "even parts": the clip cut into equal parts, a guess without looking. "steps": the steps in which the sequence head
     emits the gloss; "steps, gaps shared": and the blanks between, half to each side. "frames": `frame_spans` on the
-    auxiliary head; "frames, no prior": the same with prior_weight 0.
+    auxiliary head with prior_weight; "frames, no prior": with 0.
     """
     frames = sample.num_frames or 0
     if way == "even parts":
@@ -36,7 +41,7 @@ def spans_by(
         return hypothesis_spans(emission.steps, None, tokens, glosses, frames, sample.fps, fill=fill)
     if emission.frames is None:
         raise ConfigError(f"spans by {way!r} need the auxiliary head, which this model lacks; use 'steps, gaps shared'")
-    return frame_spans(emission.frames, tokens, glosses, sample.fps, 0.0 if way.endswith("no prior") else 1.0)
+    return frame_spans(emission.frames, tokens, glosses, sample.fps, 0.0 if way.endswith("no prior") else prior_weight)
 
 
 def recognised_pairs(recognised: Sequence[GlossSpan], truth: Sequence[Span]) -> tuple[list[GlossSpan], list[Span]]:
@@ -53,7 +58,7 @@ def recognised_pairs(recognised: Sequence[GlossSpan], truth: Sequence[Span]) -> 
 
 
 def span_table(
-    found: Mapping[str, Emission], samples: Sequence[Sample], glosses: Vocabulary, **options
+    found: Mapping[str, Emission], samples: Sequence[Sample], glosses: Vocabulary, prior_weight: float = 1.0, **options
 ) -> pd.DataFrame:
     """Spans against the true ones, one row for what is aligned and each of `WAYS` that the model allows.
 
@@ -77,7 +82,7 @@ def span_table(
                     tokens = glosses.encode(sample.glosses)
                 else:
                     tokens = beam_search(emission.steps[None], **options)[0][0].tokens
-                spans = spans_by(way, sample, emission, tokens, glosses)
+                spans = spans_by(way, sample, emission, tokens, glosses, prior_weight)
                 pair = (spans, sample.spans) if what == "true glosses" else recognised_pairs(spans, sample.spans)
                 pairs.append(pair)
                 seconds += [

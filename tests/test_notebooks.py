@@ -24,6 +24,7 @@ QUICK = {
         {"rank": 2},
         "sla-lora",
     ),
+    "05_decoding_and_scoring": (TINY, {"prior_weight": 0.0}, "boundary_error_frames"),
     "10_ablation_run": (
         {
             "corpus_options": {"train": 10, "dev": 3, "test": 3},

@@ -178,8 +178,11 @@ def test_confusions_and_never_recognised(result):
         "B": {"occurrences": 2, "deletions": 1, "most_often": "(deleted)"},
     }
     matrix = confusion_matrix(result)
-    assert list(matrix.index) == ["C", "B"] and list(matrix.columns) == ["C", "B", "(other)", "(deleted)"]
-    assert matrix.to_numpy().tolist() == [[0, 0, 2, 1], [0, 0, 1, 1]]
+    assert list(matrix.index) == ["C", "B"] and list(matrix.columns) == ["C", "B", "X", "(other)", "(deleted)"]
+    assert matrix.to_numpy().tolist() == [[0, 0, 2, 0, 1], [0, 0, 1, 0, 1]]
+    few = confusion_matrix(score({"v": "A A B C"}, {"v": "X Y Z C"}), 1)
+    assert list(few.columns) == ["A", "X", "(other)", "(deleted)"] and few.to_numpy().tolist() == [[0, 1, 1, 0]]
+    assert confusion_matrix(score({"v": "A"}, {"v": "a"})).empty
 
 
 def test_aligned_text_lines_up():

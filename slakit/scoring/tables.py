@@ -131,17 +131,23 @@ def never_recognised(result: Score) -> pd.DataFrame:
 def confusion_matrix(result: Score, n: int = 20) -> pd.DataFrame:
     """Counts for a heat map: rows the n reference glosses with most errors, columns what was recognised there.
 
-    The columns are the same glosses, then "(other)" and "(deleted)".
+    The columns are the same glosses, then the n glosses that most often came in their place, "(other)", "(deleted)".
     """
     errors: Counter = Counter()
     for reference, recognised in _pairs(result):
         if reference is not None and (recognised is None or fold(reference) != fold(recognised)):
             errors[reference] += 1
-    glosses = sorted(errors, key=lambda g: (-errors[g], g))[:n]
-    folded = {fold(gloss): gloss for gloss in glosses}
-    table = pd.DataFrame(0, index=glosses, columns=[*glosses, "(other)", DELETED])
+    rows = sorted(errors, key=lambda g: (-errors[g], g))[:n]
+    names = {fold(gloss): gloss for gloss in reversed(rows)}
+    instead: Counter = Counter()
     for reference, recognised in _pairs(result):
-        if reference in errors and reference in table.index:
-            column = DELETED if recognised is None else folded.get(fold(recognised), "(other)")
+        if reference in rows and recognised is not None and fold(recognised) not in names:
+            instead[recognised] += 1
+    further = sorted(instead, key=lambda g: (-instead[g], g))[:n]
+    names |= {fold(gloss): gloss for gloss in reversed(further)}
+    table = pd.DataFrame(0, index=rows, columns=[*rows, *further, "(other)", DELETED])
+    for reference, recognised in _pairs(result):
+        if reference in rows:
+            column = DELETED if recognised is None else names.get(fold(recognised), "(other)")
             table.loc[reference, column] += 1
     return table
