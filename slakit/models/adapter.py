@@ -77,11 +77,11 @@ class AdapterBlock(Block):
     def forward(self, x: torch.Tensor, clips: Clips, class_token_only: bool = False) -> torch.Tensor:
         adapted = x if self.adapter_1 is None else self.adapter_1(x, clips)
         stream = adapted if self.place == "stream" else x
-        attended = self.attn(self.ln_1(adapted), class_token_only)
+        attended = self.attend(adapted, class_token_only)
         x = (stream[:, :1] if class_token_only else stream) + self.ls_1(attended)
         adapted = x if self.adapter_2 is None or class_token_only else self.adapter_2(x, clips)
         stream = adapted if self.place == "stream" else x
-        return stream + self.ls_2(self.mlp(self.ln_2(adapted)))
+        return stream + self.feed(adapted)
 
 
 def sla_adapter(backbone: Backbone, options: SlaAdapterOptions) -> Encoder:

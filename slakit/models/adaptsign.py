@@ -22,9 +22,10 @@ from torch import nn
 from slakit.errors import ConfigError
 from slakit.models.aggregation import Aggregation
 from slakit.models.backbones import Backbone
-from slakit.models.blocks import MLP, Block, QuickGELU
+from slakit.models.blocks import MLP, Block
 from slakit.models.clips import Clips
 from slakit.models.cross_frame import CrossFrameAttention
+from slakit.models.lean import QuickGELU, through
 from slakit.models.methods import Encoder, register_method
 
 
@@ -89,10 +90,10 @@ class AdaptSignBlock(Block):
         return attn.out_proj(attn.attend(attn.heads(q), attn.heads(k), attn.heads(v)))
 
     def forward(self, x: torch.Tensor, clips: Clips, class_token_only: bool = False) -> torch.Tensor:
-        attended = self.ls_1(self.attention(self.ln_1(x), class_token_only))
+        attended = self.ls_1(through(self.ln_1, x, self.attention, self.width, class_token_only))
         x = x[:, :1] if class_token_only else x
         x = x + attended if self.adapter_1 is None else x + attended + self.adapter_1(x)
-        y = x + self.ls_2(self.mlp(self.ln_2(x)))
+        y = x + self.feed(x)
         return y if self.adapter_2 is None else y + self.adapter_2(x)
 
 

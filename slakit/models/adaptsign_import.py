@@ -19,7 +19,7 @@ from slakit.data.samples import Vocabulary
 from slakit.errors import CheckpointError
 from slakit.models.adaptsign import AdaptSignOptions, adaptsign
 from slakit.models.backbones import Backbone
-from slakit.models.blocks import QuickGELU
+from slakit.models.lean import QuickGELU
 from slakit.models.recognizer import Recognizer
 from slakit.models.towers import open_tower
 from slakit.strict import to_dict

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slakit.models.blocks import MLP, Attention, QuickGELU
+from slakit.models.blocks import MLP, Attention
 from slakit.models.few_queries import few_queries
+from slakit.models.lean import QuickGELU
 
 
 class Aggregation(nn.Module):

@@ -14,14 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from slakit.models.clips import Clips
+from slakit.models.lean import through
 from slakit.models.lora import LoRALinear
-
-
-class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x * torch.sigmoid(1.702 * x)
 
 
 def back_through(linear: nn.Linear, q: torch.Tensor) -> torch.Tensor:
@@ -105,7 +99,7 @@ class MLP(nn.Module):
         self.fc1, self.activation, self.fc2 = fc1, activation, fc2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.activation(self.fc1(x)))
+        return through(self.activation, self.fc1(x), self.fc2, self.fc2.out_features)
 
 
 class Block(nn.Module):
@@ -128,9 +122,17 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor, clips: Clips, class_token_only: bool = False) -> torch.Tensor:
         """x [N, L, D] -> [N, L, D]; [N, 1, D] with class_token_only, exactly the first row of the former."""
-        attended = self.attn(self.ln_1(x), class_token_only)
+        attended = self.attend(x, class_token_only)
         x = (x[:, :1] if class_token_only else x) + self.ls_1(attended)
-        return x + self.ls_2(self.mlp(self.ln_2(x)))
+        return x + self.feed(x)
+
+    def attend(self, x: torch.Tensor, class_token_only: bool = False) -> torch.Tensor:
+        """MHSA(LN(x)); the normed tokens are not kept."""
+        return through(self.ln_1, x, self.attn, self.width, class_token_only)
+
+    def feed(self, x: torch.Tensor) -> torch.Tensor:
+        """MLP(LN(x)), scaled where the tower scales it; the normed tokens are not kept."""
+        return self.ls_2(through(self.ln_2, x, self.mlp, self.width))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from slakit.errors import ConfigError
-from slakit.models.products import linear
+from slakit.models.products import Linear, linear
 
 
 class _MergedLinear(torch.autograd.Function):
@@ -89,12 +89,12 @@ class LoRALinear(nn.Linear):
     @torch.no_grad()
     def merge(self) -> nn.Linear:
         """A plain Linear with W + s B A, summed in float32 or better; trainable as a new one is."""
-        linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        plain = Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
         wide = torch.promote_types(self.weight.dtype, torch.float32)
         update = self.scale * (self.lora_B.to(wide) @ self.lora_A.to(wide))
-        linear.weight = nn.Parameter((self.weight.to(wide) + update).to(self.weight.dtype))
-        linear.bias = self.bias
-        return linear
+        plain.weight = nn.Parameter((self.weight.to(wide) + update).to(self.weight.dtype))
+        plain.bias = self.bias
+        return plain
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rank={self.rank}, scale={self.scale:g}"

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from slakit.errors import ConfigError
 from slakit.models.backbones import Backbone
 from slakit.models.clips import Clips
+from slakit.models.lean import keeping_all
 from slakit.strict import from_dict, nearest
 
 
@@ -61,8 +62,13 @@ class Encoder(nn.Module):
     def run_block(self, block: nn.Module, x: torch.Tensor, clips: Clips, class_token_only: bool) -> torch.Tensor:
         """One block, with activation checkpointing where that is asked for and a graph is built."""
         if self.recompute and torch.is_grad_enabled() and any(p.requires_grad for p in block.parameters()):
-            return checkpoint(block, x, clips, class_token_only, use_reentrant=False)
+            return checkpoint(self._as_usual, block, x, clips, class_token_only, use_reentrant=False)
         return block(x, clips, class_token_only)
+
+    @staticmethod
+    def _as_usual(block: nn.Module, x: torch.Tensor, clips: Clips, class_token_only: bool) -> torch.Tensor:
+        with keeping_all():  # the checkpoint decides what is kept
+            return block(x, clips, class_token_only)
 
     def prefix_context(self, images: torch.Tensor, frozen: bool) -> Any:
         """no_grad() for the frozen part, unless somebody wants gradients with respect to the frames."""

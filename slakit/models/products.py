@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
@@ -21,3 +22,41 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     if not plain or _ONEDNN is None or not torch.backends.mkldnn.enabled:
         return F.linear(x, weight, bias)
     return _ONEDNN(x, weight, bias, "none", [], "")
+
+
+class _Product(torch.autograd.Function):
+    """F.linear through linear(), forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        needs_weight = ctx.needs_input_grad[1]
+        ctx.save_for_backward(x if needs_weight else None, weight)
+        return linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        rows = gradient.flatten(0, -2)  # [M, out]
+        return (
+            linear(gradient, weight.T) if needs_x else None,
+            rows.T @ x.flatten(0, -2) if needs_weight else None,
+            rows.sum(0) if needs_bias else None,
+        )
+
+
+class Linear(nn.Linear):
+    """nn.Linear that takes linear() in float32 on a processor. The Linears of an opened tower are of this kind."""
+
+    @classmethod
+    def like(cls, other: nn.Linear) -> Linear:
+        """One with the parameters of `other`, which are shared, not copied."""
+        made = cls(other.in_features, other.out_features, bias=other.bias is not None, device="meta")
+        made.weight, made.bias = other.weight, other.bias
+        return made
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kind = x.device.type
+        if kind != "cpu" or torch.is_autocast_enabled(kind) or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return F.linear(x, self.weight, self.bias)
+        return _Product.apply(x, self.weight, self.bias)

@@ -61,10 +61,10 @@ class ShiftedBlock(Block):
 
     def forward(self, x: torch.Tensor, clips: Clips, class_token_only: bool = False) -> torch.Tensor:
         shifted = self.shift(x, clips)
-        attended = self.attn(self.ln_1(shifted), class_token_only)
+        attended = self.attend(shifted, class_token_only)
         stream = shifted if self.place == "stream" else x
         x = (stream[:, :1] if class_token_only else stream) + self.ls_1(attended)
-        return x + self.ls_2(self.mlp(self.ln_2(x)))
+        return x + self.feed(x)
 
 
 def sla_lora(backbone: Backbone, options: SlaLoraOptions) -> Encoder:

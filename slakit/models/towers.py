@@ -8,18 +8,21 @@ pools_class_token (only the first token is read: the last block need not compute
 from __future__ import annotations
 
 import torch
+from open_clip.transformer import QuickGELU as StockQuickGELU
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import nn
 
 from slakit.errors import ConfigError
 from slakit.models.blocks import MLP, Attention, Block
+from slakit.models.lean import QuickGELU
+from slakit.models.products import Linear
 
 
 def split_rows(weight: torch.Tensor, bias: torch.Tensor | None) -> list[nn.Linear]:
     """A fused [3 D, D] projection as three Linears: its rows are q, then k, then v."""
     linears = []
     for part, rows in enumerate(weight.detach().chunk(3)):
-        linear = nn.Linear(rows.shape[1], rows.shape[0], bias=bias is not None, device="meta")
+        linear = Linear(rows.shape[1], rows.shape[0], bias=bias is not None, device="meta")
         linear.weight = nn.Parameter(rows.clone())
         if bias is not None:
             linear.bias = nn.Parameter(bias.detach().chunk(3)[part].clone())
@@ -78,9 +81,9 @@ def open_clip_block(block: nn.Module) -> Block:
         raise ConfigError(f"blocks of type {type(block).__name__} are not supported; choose a plain ViT backbone")
     attn = block.attn
     projections = split_rows(attn.in_proj_weight, attn.in_proj_bias)
-    out = nn.Linear(attn.embed_dim, attn.embed_dim, device="meta")  # a plain Linear, no NonDynamicallyQuantizable…
-    out.weight, out.bias = attn.out_proj.weight, attn.out_proj.bias
-    mlp = MLP(block.mlp.c_fc, block.mlp.gelu, block.mlp.c_proj)
+    out = Linear.like(attn.out_proj)
+    activation = QuickGELU() if type(block.mlp.gelu) is StockQuickGELU else block.mlp.gelu
+    mlp = MLP(Linear.like(block.mlp.c_fc), activation, Linear.like(block.mlp.c_proj))
     return Block(block.ln_1, Attention(*projections, out, attn.num_heads), block.ls_1, block.ln_2, mlp, block.ls_2)
 
 
@@ -117,8 +120,9 @@ def timm_block(block: nn.Module) -> Block:
     if any(not isinstance(module, nn.Identity) for module in inert) or getattr(attn, "gate", None) is not None:
         raise ConfigError("timm towers with q/k norms, inner norms, gates or drop path are not supported")
     projections = split_rows(attn.qkv.weight, attn.qkv.bias)
-    ours = Attention(*projections, attn.proj, attn.num_heads)
-    return Block(block.norm1, ours, block.ls1, block.norm2, MLP(mlp.fc1, mlp.act, mlp.fc2), block.ls2)
+    ours = Attention(*projections, Linear.like(attn.proj), attn.num_heads)
+    feed = MLP(Linear.like(mlp.fc1), mlp.act, Linear.like(mlp.fc2))
+    return Block(block.norm1, ours, block.ls1, block.norm2, feed, block.ls2)
 
 
 def open_tower(tower: nn.Module, name: str) -> tuple[nn.Module, list[Block]]:
