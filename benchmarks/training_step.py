@@ -135,7 +135,7 @@ def sla_lora(repeats: int) -> dict[str, object]:
     t = medians(forms, repeats)
     return {
         "difference": difference,
-        "plain full fine-tuning": say("SLA-LoRA (5-12) step, against full fine-tuning", t["ours"], t["plain full"], 1.7),
+        "plain full fine-tuning": say("SLA-LoRA (5-12) step, against full training", t["ours"], t["plain full"], 1.7),
         "slakit's full fine-tuning": say("  against slakit's own", t["ours"], t["full"], 1.7),
     }
 
