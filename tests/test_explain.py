@@ -308,3 +308,94 @@ def test_wrong_requests_are_named():
     ):
         with pytest.raises(SlakitError, match=words):
             call()
+
+
+@pytest.mark.parametrize("method", ["sla-lora", "adaptsign"])
+def test_masking_curves_are_the_scores_of_masked_videos(method):
+    """Every point again, by a whole forward pass of a clip masked pixel by pixel."""
+    seen = look(method, count=40, padding="published" if method == "adaptsign" else "features")
+    target = explain.targets_of(seen, [1, 2])[1]
+    start, end = target.frames(40)
+    start, end = max(0, start - 2), min(40, end + 2)
+    rng = np.random.default_rng(0)
+    values, blurred = rng.random((40, 4, 4)), explain.background(seen.frames, "mean")
+    fractions = (0.0, 0.3, 1.0)
+    for kind in ("deletion", "insertion"):
+        curve = explain.masking_curve(seen, target, values, kind, fill="mean", fractions=fractions, around=2, repeats=1)
+        for fraction, found in zip(fractions, curve.scores, strict=True):
+            order = sorted((values[t, y, x], t, y, x) for t in range(start, end) for y in range(4) for x in range(4))
+            chosen = {place[1:] for place in order[::-1][: round(fraction * len(order))]}
+            video = seen.frames.copy()
+            for t, y, x in itertools.product(range(start, end), range(4), range(4)):
+                if ((t, y, x) in chosen) == (kind == "deletion"):
+                    video[t, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8] = blurred[0, 0, 0]
+            expected = float(target(explain.watch(seen.model, video).log_probs).exp())
+            assert found == pytest.approx(expected, rel=1e-4)
+    again = explain.masking_curve(
+        seen, target, values, "insertion", fill="mean", fractions=fractions, around=2, random=curve.random
+    )
+    assert again.gain == curve.gain and curve.gain == pytest.approx(curve.area - curve.random_area)
+
+
+def test_a_map_that_knows_beats_random_and_its_opposite_loses():
+    """A map made from the answer itself: how far the score falls when a patch alone is masked."""
+    seen = look("frozen", count=12)
+    target = explain.targets_of(seen, [2])[0]
+    fill = explain.background(seen.frames, "mean")
+    single = np.zeros((12, 4, 4))
+    for t, y, x in itertools.product(range(12), range(4), range(4)):
+        video = seen.frames.copy()
+        video[t, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8] = fill[0, 0, 0]
+        single[t, y, x] = -float(target(explain.watch(seen.model, video).log_probs))
+    for kind in ("deletion", "insertion"):
+        better, worse = (
+            explain.masking_curve(seen, target, sign * single, kind, fill="mean", around=None) for sign in (1, -1)
+        )
+        assert better.gain > 0 > worse.gain
+
+
+@pytest.mark.parametrize("stage", ["head", "trained", "all"])
+def test_randomised_weights_are_the_same_numbers_elsewhere(stage):
+    model = tiny("sla-lora")
+    stir(model)
+    other = explain.randomised(model, stage)
+    moved = set()
+    for (name, mine), theirs in zip(model.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine.flatten().sort().values, theirs.flatten().sort().values)
+        if not torch.equal(mine, theirs):
+            moved.add(name)
+    head = {name for name in moved if name.startswith("sequence.")}
+    assert head and (moved == head) == (stage == "head")
+    assert any(not p.requires_grad for name, p in model.named_parameters() if name in moved) == (stage == "all")
+
+
+def test_similarity_is_spearmans():
+    first = np.array([[[1.0, 2.0], [3.0, 4.0]]])
+    assert explain.similarity(first, first**3) == pytest.approx(1)
+    assert explain.similarity(first, -first) == pytest.approx(-1)
+    assert explain.similarity(first, np.array([[[1.0, 2.0], [4.0, 3.0]]])) == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
+    assert explain.similarity(first, np.ones((1, 2, 2))) == 0
+
+
+def test_the_pointing_game_by_hand():
+    maps = np.zeros((2, 7, 7))
+    maps[0, 2, 3] = maps[1, 6, 0] = 1
+    points = np.array([[[42.0, 30.0], [np.nan, np.nan]], [[80.0, 80.0], [6.0, 70.0]]])
+    assert explain.peaks(maps, 84).tolist() == [[42.0, 30.0], [6.0, 78.0]]
+    assert explain.peak_hits(maps, points, 84, radius=6).tolist() == [True, False]
+    assert explain.peak_hits(maps, points, 84, radius=np.array([[6, 6], [6, 8]])).tolist() == [True, True]
+    # 12-pixel patches: centres 30, 42, 54 in both directions within 12 of (42, 42) are 1 + 4 of 49
+    near = explain.chance_hits((7, 7), np.array([[[42.0, 42.0]]]), 84, radius=12.0)
+    assert near.tolist() == [5 / 49]
+
+
+def test_bootstrap_intervals_hold_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    held = 0
+    for trial in range(200):
+        found = explain.bootstrap(rng.normal(3.0, 1.0, 40), seed=trial)
+        held += found.low <= 3.0 <= found.high
+    assert 0.88 <= held / 200 <= 0.99
+    assert explain.bootstrap([0.0, 1.0], [3.0, 1.0]).mean == 0.25
+    with pytest.raises(SlakitError, match="no clips"):
+        explain.bootstrap([])

@@ -35,6 +35,11 @@ QUICK = {
         {"model_options": {"rank": 2}},
         "trainable",
     ),
+    "07_gradcam_analysis": (
+        {"methods": ["sla-lora"], "test_clips": 1, "curve_clips": 1, "repeats": 1},
+        {"gloss_number": 2},
+        "gloss",
+    ),
 }
 
 

@@ -14,19 +14,18 @@ from slakit.explain.attention import (
     relevance_maps,
 )
 from slakit.explain.checks import (
-    Curve,
     Estimate,
-    background,
     bootstrap,
     chance_hits,
     inside,
-    masking_curve,
     peak_hits,
     peaks,
     randomised,
     similarity,
 )
+from slakit.explain.curves import Curve, background, masking_curve
 from slakit.explain.gradients import KINDS, frame_energy, gloss_maps, grad_cam, gradient_maps, kept_tokens
+from slakit.explain.kinds import kinds_of, maps_of
 from slakit.explain.seen import Seen, watch, windows
 from slakit.explain.signer import SignerPlaces, signer_places
 from slakit.explain.targets import OVER, Target, feature_gradients, targets_of
@@ -53,6 +52,8 @@ __all__ = [
     "gradient_maps",
     "inside",
     "kept_tokens",
+    "kinds_of",
+    "maps_of",
     "masking_curve",
     "peak_hits",
     "peaks",

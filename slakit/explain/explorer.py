@@ -15,17 +15,15 @@ from PIL import Image, ImageDraw
 from slakit.data.samples import Sample
 from slakit.decoding import GlossSpan, hypothesis_spans
 from slakit.errors import SlakitError
-from slakit.explain.attention import aggregation_maps, attention_maps, attention_rollout, relevance_maps
-from slakit.explain.checks import Curve, masking_curve
+from slakit.explain.curves import Curve, masking_curve
 from slakit.explain.figures import curve_figure, energy_figure
 from slakit.explain.film import overlay
-from slakit.explain.gradients import KINDS, frame_energy, gradient_maps
-from slakit.explain.seen import Seen, watch
+from slakit.explain.gradients import KINDS, frame_energy
+from slakit.explain.kinds import LAYERED, UNSCORED, kinds_of, maps_of
+from slakit.explain.seen import watch
 from slakit.explain.targets import Target, targets_of
 from slakit.models.recognizer import Recognizer
 
-LAYERED = (*KINDS, "attention", "aggregation")
-UNSCORED = ("attention", "rollout", "aggregation")  # the same for every gloss
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 ZOOM = 4
 NOW, OTHER = "font-weight:bold", "color:#595959"  # grey of contrast 7:1 on white
@@ -67,7 +65,7 @@ class Look:
         """[glosses, T, h, w]."""
         key = (kind, block if kind in LAYERED else -1)
         if key not in self._maps:
-            self._maps[key] = _compute(self.seen, self.targets, *key)
+            self._maps[key] = maps_of(self.seen, self.targets, *key)
         return self._maps[key]
 
     def curves(self, kind: str, block: int, gloss: int) -> list[Curve]:
@@ -80,16 +78,6 @@ class Look:
                 for order in (values, frame_energy(values))
             ]
         return self._curves[key]
-
-
-def _compute(seen: Seen, targets: Sequence[Target], kind: str, block: int) -> np.ndarray:
-    if kind in KINDS:
-        return gradient_maps(seen, targets, kind, block)
-    if kind == "relevance":
-        return relevance_maps(seen, targets)
-    ways = {"attention": attention_maps, "aggregation": aggregation_maps}
-    one = attention_rollout(seen) if kind == "rollout" else ways[kind](seen, block)
-    return np.broadcast_to(one, (len(targets), *one.shape))
 
 
 class MapExplorer(ipywidgets.VBox):
@@ -110,9 +98,9 @@ class MapExplorer(ipywidgets.VBox):
         names = [f"{s.id}: {' '.join(s.glosses)}" for s in self.samples]
         self.clip = self._dropdown("clip", list(zip(names, range(len(names)), strict=True)), 0, "44em")
         self.method = self._dropdown("method", list(self.models), next(iter(self.models)))
-        self.gloss = self._dropdown("gloss", [("", 0)], 0)
+        self.gloss = self._dropdown("gloss", [("", "")], "")
         self.kind = self._dropdown("map", [*KINDS], "grad-cam")
-        self.layer = self._dropdown("layer", [("", 0)], 0)
+        self.layer = self._dropdown("layer", [("", "")], "")
         self.slider = ipywidgets.IntSlider(0, 0, 1, description="frame", continuous_update=True)
         self.slider.layout.width = "40em"
         self.play = ipywidgets.Play(value=0, min=0, max=1, interval=120)
@@ -153,11 +141,9 @@ class MapExplorer(ipywidgets.VBox):
             self.message.value = f"<b>{escape(str(error))}</b>"
             return
         self._busy = True  # one change from here, not one for each control that follows
-        kinds = [*KINDS, "attention", "relevance", "rollout"]
-        kinds += ["aggregation"] if getattr(look.seen.model.encoder, "aggregation", False) else []
         depth = look.seen.model.encoder.backbone.depth
         words = look.seen.model.vocabulary.decode(look.tokens)
-        self._fill(self.kind, kinds, 0)
+        self._fill(self.kind, kinds_of(look.seen.model), 0)
         self._fill(self.layer, [(f"block {b + 1} of {depth}", b) for b in range(depth)], depth - 1)
         self._fill(self.gloss, [(f"{k + 1}. {word}", k) for k, word in enumerate(words)], 0)
         last = len(look.seen.frames) - 1
@@ -210,8 +196,7 @@ class MapExplorer(ipywidgets.VBox):
         ImageDraw.Draw(marked).line((x, 0, x, marked.height), fill="#D55E00", width=2)
         self.energy.value = png(marked)
         words = " ".join(
-            f"<span style='{NOW if s.start <= t < s.end else OTHER}'>{escape(s.gloss)}</span>"
-            for s in look.spans
+            f"<span style='{NOW if s.start <= t < s.end else OTHER}'>{escape(s.gloss)}</span>" for s in look.spans
         )
         kind = self.kind.value
         said = "the same for every gloss" if kind in UNSCORED else f"for {escape(look.spans[self.gloss.value].gloss)}"

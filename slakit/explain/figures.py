@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from slakit.data.samples import Span
 from slakit.decoding import GlossSpan
-from slakit.explain.checks import Curve
+from slakit.explain.curves import Curve
 from slakit.explain.film import overlay
 from slakit.explain.gradients import frame_energy
 
@@ -67,7 +67,7 @@ def energy_figure(
         axis.plot(np.arange(len(energy)) / fps, 100 * energy, style, label=name)
     top = max(float(e.max()) for e in energies.values()) * 100
     for span in spans:
-        axis.axvspan(span.start / fps, span.end / fps, color="0.9", zorder=0)
+        axis.axvspan(span.start / fps, span.end / fps, facecolor="0.92", edgecolor="white", linewidth=3, zorder=0)
         axis.text((span.start + span.end) / 2 / fps, 1.06 * top, span.gloss, ha="center", fontsize=8)
     axis.set(xlabel="seconds", ylabel="share of the map (%)", ylim=(0, 1.18 * max(top, 1e-9)))
     axis.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.88))

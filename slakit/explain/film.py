@@ -35,11 +35,17 @@ def overlay(frames: np.ndarray, maps: np.ndarray, zoom: int = 4, top: float | No
     if len(frames) != len(maps):
         raise SlakitError(f"{len(frames)} frames but {len(maps)} maps; give one map a frame")
     height, width = frames.shape[1] * zoom, frames.shape[2] * zoom
-    heat = np.clip(enlarge(maps / (scale_of(maps) if top is None else top), height, width), 0, 1)
-    colours = (matplotlib.colormaps[HEAT](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.float32)
-    grey = frames.mean(-1, dtype=np.float32).repeat(zoom, 1).repeat(zoom, 2)[..., None]
-    visible = np.clip(1.6 * np.sqrt(heat), 0, 0.85)[..., None]
-    return (grey * (1 - visible) + colours[(heat * 255).astype(np.uint8)] * visible).round().astype(np.uint8)
+    levels = np.linspace(0, 1, 256)
+    visible = np.clip(1.6 * np.sqrt(levels), 0, 0.85)
+    colours = (255 * matplotlib.colormaps[HEAT](levels)[:, :3] * visible[:, None]).astype(np.float32)
+    through = (1 - visible).astype(np.float32)
+    top = scale_of(maps) if top is None else top
+    made = np.empty((len(frames), height, width, 3), np.uint8)
+    for t, (frame, small) in enumerate(zip(frames, maps, strict=True)):
+        heat = (255 * np.clip(enlarge(small[None] / top, height, width)[0], 0, 1)).astype(np.uint8)
+        grey = frame.mean(-1, dtype=np.float32).repeat(zoom, 0).repeat(zoom, 1)
+        made[t] = (grey * through[heat])[..., None] + colours[heat]
+    return made
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:

@@ -81,12 +81,12 @@ def looking(model: Recognizer) -> Iterator[None]:
 
 
 def head(model: Recognizer, features: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """Features [1, N, F] -> log probabilities [T', V], in float32 at least.
+    """Features [B, N, F] of clips of equal length -> log probabilities [B, T', V], in float32 at least.
 
     Without cuDNN, whose LSTM refuses the way back in evaluation mode.
     """
     with torch.backends.cudnn.flags(enabled=False):
-        logits = model.recognize_features(features, [num_frames]).sequence[0]
+        logits = model.recognize_features(features, [num_frames] * len(features)).sequence
     return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -109,7 +109,7 @@ def watch(model: Recognizer, video: str | Path | np.ndarray, crop: str | Box = "
     packed = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).to(model.pixel_mean.device)
     with torch.no_grad(), looking(model):
         features = model.encode(packed, [count])  # [1, N, F]
-        log_probs = head(model, features, count)
+        log_probs = head(model, features, count)[0]
     return Seen(model, video, order, features, log_probs.cpu())
 
 
