@@ -160,6 +160,7 @@ def test_errors_of_counting():
         ("-0.35\tA B", "0.35\tA B", "above 0"),
         ("-0.35\tA B", "nan\tA B", "model.arpa:16"),
         ("\\2-grams:", "\\two-grams:", "'two' is no order"),
+        ("-0.25\t<s> A\t-0.15\n", "", "model.arpa: an n-gram of 3 words lacks its context of 2"),
     ],
 )
 def test_arpa_errors_name_the_file(arpa, old, new, message):

@@ -163,7 +163,7 @@ def test_tables_per_signer_and_length(result):
     with pytest.raises(CorpusError, match=r"1 videos have no signer \(v4\)"):
         per_signer(result, samples[:3])
     table = per_length(result, (1, 2))
-    assert list(table.index) == ["0-1", "2-2", "3 or more"] and list(table["videos"]) == [1, 2, 1]
+    assert list(table.index) == ["0-1", "2", "3 or more"] and list(table["videos"]) == [1, 2, 1]
     assert table["words"].sum() == result.words and table["insertions"].sum() == result.insertions
     with pytest.raises(ConfigError, match="edges"):
         per_length(result, (5, 5))

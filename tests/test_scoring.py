@@ -209,6 +209,9 @@ def test_white_space_and_lists():
     for bad in (["A B"], [""], [1]):
         with pytest.raises(ConfigError, match="no gloss"):
             score({"a": "A"}, {"a": bad})
+    for bad in (None, 1, {"A"}):
+        with pytest.raises(ConfigError, match="no sentence"):
+            score({"a": "A"}, {"a": bad})
 
 
 def test_case_is_folded_for_ascii_only():
@@ -331,6 +334,8 @@ def test_file_errors(tmp_path):
         ({"a": "A"}, {"a": "s 1"}),
         ({"a": "A"}, {}),
         ({"a": "{ A }"}, None),
+        ({"a": "\ud800"}, None),
+        ({1: "A", "a": "B"}, None),
     ]:
         with pytest.raises(CorpusError):
             write_stm(tmp_path / "x.stm", references, signers)

@@ -50,9 +50,7 @@ class NgramLanguageModel:
             if token == self.start:
                 continue
             if tuple(history) not in contexts:
-                raise CorpusError(
-                    f"the n-gram {gram} is listed without its context {tuple(history)}; mend the ARPA file"
-                )
+                raise CorpusError(f"an n-gram of {len(gram)} words lacks its context of {len(history)}; mend the model")
             follow = 0 if token == self.end else state(gram[-(order - 1) :] if order > 1 else ())
             arcs.append((contexts[tuple(history)] * (classes + 1) + token, log_prob, follow))
         arcs.sort()
@@ -185,7 +183,10 @@ class NgramLanguageModel:
         if (classes,) not in ngrams:
             raise CorpusError(f"{path}: no unigram </s>; estimate the model with sentence ends")
         ngrams.update({(g,): unknown for g in missing})
-        return cls(ngrams, classes, order)
+        try:
+            return cls(ngrams, classes, order)
+        except CorpusError as error:
+            raise CorpusError(f"{path}: {error}") from error
 
 
 def _whole(text: str, path: Path, number: int) -> int:

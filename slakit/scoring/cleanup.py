@@ -35,6 +35,8 @@ def words_of(sentence: str | Sequence[str]) -> list[str]:
     """The glosses of a sentence: a string is split at runs of blanks, tabs and line ends; a list is taken as it is."""
     if isinstance(sentence, str):
         return [word for word in BLANKS.split(sentence) if word]
+    if not isinstance(sentence, Sequence):
+        raise ConfigError(f"{sentence!r} is no sentence; give text, a list of glosses, or \"\" for nothing")
     for word in sentence:
         if not isinstance(word, str) or not word or BLANKS.search(word):
             raise ConfigError(f"{word!r} is no gloss; a gloss is text without blanks")

@@ -75,7 +75,7 @@ def write_stm(
     blanks, glosses such as "{" or a first gloss "<...>", which STM reads as markup.
     """
     rows = []
-    for video in sorted(references):
+    for video in sorted(references, key=str):
         signer = "unknown" if signers is None else signers.get(video, "")
         glosses = words_of(references[video])
         marked = [g for g in glosses if g in ("{", "}", "/")] + [g for g in glosses[:1] if g[0] == "<" and g[-1] == ">"]
@@ -122,17 +122,21 @@ def write_ctm(path: str | Path, hypotheses: Mapping[str, str | Sequence[str]]) -
     A video without glosses leaves no line. For real times see `slakit.exports.write_ctm_spans`.
     """
     rows = []
-    for video in sorted(hypotheses):
+    for video in sorted(hypotheses, key=str):
         for i, gloss in enumerate(words_of(hypotheses[video])):
             rows.append([_name(video, "id"), "1", f"{i / 100:.2f}", f"{(i + 1) / 100:.2f}", gloss])
     _write(path, rows)
 
 
 def _name(text: str, what: str) -> str:
-    if not text or BLANKS.search(text) or text.startswith(";;"):
+    if not isinstance(text, str) or not text or BLANKS.search(text) or text.startswith(";;"):
         raise CorpusError(f"the {what} is {text!r}; it must be text without blanks")
     return text
 
 
 def _write(path: str | Path, rows: list[list[str]]) -> None:
-    Path(path).write_text("".join(" ".join(row) + "\n" for row in rows), encoding="utf-8", newline="\n")
+    try:
+        content = "".join(" ".join(row) + "\n" for row in rows).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CorpusError(f"{path}: {error.object[error.start]!r} is no character of UTF-8; rename it") from error
+    Path(path).write_bytes(content)

@@ -92,7 +92,8 @@ def per_length(result: Score, edges: Sequence[int] = (5, 10, 15)) -> pd.DataFram
     if list(edges) != sorted(set(edges)) or not edges or edges[0] < 0:
         raise ConfigError(f"edges is {list(edges)}; give rising numbers of glosses, as (5, 10, 15)")
     starts = [0, *(edge + 1 for edge in edges)]
-    names = [f"{start}-{edge}" for start, edge in zip(starts, edges, strict=False)] + [f"{starts[-1]} or more"]
+    names = [f"{start}-{edge}" if start < edge else f"{edge}" for start, edge in zip(starts, edges, strict=False)]
+    names.append(f"{starts[-1]} or more")
     place = {video: sum(counts.words > edge for edge in edges) for video, counts in result.per_video.items()}
     table = _grouped(result, place, "glosses")
     return table.rename(index=dict(enumerate(names)))
