@@ -1,4 +1,4 @@
-"""The command line: python -m slakit demo | train | evaluate | recognize | doctor | prepare | sweep.
+"""The command line: python -m slakit demo | train | evaluate | recognize | score | doctor | prepare | sweep.
 
 Every mistake that a user can mend ends with one sentence and exit code 2.
 """
@@ -66,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         "--save", type=Path, action="append", default=[], metavar="FILE", help="also write .eaf, .vtt, .json or .ctm"
     )
     recognize.set_defaults(run=_recognize)
+
+    score = commands.add_parser("score", help="WER of another program's CTM file, as sclite counts it")
+    score.add_argument("references", type=Path, help="STM file, such as the official phoenix2014-groundtruth-dev.stm")
+    score.add_argument("hypotheses", type=Path, help="CTM file")
+    score.add_argument("--corpus", help="whose clean-up rules apply, such as phoenix2014-t (default: none)")
+    score.set_defaults(run=_score)
 
     doctor = commands.add_parser("doctor", help="what is wrong with a corpus on disk, before any training")
     doctor.add_argument("corpus")
@@ -200,6 +206,23 @@ def _recognize(options: argparse.Namespace) -> int:
         paths = write_report(model, result, options.out)
         said = [model_card(model), *(f"{kind:<4}  {path}" for kind, path in paths.items())]
         print("\n".join(said), file=sys.stderr if options.json else sys.stdout)
+    return 0
+
+
+def _score(options: argparse.Namespace) -> int:
+    from slakit.scoring import bootstrap_interval, confusions, per_signer, read_ctm, read_stm, score, variants
+
+    stm = read_stm(options.references)
+    hypotheses = read_ctm(options.hypotheses, stm.references)
+    result = score(stm.references, hypotheses, options.corpus)
+    interval = bootstrap_interval(result)
+    nothing = sum(not glosses for glosses in hypotheses.values())
+    print(result)
+    print(f"95 % interval {interval.low:.2f} to {interval.high:.2f}; nothing recognised in {nothing} videos")
+    tables = {"scored in every way in use": variants(stm.references, hypotheses, options.corpus)}
+    tables |= {"by signer": per_signer(result, stm.signers), "most confused": confusions(result, 10)}
+    for title, table in tables.items():
+        print(f"\n{title}\n{table.to_string(float_format='%.2f') if len(table) else 'none'}")
     return 0
 
 

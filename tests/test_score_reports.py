@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from slakit.__main__ import main
 from slakit.data.samples import Sample
 from slakit.errors import ConfigError, CorpusError
 from slakit.scoring import (
@@ -183,6 +184,20 @@ def test_confusions_and_never_recognised(result):
     few = confusion_matrix(score({"v": "A A B C"}, {"v": "X Y Z C"}), 1)
     assert list(few.columns) == ["A", "X", "(other)", "(deleted)"] and few.to_numpy().tolist() == [[0, 1, 1, 0]]
     assert confusion_matrix(score({"v": "A"}, {"v": "a"})).empty
+
+
+def test_score_command(tmp_path, capsys):
+    references = sentences(30)
+    hypotheses = corrupted(references, 0.2, 0)
+    write_stm(tmp_path / "r.stm", references, dict.fromkeys(references, "s1"))
+    write_ctm(tmp_path / "h.ctm", hypotheses | {"v000": []})
+    assert main(["score", str(tmp_path / "r.stm"), str(tmp_path / "h.ctm"), "--corpus", "csl-daily"]) == 0
+    text = capsys.readouterr().out
+    assert str(score(references, hypotheses | {"v000": []}, "csl-daily")) in text
+    assert "nothing recognised in 1 videos" in text and "symmetric, repeats collapsed" in text and "s1" in text
+    (tmp_path / "h.ctm").write_text("other 1 0.0 0.1 A\n", encoding="utf-8")
+    assert main(["score", str(tmp_path / "r.stm"), str(tmp_path / "h.ctm")]) == 2
+    assert "1 ids are unknown (other)" in capsys.readouterr().err, "an error, not 100 %"
 
 
 def test_aligned_text_lines_up():

@@ -89,7 +89,8 @@ def read_ctm(path: str | Path, ids: Iterable[str] | None = None) -> dict[str, st
     """Read hypotheses: lines `<id> <channel> <start> <duration> <gloss> [<confidence>]`, glosses in order of start.
 
     A CTM file says nothing of a video where nothing was recognised; ids (of the references, say) gives those "". An id
-    outside ids, a line that is too short or two glosses of a video at the same time are a CorpusError.
+    outside ids, a line that is too short, two glosses of a video at the same time, and a file without any gloss (as a
+    program leaves it that failed) are a CorpusError.
     """
     path = Path(path)
     known = None if ids is None else list(ids)
@@ -107,6 +108,8 @@ def read_ctm(path: str | Path, ids: Iterable[str] | None = None) -> dict[str, st
         if time in found.setdefault(video, {}):
             raise CorpusError(f"{path}:{number}: {video!r} has two glosses at {start} s; was the file written twice?")
         found[video][time] = gloss
+    if not found:
+        raise CorpusError(f"{path}: holds no gloss of any video; the program that wrote it may have failed")
     hypotheses = {video: " ".join(glosses[time] for time in sorted(glosses)) for video, glosses in found.items()}
     if known is None:
         return hypotheses
