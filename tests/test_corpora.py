@@ -6,6 +6,8 @@ import csv
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 
@@ -374,6 +376,31 @@ def test_pickles_execute_nothing(tmp_path, protocol):
     path.write_bytes(b"\x80\x04" + b"(" * 100000 + b".")
     with pytest.raises(CorpusError):
         load_plain_pickle(path)
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\x80\x04]r\xff\xff\xff\x3f.",  # to place 1,073,741,823 of the memory of objects: 17 GB in CPython
+        b"\x80\x05\x96\x00\x00\x00\x00\x04\x00\x00\x00.",  # a bytearray of 17 GB that is not there
+        b"\x80\x04\x8d\x00\x00\x00\x00\x04\x00\x00\x00x.",  # and a string
+    ],
+)
+def test_pickles_take_no_memory_for_what_is_not_there(tmp_path, bomb):
+    path = tmp_path / "x.pkl"
+    path.write_bytes(bomb)
+    code = (
+        "import resource, sys\n"
+        "from slakit.data.corpora.pickles import load_plain_pickle\n"
+        "from slakit.errors import CorpusError\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"try:\n    load_plain_pickle({str(path)!r})\n"
+        "except CorpusError as error:\n    print('refused', 'MemoryError' in str(error))\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000)\n"
+    )
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=120)
+    assert done.stdout.split() == ["refused", "False", "True"], done.stderr
 
 
 def test_published_dictionaries(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from collections import OrderedDict
 from pathlib import Path
 from tokenize import TokenError
@@ -66,8 +67,19 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to objects outside")
 
 
+def _check_sizes(data: bytes) -> None:
+    """ValueError for sizes beyond the data: a store to place 4,000,000,000 would take its memory before anything else.
+
+    pickletools reads the program without running it, and only as much as is there.
+    """
+    for operation, argument, _ in pickletools.genops(data):
+        if "PUT" in operation.name and int(argument) > len(data):
+            raise ValueError(f"{operation.name} {argument}")
+
+
 def _load(path: Path, data: bytes) -> Any:
     try:
+        _check_sizes(data)
         return _PlainUnpickler(io.BytesIO(data), encoding="latin1").load()
     except RecursionError:
         raise CorpusError(f"{path}: nested too deeply for annotation; get the file from its official source") from None
