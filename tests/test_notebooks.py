@@ -10,6 +10,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from slakit.data.corpora import load_corpus
+from slakit.data.minisign.export import export
 from slakit.sweeps import run_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,6 +78,21 @@ def test_runs_under_papermill_and_listens_to_its_parameters(name, tmp_path):
         run_notebook(ROOT / "notebooks" / f"{name}.ipynb", out / "run.ipynb", values | {"out_dir": str(out)}, log=False)
         metrics.append(json.loads((out / "metrics.json").read_text()))
     assert metrics[0][key] != metrics[1][key]
+
+
+def test_data_preparation_on_the_layout_of_a_real_corpus(tmp_path):
+    """Six clips of MiniSign as Phoenix-2014 has them, read, examined and drawn by the same notebook."""
+    corpus = load_corpus("minisign", tmp_path / "minisign", train=4, dev=1, test=1, progress=False)
+    root = export(corpus, "phoenix2014", tmp_path / "phoenix", size=(65, 52), show_progress=False)
+    notebook = ROOT / "notebooks" / "01_data_preparation.ipynb"
+    values = {"corpus": "phoenix2014", "root": str(root), "show_progress": False, "out_dir": str(tmp_path / "out")}
+    values["corpus_options"] = {"vocabulary": "train"}
+    executed = run_notebook(notebook, tmp_path / "run.ipynb", values, log=False)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    frames = sum(sample.num_frames for sample in (*corpus.train, *corpus.dev, *corpus.test))
+    assert (metrics["corpus"], metrics["clips"], metrics["frames"]) == ("phoenix2014", 6, frames)
+    assert metrics["healthy"] and metrics["classes"] == 1 + len({g for s in corpus.train for g in s.glosses})
+    assert any(share > 0 for share in metrics["oov"]) and "officially 5671" in executed.read_text()
 
 
 def test_the_demo_command_end_to_end_on_a_reduced_corpus(tmp_path):

@@ -39,13 +39,17 @@ class Finding:
 
 @dataclass
 class Report:
-    """What doctor found. splits: split -> clips, official, tokens, glosses, frames, bytes. healthy: no error in it."""
+    """What doctor found. splits: split -> clips, official, tokens, glosses, frames, bytes. healthy: no error in it.
+
+    lengths: frames of every clip that could be opened, by its id (not in the JSON).
+    """
 
     name: str
     root: str
     deep: bool
     findings: list[Finding] = field(default_factory=list)
     splits: dict[str, dict] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
 
     @property
     def healthy(self) -> bool:
@@ -56,8 +60,10 @@ class Report:
         self.findings.append(Finding(level, check, message, advice, named))
 
     def json(self) -> str:
-        """Everything as JSON."""
-        return json.dumps({"healthy": self.healthy, **asdict(self)}, ensure_ascii=False, indent=1)
+        """Everything but `lengths` as JSON."""
+        found = {"healthy": self.healthy, **asdict(self)}
+        del found["lengths"]
+        return json.dumps(found, ensure_ascii=False, indent=1)
 
     def text(self) -> str:
         """A table of the splits, the findings with the worst first, and the verdict."""
@@ -105,6 +111,7 @@ def doctor(
     for note in corpus.notes:
         report.add("note", "layout", note)
     lengths = {split: _lengths(corpus.split(split), split, report, show_progress) for split in SPLITS}
+    report.lengths = {clip: count for found in lengths.values() for clip, count in found.items()}
     for split in SPLITS:
         _count(corpus, split, lengths[split], report)
     _classes(corpus, report)
@@ -172,7 +179,7 @@ def _count(corpus: Corpus, split: str, lengths: dict[str, int], report: Report) 
     repeated = [sample.id for sample in samples if needed_steps(sample.glosses) > len(sample.glosses)]
     if repeated:
         message = f"{split}: {len(repeated)} clips have a gloss twice in a row"
-        report.add("note", "glosses", message, "collapse_repeats, on as published, can never recognise them fully")
+        report.add("note", "glosses", message, "with collapse_repeats=True, as published, never recognised fully")
 
 
 def _classes(corpus: Corpus, report: Report) -> None:
