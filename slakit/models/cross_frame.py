@@ -7,7 +7,7 @@ from torch import nn
 
 from slakit.errors import ConfigError
 from slakit.models.clips import Clips
-from slakit.models.few_queries import few_queries
+from slakit.models.few_queries import few_queries, first_token
 
 
 class CrossFrameAttention(nn.Module):
@@ -43,16 +43,17 @@ class CrossFrameAttention(nn.Module):
         class_token_only: only the class token is read afterwards, so only that is returned, [N, 1, D]. A tower without
         a class token asks with the mean of its patches.
         """
-        asking = x[:, :1]  # [N, 1, D]
-        queries = self.ln(asking)[:, 0] if prefix_tokens else self.ln(x).mean(1)  # [N, D]
+        lean = class_token_only and self.scale is not None
+        first, tokens = first_token(x) if lean else (x[:, 0], x)  # [N, D], [N, L, D]
+        queries = self.ln(first) if prefix_tokens else self.ln(x).mean(1)  # [N, D]
         # Frame s serves the queries of the frames t = s - k: t looks at t + k.
         asked = torch.stack([clips.neighbour(queries, -k) for k in self.offsets], dim=1)  # [N, K, D]
         if self.record:
             self.weights = self.gates(asked, x, clips, prefix_tokens)
         serve = self.text if self.scale is None else self.published
-        given = serve(asked, x, prefix_tokens)  # [N, K, D]
+        given = serve(asked, tokens, prefix_tokens)  # [N, K, D]
         gathered = sum(clips.neighbour(given[:, i], k) for i, k in enumerate(self.offsets))  # [N, D]
-        return (asking if class_token_only else x) + gathered[:, None]
+        return (first + gathered)[:, None] if class_token_only else x + gathered[:, None]
 
     @torch.no_grad()
     def gates(self, asked: torch.Tensor, x: torch.Tensor, clips: Clips, prefix_tokens: int) -> torch.Tensor:

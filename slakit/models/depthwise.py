@@ -34,7 +34,7 @@ def _add_gradient(to_x: torch.Tensor, gradient: torch.Tensor, x: torch.Tensor, w
     """Add the gradient with respect to x to `to_x`, in place; returns that with respect to weight."""
     if _is_point(weight):
         to_x.addcmul_(gradient, weight[:, 0, 0, 0])
-        return (gradient * x).sum((0, 1, 2))[:, None, None, None]
+        return (gradient * x).flatten(0, 2).sum(0)[:, None, None, None]
     planes, gradient = x.permute(0, 3, 1, 2), gradient.permute(0, 3, 1, 2)
     options = (None, [1, 1], [1, 1], [1, 1], False, [0, 0], x.shape[-1], [True, True, False])
     part, to_weight, _ = torch.ops.aten.convolution_backward(gradient, planes, weight, *options)
@@ -61,24 +61,25 @@ class _DepthwiseConv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, bias, lengths):
-        ctx.save_for_backward(x, weight)
+        kernels = weight.permute(2, 0, 1, 3, 4).contiguous()  # [3, C, 1, k, k]: strided taps are slow
+        ctx.save_for_backward(x, kernels)
         ctx.lengths = lengths
-        middle = weight[:, :, 1]
+        middle = kernels[1]
         y = torch.addcmul(bias, x, middle[:, 0, 0, 0]) if _is_point(middle) else _convolve(x, middle, bias)
         for tap, receive, give in _neighbours(lengths):
-            _add_tap(y[receive], x[give], weight[:, :, tap])
+            _add_tap(y[receive], x[give], kernels[tap])
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        x, weight = ctx.saved_tensors
+        x, kernels = ctx.saved_tensors
         gradient = gradient.contiguous()
-        to_x, to_weight = torch.zeros_like(x), torch.zeros_like(weight)
-        to_weight[:, :, 1] = _add_gradient(to_x, gradient, x, weight[:, :, 1])
+        to_x, to_kernels = torch.zeros_like(x), torch.zeros_like(kernels)
+        to_kernels[1] = _add_gradient(to_x, gradient, x, kernels[1])
         for tap, receive, give in _neighbours(ctx.lengths):
-            to_weight[:, :, tap] += _add_gradient(to_x[give], gradient[receive], x[give], weight[:, :, tap])
-        return to_x, to_weight, gradient.sum((0, 1, 2)), None
+            to_kernels[tap] += _add_gradient(to_x[give], gradient[receive], x[give], kernels[tap])
+        return to_x, to_kernels.permute(1, 2, 0, 3, 4), gradient.flatten(0, 2).sum(0), None
 
 
 class DepthwiseConv3d(nn.Module):

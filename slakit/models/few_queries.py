@@ -60,6 +60,20 @@ class _FewQueries(torch.autograd.Function):
         return to_u.to(u.dtype), d_scores.sum(-1, keepdim=True), to_x, None, None, None
 
 
+class _FirstToken(torch.autograd.Function):
+    """x -> (x[:, 0], x): one gradient for both, where a slice's own would be zeros of the size of x, added to it."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x[:, 0].clone(), x.view_as(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g_first, g_all):
+        g_all[:, 0] += g_first  # nobody else holds it: few_queries() made it
+        return g_all
+
+
 def few_queries(
     queries: torch.Tensor,
     constant: torch.Tensor,
@@ -79,3 +93,8 @@ def few_queries(
     with torch.autocast(device, enabled=False):
         wide = torch.promote_types(tokens.dtype, torch.float32)
         return _FewQueries.apply(queries.to(wanted), constant.to(wide), tokens, eps, kind, skip)
+
+
+def first_token(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(x[:, 0] [N, D], x [N, L, D]) for few_queries() to read, and for nothing else: its gradient is written into."""
+    return _FirstToken.apply(x)

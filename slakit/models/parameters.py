@@ -68,9 +68,10 @@ def compare_with_papers(backbone: str = "ViT-B-16", num_glosses: int = 1295) -> 
     seconds, and 1 GB of memory for the moment. Keys: method, encoder, head, auxiliary, total, paper (millions or None).
     """
     base, rows = load_backbone(backbone), []
+    shared = {id(parameter): parameter for parameter in base.parameters()}  # only the modules are copied
     vocabulary = Vocabulary([f"gloss-{number}" for number in range(num_glosses)])
     for name, method in METHODS.items():
-        encoder, _ = build_encoder(name, copy.deepcopy(base), {})
+        encoder, _ = build_encoder(name, copy.deepcopy(base, dict(shared)), {})
         config = ModelConfig(method=name, backbone=backbone, auxiliary_head=method.auxiliary_head)
         counted = count_parameters(Recognizer(config, vocabulary, encoder)).rows
         trained = {part: trainable for part, (_, trainable) in counted.items()}
