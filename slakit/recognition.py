@@ -22,7 +22,8 @@ from slakit.models.recognizer import Recognizer
 class Recognition:
     """What was recognised in one video.
 
-    glosses: the best sequence. spans: one GlossSpan a gloss (frames, `.start_seconds`, `.end_seconds`, confidence).
+    glosses: the best sequence. spans: a GlossSpan for each (frames, `.start_seconds`, `.end_seconds`, confidence), from
+    the auxiliary head on frame features where the model has it, else from the coarser steps of the sequence head.
     score: natural log probability of the sequence under CTC. alternatives: further (glosses, score), best first.
     frames: uint8 [T, h, w, 3] as the model saw them; posteriors: float32 [T', V], one row for four frames.
     """
