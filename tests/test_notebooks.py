@@ -26,6 +26,12 @@ QUICK = {
         {"rank": 2},
         "sla-lora",
     ),
+    "03_train_sla_adapter": (
+        TINY | {"warm_start_epochs": 10, "epochs": 1, "paper_table": False},
+        {"width": 16},
+        "sla-adapter",
+    ),
+    "04_adaptsign": (TINY | {"warm_start_epochs": 10, "epochs": 1}, {"tau": 1}, "influence"),
     "05_decoding_and_scoring": (TINY, {"prior_weight": 0.0}, "boundary_error_frames"),
     "10_ablation_run": (
         {
