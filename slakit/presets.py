@@ -101,11 +101,24 @@ def preset_names() -> tuple[str, ...]:
 
 
 def preset(name: str) -> RunConfig:
-    """A published setting by name, "method/corpus": prints as readable text. ConfigError for an unknown name."""
-    presets = _presets()
-    if name not in presets:
-        raise ConfigError(f"there is no preset {name!r}{nearest(name, presets)}")
-    return presets[name]
+    """A published setting by name, "method/corpus": prints as readable text. ConfigError for an unknown name.
+
+    "method/corpus@t4" is the same for a GPU of 16 GB without bfloat16, as Colab lends it; see for_t4().
+    """
+    presets, (plain, _, machine) = _presets(), name.partition("@")
+    if plain not in presets or machine not in ("", "t4"):
+        raise ConfigError(f"there is no preset {name!r}{nearest(plain, presets)} (each also with @t4)")
+    return for_t4(presets[plain]) if machine else presets[plain]
+
+
+def for_t4(config: RunConfig) -> RunConfig:
+    """A setting for a T4 with 15 usable GB and a session that may die: one clip at a time and two to a step of the
+    optimiser (the published batch; batch norm sees one clip instead of two), float16 with a scaler, two readers."""
+    accumulate = config.train.accumulate * config.train.batch_size
+    train = replace(
+        config.train, batch_size=1, accumulate=accumulate, precision="float16", num_workers=2, checkpoint_seconds=120.0
+    )
+    return replace(config, name=f"{config.name}@t4", train=train)
 
 
 def load_run(path: str | Path) -> RunConfig:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import io
 import json
 import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from slakit.errors import CheckpointError, ConfigError, SlakitError
+from slakit.locks import locked
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -43,23 +44,18 @@ def write_json(path: Path, content: Any) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def held(folder: Path) -> Iterator[None]:
     """The folder, made and held for this process alone. ConfigError where it cannot be written, SlakitError where
-    another process trains in it; the lock goes with the process, however that ends."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another out_dir") from error
-    with lock:
+    another process trains in it."""
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SlakitError(
-                f"another process is training in {folder}; wait for it, or give another out_dir"
-            ) from None
-        except OSError:
-            pass  # a file system without locks, as a mounted Drive: nobody else writes there, as far as can be told
+            free = stack.enter_context(locked(folder, 0.0))
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK):  # a mounted Drive may have no locks
+                raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another out_dir") from error
+            free = True
+        if not free:
+            raise SlakitError(f"another process is training in {folder}; wait for it, or give another out_dir")
         yield
 
 

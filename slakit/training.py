@@ -26,7 +26,7 @@ from slakit.errors import ConfigError, SlakitError
 from slakit.loggers import Logger, make_loggers
 from slakit.models.recognizer import Recognizer
 from slakit.optimizers import make_optimizer, set_rate
-from slakit.run_state import RunState, locked
+from slakit.run_state import RunState, held
 from slakit.trainer import Position, Trainer, restore_trained
 
 __all__ = [
@@ -99,7 +99,7 @@ def fit(
     loggers = [*make_loggers(settings.track, out_dir), *loggers] if processes.main else []
     with ExitStack() as stack:
         if processes.main:
-            stack.enter_context(locked(out_dir))
+            stack.enter_context(held(out_dir))
         stack.enter_context(deterministic(settings.deterministic))
         stack.enter_context(shared_statistics(model.sequence, processes))
         trainer = Trainer(

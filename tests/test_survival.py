@@ -20,7 +20,7 @@ from survival import SETTINGS, losses, model, rows, same, weights
 import slakit
 from slakit.data import batches as loading
 from slakit.errors import CheckpointError, ConfigError, SlakitError
-from slakit.run_state import checksum, locked
+from slakit.run_state import checksum, held
 from slakit.training import Trainer
 
 HERE = Path(__file__).parent
@@ -151,7 +151,7 @@ def test_a_folder_that_cannot_be_written(place, tmp_path):
         os.seteuid(65534)  # root may write anywhere
     try:
         with pytest.raises(ConfigError, match=r"read-only.* cannot be written \(Permission denied\); give another"):
-            with locked(folder / "run"):
+            with held(folder / "run"):
                 pass
     finally:
         if root:
@@ -162,7 +162,7 @@ def test_a_folder_that_cannot_be_written(place, tmp_path):
 
 
 def test_two_runs_in_one_folder_are_refused(place, tmp_path):
-    with locked(tmp_path), pytest.raises(SlakitError, match="another process is training in"):
+    with held(tmp_path), pytest.raises(SlakitError, match="another process is training in"):
         survival.train(place, tmp_path)
 
 
