@@ -182,8 +182,9 @@ def training_curves(history: Sequence[dict], width: float = 11.0) -> Figure:
         sns.lineplot(table, x="epoch", y=term, ax=left, label=term.removeprefix("loss_"), marker="o", markersize=3)
     left.set(yscale="log", ylabel="loss (each term before its weight)", xlabel="epoch")
     left.legend(fontsize=8)
-    if "wer" in table:  # a run that is watched has none yet
-        sns.lineplot(table.dropna(subset=["wer"]), x="epoch", y="wer", ax=right, marker="o", color="black")
+    scored = table.dropna(subset=["wer"]) if "wer" in table else table.iloc[:0]
+    if len(scored):  # a run that is being watched may have none yet
+        sns.lineplot(scored, x="epoch", y="wer", ax=right, marker="o", color="black")
     right.set(ylabel="dev WER (%)", xlabel="epoch", ylim=(0, 1.15 * max([*scored.get("wer", []), 10])))
     warm = table[table.get("phase", pd.Series(dtype=str)) == "warm start"]
     if len(warm):
