@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
 from typing import Any
@@ -27,10 +28,17 @@ def encoder_flops(model: Recognizer, frames: int = 16) -> float:
     clip = torch.zeros(frames, 3, model.image_size, model.image_size, dtype=torch.uint8, device=device)
     training = model.training
     model.eval()
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    onednn = getattr(torch.ops.mkldnn, "_linear_pointwise", None)  # torch's counter does not know it
+    counter = FlopCounterMode(display=False, custom_mapping={onednn: _linear_flops} if onednn else None)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         model.encode(clip, torch.tensor([frames]))
     model.train(training)
     return counter.get_total_flops() / frames
+
+
+def _linear_flops(x_shape, weight_shape, *others, out_shape=None, **options) -> int:
+    """x […, in] times weight [out, in]."""
+    return 2 * math.prod(x_shape) * weight_shape[0]
 
 
 def measure(
@@ -47,7 +55,8 @@ def measure(
     settings = settings or TrainConfig()
     device = next(model.parameters()).device
     table = count_parameters(model)
-    result = {"trainable": table.trainable, "total": table.total, "encoder_gflops": encoder_flops(model) / 1e9}
+    result: dict[str, Any] = {"trainable": table.trainable, "total": table.total}
+    result["encoder_gflops"] = encoder_flops(model, frames=min(frames, 16)) / 1e9
     model = copy.deepcopy(model).train()
     generator = torch.Generator().manual_seed(seed)
     size, batch = model.image_size, settings.batch_size

@@ -44,7 +44,12 @@ def test_flops_by_hand():
     attention = 2 * tokens * tokens * width
     block = 4 * tokens * width**2 + attention + 8 * tokens * width**2
     last = (4 + 8) * width**2 + 2 * tokens * width * heads  # the class token alone asks: no keys, no values
-    assert encoder_flops(model, frames=4) == 2 * (patches + 2 * block + last)
+    expected = 2 * (patches + 2 * block + last)
+    assert encoder_flops(model, frames=4) == expected
+    adapted = encoder_flops(tiny("sla-adapter", width=8, blocks="1-2"), frames=4)
+    taps = 9 + 18 * 3 / 4  # 3 x 3 in space, three times in time, but the first and the last of four frames have two
+    assert adapted == expected + 2 * 2 * 2 * 16 * (2 * width * 8 + taps * 8), "two adapters in each of two blocks"
+    assert expected < encoder_flops(tiny("sla-lora", rank=2), frames=4) < 1.2 * expected
 
 
 def test_costs_leave_the_model_alone_and_know_what_is_trained():

@@ -33,6 +33,7 @@ QUICK = {
     ),
     "04_adaptsign": (TINY | {"warm_start_epochs": 10, "epochs": 1}, {"tau": 1}, "influence"),
     "05_decoding_and_scoring": (TINY, {"prior_weight": 0.0}, "boundary_error_frames"),
+    "06_ablations": ({"methods": ["frozen"], "timed_steps": 1}, {"split": "dev"}, "paper_best"),
     "10_ablation_run": (
         {
             "corpus_options": {"train": 10, "dev": 3, "test": 3},

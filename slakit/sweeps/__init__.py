@@ -18,6 +18,8 @@ _HOME = {
     "SweepReport": "runner",
     "check_parameters": "notebooks",
     "collect": "collect",
+    "orders": "collect",
+    "paper_table": "collect",
     "load_spec": "spec",
     "plan": "runner",
     "read_results": "collect",

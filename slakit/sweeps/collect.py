@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ _COSTS = {
     "trainable": "trainable", "encoder_gflops": "encoder_gflops", "step_seconds": "step_seconds",
     "frames_per_second": "frames_per_second", "kept_mb_per_frame": "kept_mb_per_frame",
     "peak_memory_mb": "peak_memory_mb", "training_seconds": "training_seconds", "best_epoch": "best_epoch",
+    "warm_start_wer": "warm_start_wer",
 }  # fmt: skip
 _PARTS = ("wer", "substitutions", "deletions", "insertions", "words")
 
@@ -49,14 +51,27 @@ class Results:
         if self.runs.empty:
             return pd.DataFrame()
         keys = self.varied or ["spec"]
-        numbers = ["dev_wer", "test_wer", *(c for c in _COSTS if c in self.runs and c != "best_epoch")]
-        numbers = [column for column in numbers if self.runs[column].notna().any()]
+        wanted = {"dev_wer", "test_wer", *_COSTS} - {"best_epoch", "warm_start_wer"}
+        numbers = [column for column in self.runs if column in wanted and self.runs[column].notna().any()]
         groups = self.runs.groupby(keys, sort=False, dropna=False)
         table = groups.size().rename("runs").to_frame().join(groups[numbers].mean())
         for column in ("dev_wer", "test_wer"):
             table.insert(table.columns.get_loc(column) + 1, f"{column}_std", groups[column].std())
         papers = [column for column in self.runs if column.startswith("paper_")]
-        return table.join(groups[papers].first()).reset_index()
+        table = table.join(groups[papers].first()).reset_index()
+        return self._increases(table) if "paper_wer_increase" in papers else table
+
+    def _increases(self, table: pd.DataFrame) -> pd.DataFrame:
+        """With dev_increase and test_increase: the WER above that of the spec's first case, all else equal."""
+        others = [column for column in self.varied if column != "case"]
+        first = table[table["case"] == next(iter(self.spec.cases))]
+        for split in ("dev", "test"):
+            if others:
+                base = table[others].merge(first[[*others, f"{split}_wer"]], on=others, how="left")[f"{split}_wer"]
+            else:
+                base = first[f"{split}_wer"].iloc[0] if len(first) else float("nan")
+            table[f"{split}_increase"] = table[f"{split}_wer"] - base
+        return table
 
     def write(self, folder: str | Path) -> list[Path]:
         """runs.csv, curves.csv, summary.csv, .md and .tex in FOLDER/SPEC; returns their paths."""
@@ -76,6 +91,49 @@ class Results:
         if len(self.runs):
             lines.append(readable(self.summary()).to_string(index=False))
         return "\n".join(lines)
+
+
+def paper_table(spec: Spec) -> pd.DataFrame:
+    """What the paper reports, one row a configuration of the spec, whether or not it was run here."""
+    names, rows = varied_names(spec), {}
+    for point in spec.points():
+        label = ({"case": point.case} if spec.cases else {}) | {c: _cell(point, name) for name, c in names.items()}
+        rows.setdefault(tuple(label.values()), label | _paper(spec, point))
+    return pd.DataFrame(list(rows.values()))
+
+
+def read_results(spec: Spec, folder: str | Path) -> Results | None:
+    """The tables that Results.write() left in FOLDER/SPEC, as they ship with the project; None where there are none."""
+    folder = Path(folder) / spec.name
+    if not (folder / "runs.csv").is_file():
+        return None
+    runs = pd.read_csv(folder / "runs.csv", keep_default_na=False, na_values=[""])
+    curves = folder / "curves.csv"
+    has_curves = curves.is_file() and curves.stat().st_size > 1
+    return Results(spec, runs, pd.read_csv(curves) if has_curves else pd.DataFrame(), {})
+
+
+def orders(summary: pd.DataFrame, column: str = "test_wer", names: list[str] | None = None) -> pd.DataFrame:
+    """Every pair of configurations that the paper reports: does its order hold in ours, and is that more than chance?
+
+    Columns: better (the paper's better one), worse, paper and ours (worse minus better, points of WER), error (the
+    standard error of ours, from the spread over seeds), verdict: "same" or "opposite" where the difference is more
+    than twice its error, otherwise "undecided". names: columns that name a configuration (default: all texts).
+    """
+    paper = f"paper_{column}"
+    rows = summary.dropna(subset=[paper, column]) if paper in summary else summary.iloc[:0]
+    label = rows[names].astype(str).agg(" ".join, axis=1) if names else rows.iloc[:, 0].astype(str)
+    found = []
+    for (i, a), (j, b) in itertools.combinations(rows.iterrows(), 2):
+        if a[paper] == b[paper]:
+            continue
+        (good, g), (bad, w) = ((i, a), (j, b)) if a[paper] < b[paper] else ((j, b), (i, a))
+        ours = w[column] - g[column]
+        error = ((g[f"{column}_std"] ** 2) / g["runs"] + (w[f"{column}_std"] ** 2) / w["runs"]) ** 0.5
+        sure = pd.notna(error) and abs(ours) > 2 * error
+        verdict = ("same" if ours > 0 else "opposite") if sure else "undecided"
+        found.append((label[good], label[bad], w[paper] - g[paper], ours, error, verdict))
+    return pd.DataFrame(found, columns=["better", "worse", "paper", "ours", "error", "verdict"])
 
 
 def varied_names(spec: Spec) -> dict[str, str]:
