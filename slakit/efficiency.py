@@ -13,10 +13,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from slakit.config import TrainConfig
+from slakit.devices import half_precision
 from slakit.losses import recognition_loss
 from slakit.models import Recognizer
 from slakit.models.parameters import count_parameters
-from slakit.training import half_precision, make_optimizer
+from slakit.optimizers import make_optimizer
 
 
 def encoder_flops(model: Recognizer, frames: int = 16) -> float:

@@ -137,8 +137,11 @@ def orders(summary: pd.DataFrame, column: str = "test_wer", names: list[str] | N
 
 
 def varied_names(spec: Spec) -> dict[str, str]:
-    """The dotted parameters that vary in a spec, in its order -> their columns: the last part, where that is enough."""
-    names = list(dict.fromkeys(key for point in spec.points() for key in point.changes))
+    """The dotted parameters that a spec's grid varies -> their columns: the last part, where that is enough.
+
+    What the cases change is told by the case's name.
+    """
+    names = list(dict.fromkeys(key for grid in spec.grid for key in grid))
     last = [name.rsplit(".", 1)[-1] for name in names]
     return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
 

@@ -1,0 +1,105 @@
+"""Tables of a sweep from hand-made runs: means, the paper's figures, increases, orders, exports, explorer, figures."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from slakit.sweeps import figures, load_spec, orders, paper_table, read_results
+from slakit.sweeps.collect import Results, as_latex, readable
+from slakit.sweeps.explorer import run_explorer, slice_runs
+
+TEXT = """
+title: "Parts & ranks"
+source: A paper
+notebook: notebooks/10_ablation_run.ipynb
+base: {preset: sla-lora/minisign}
+cases: {whole: {}, no shift: {model_options.temporal_shift: false}}
+grid: {model_options.rank: [4, 16]}
+seeds: [0, 1, 2]
+expect:
+  - {rank: 4, case: whole, dev_wer: 20.0, test_wer: 21.0, trainable_millions: 1.5}
+  - {rank: 16, case: whole, dev_wer: 19.0, test_wer: 19.5}
+  - {case: no shift, wer_increase: 0.7}
+"""
+WER = {
+    ("whole", 4): (15, 16, 17),
+    ("whole", 16): (10, 11, 12),
+    ("no shift", 4): (18, 19, 20),
+    ("no shift", 16): (9, 9, 9),
+}
+
+
+@pytest.fixture
+def results(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(TEXT)
+    spec = load_spec(path)
+    rows = []
+    for point in spec.points():
+        wer = float(WER[point.case, point.value("rank")][point.seed])
+        row = {"run": point.name, "case": point.case, "rank": point.value("rank")}
+        row |= {"seed": point.seed, "dev_wer": wer, "test_wer": wer + 1, "trainable": 1000 * point.value("rank")}
+        rows.append(row | {f"paper_{key}": value for key, value in spec.expected(point).items()})
+    curves = pd.DataFrame([{**rows[0], "epoch": epoch, "loss_total": 9.0 - epoch, "wer": 20.0} for epoch in (0, 1)])
+    return Results(spec, pd.DataFrame(rows), curves, {})
+
+
+def test_summary_has_means_spreads_the_papers_figures_and_increases(results):
+    table = results.summary().set_index(["case", "rank"])
+    assert list(table.index) == [("whole", 4), ("whole", 16), ("no shift", 4), ("no shift", 16)], "the spec's order"
+    whole = table.loc[("whole", 4)]
+    assert (whole.runs, whole.dev_wer, whole.test_wer, whole.paper_test_wer) == (3, 16.0, 17.0, 21.0)
+    assert whole.dev_wer_std == pytest.approx(np.std([15, 16, 17], ddof=1))
+    assert table["dev_increase"].tolist() == [0, 0, 3, -2], "against the first case at the same rank"
+    assert table.loc[("no shift", 16)].paper_wer_increase == 0.7
+
+
+def test_orders_say_undecided_where_the_spread_is_larger(results):
+    found = orders(results.summary(), "dev_wer", ["case", "rank"])
+    (row,) = found.to_dict("records")
+    assert (row["better"], row["worse"], row["paper"], row["ours"]) == ("whole 16", "whole 4", 1.0, 5.0)
+    assert row["error"] == pytest.approx((1 / 3 + 1 / 3) ** 0.5) and row["verdict"] == "same"
+    table = results.summary()
+    assert orders(table.assign(dev_wer=-table["dev_wer"]), "dev_wer")["verdict"].item() == "opposite"
+    assert orders(table.assign(dev_wer_std=9.0), "dev_wer")["verdict"].item() == "undecided"
+    assert orders(table.assign(dev_wer_std=float("nan")), "dev_wer")["verdict"].item() == "undecided", "one run each"
+
+
+def test_written_tables_are_read_again(results, tmp_path):
+    results.write(tmp_path)
+    again = read_results(results.spec, tmp_path)
+    pd.testing.assert_frame_equal(again.summary(), results.summary(), check_dtype=False)
+    assert len(again.curves) == 2 and read_results(results.spec, tmp_path / "nowhere") is None
+    latex = as_latex(readable(results.summary()), results.spec)
+    assert r"Parts \& ranks" in latex and r"WER \%" in latex and latex.count(r"\\") == 5
+
+
+def test_the_papers_table_needs_no_runs(results):
+    table = paper_table(results.spec)
+    assert len(table) == 4 and table.loc[0, "paper_trainable_millions"] == 1.5
+
+
+def test_explorer_follows_its_widgets(results):
+    view = run_explorer(results)
+    axes, keep = view.children[0].children, view.children[1].children
+    first = view.children[2].value
+    assert view.children[3].value == "12 of 12 runs"
+    keep[0].value = ("whole",)
+    assert view.children[3].value == "6 of 12 runs" and view.children[2].value != first
+    axes[1].value = "trainable"
+    assert view.children[2].value[:4] == b"\x89PNG"
+    assert len(slice_runs(results.runs, {"rank": (4,), "seed": (0, 1)})) == 4
+
+
+def test_figures_show_every_number(results):
+    summary = results.summary()
+    figure = figures.heat_maps(summary, "case", "rank", "dev_wer")
+    texts = {text.get_text() for axis in figure.axes for text in axis.texts}
+    assert {"16.0\n±1.0", "11.0\n±1.0", "20.0", "19.0"} <= texts
+    figure = figures.wer_against_parameters(summary.assign(name=["a", "b", "c", "d"]), "name", "dev_wer")
+    assert [len(axis.texts) for axis in figure.axes] == [4, 1]
+    figures.curves(results.curves, "rank", pd.Series([30.0]))
+    plt.close("all")
