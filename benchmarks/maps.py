@@ -114,6 +114,13 @@ def estimate(values, weights=None) -> dict:
     }
 
 
+def cpu_name() -> str:
+    """The processor as Linux names it, or the machine's kind."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=None, help="default: all that are shipped")
@@ -125,7 +132,7 @@ def main() -> None:
     samples = corpus.test[: arguments.clips]
     few = samples[: max(2, len(samples) // 3)]
     results = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
-    results["machine"] = {"cpu": platform.machine(), "torch": torch.__version__, "threads": 1}
+    results["machine"] = {"cpu": cpu_name(), "torch": torch.__version__, "threads": 1}
     results["about"] = "MiniSign test clips; means with 95 % bootstrap intervals over clips; see benchmarks/maps.py"
     for method in arguments.methods or METHODS:
         try:

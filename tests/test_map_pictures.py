@@ -129,8 +129,12 @@ def test_explorer_names_a_clip_that_cannot_be_read(models, corpus, tmp_path):
     sample = slakit.Sample("broken", broken, corpus.test[0].glosses)
     explorer = MapExplorer(models, [corpus.test[0], sample])
     explorer.clip.value = 1
+    assert "broken.mp4" in explorer.message.value and not bytes(explorer.picture.value)
+    explorer.slider.value = 3  # the controls stay without effect, and without an error
+    explorer.kind.value = "rollout"
     assert "broken.mp4" in explorer.message.value
     explorer.clip.value = 0
+    assert bytes(explorer.picture.value)
     assert "broken.mp4" not in explorer.message.value
 
 

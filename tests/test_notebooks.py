@@ -45,7 +45,7 @@ QUICK = {
         "trainable",
     ),
     "07_gradcam_analysis": (
-        {"methods": ["sla-lora"], "test_clips": 1, "curve_clips": 1, "repeats": 1},
+        {"methods": ["sla-lora"], "test_clips": 1, "curve_clips": 1, "repeats": 1, "kinds": ["gradient x token"]},
         {"gloss_number": 2},
         "gloss",
     ),

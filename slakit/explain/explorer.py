@@ -17,7 +17,7 @@ from slakit.decoding import GlossSpan, hypothesis_spans
 from slakit.errors import SlakitError
 from slakit.explain.curves import Curve, masking_curve
 from slakit.explain.figures import curve_figure, energy_figure
-from slakit.explain.film import overlay
+from slakit.explain.film import overlay, scale_of
 from slakit.explain.gradients import KINDS, frame_energy
 from slakit.explain.kinds import LAYERED, UNSCORED, kinds_of, maps_of
 from slakit.explain.seen import watch
@@ -94,7 +94,7 @@ class MapExplorer(ipywidgets.VBox):
         self.models, self.samples = dict(models), list(samples)
         self._looks: dict[tuple[int, str], Look] = {}
         self._drawn: dict[tuple, tuple] = {}
-        self._busy = False
+        self._busy = self._readable = False
         names = [f"{s.id}: {' '.join(s.glosses)}" for s in self.samples]
         self.clip = self._dropdown("clip", list(zip(names, range(len(names)), strict=True)), 0, "44em")
         self.method = self._dropdown("method", list(self.models), next(iter(self.models)))
@@ -139,7 +139,10 @@ class MapExplorer(ipywidgets.VBox):
             look = self.look
         except SlakitError as error:
             self.message.value = f"<b>{escape(str(error))}</b>"
+            self.picture.value = self.energy.value = self.curve.value = b""
+            self._readable = False
             return
+        self._readable = True
         self._busy = True  # one change from here, not one for each control that follows
         depth = look.seen.model.encoder.backbone.depth
         words = look.seen.model.vocabulary.decode(look.tokens)
@@ -168,16 +171,15 @@ class MapExplorer(ipywidgets.VBox):
 
     def _choose_map(self) -> None:
         """Another gloss, map or layer: compute it once, then show the frame."""
+        if not self._readable:
+            return
         look, gloss, kind, layer = self.look, self.gloss.value, self.kind.value, self.layer.value
         self.layer.disabled, self.gloss.disabled = kind not in LAYERED, False
         if self.chosen not in self._drawn:
             self.message.value = "computing the map and its deletion curve …"
             values, word = look.maps(kind, layer)[gloss], look.spans[gloss].gloss
-            pictures = np.concatenate([
-                look.seen.frames.repeat(ZOOM, 1).repeat(ZOOM, 2), overlay(look.seen.frames, values, ZOOM)
-            ], axis=2)  # fmt: skip
             energy = energy_figure({kind: frame_energy(values)}, look.spans, look.sample.fps, "", width=8.4)
-            self._drawn[self.chosen] = (pictures, *_with_axis(energy))
+            self._drawn[self.chosen] = (values, scale_of(values), *_with_axis(energy))
             curves = look.curves(kind, layer, gloss)
             figure = curve_figure(curves, f"{word}: what is left of its probability as patches or frames are blurred.")
             self._drawn[self.chosen] += (_figure_png(figure),)
@@ -186,13 +188,15 @@ class MapExplorer(ipywidgets.VBox):
 
     def _show(self) -> None:
         """The frame under the slider, from what is drawn already."""
-        if self.chosen not in self._drawn:
+        if not self._readable or self.chosen not in self._drawn:
             return
-        pictures, energy, (first, last), _ = self._drawn[self.chosen]
+        values, top, energy, (first, last), _ = self._drawn[self.chosen]
         look, t = self.look, self.slider.value
-        self.picture.value = png(pictures[t])
+        frame = look.seen.frames[t : t + 1]
+        plain = frame[0].repeat(ZOOM, 0).repeat(ZOOM, 1)
+        self.picture.value = png(np.concatenate([plain, overlay(frame, values[t : t + 1], ZOOM, top)[0]], axis=1))
         marked = energy.copy()
-        x = first + (last - first) * t / max(len(pictures) - 1, 1)
+        x = first + (last - first) * t / max(len(values) - 1, 1)
         ImageDraw.Draw(marked).line((x, 0, x, marked.height), fill="#D55E00", width=2)
         self.energy.value = png(marked)
         words = " ".join(

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from slakit.data.samples import Span
 from slakit.decoding import GlossSpan
+from slakit.decoding.alignment import FRAMES_PER_STEP
 from slakit.explain.curves import Curve
-from slakit.explain.film import overlay
+from slakit.explain.film import overlay, scale_of
 from slakit.explain.gradients import frame_energy
 
 DIVERGING = "PuOr_r"  # two hues that differ without red-green vision
-FRAMES_PER_STEP = 4
 
 
 def with_caption(figure: Figure, caption: str) -> Figure:
@@ -45,7 +45,9 @@ def map_strip(
     figure, axes = plt.subplots(
         1 + len(rows), len(chosen), figsize=(width, side * (1 + len(rows)) + 0.3), squeeze=False
     )
-    shown = {"frames": frames[chosen]} | {name: overlay(frames, maps, 3)[chosen] for name, maps in rows.items()}
+    shown = {"frames": frames[chosen]}
+    for name, maps in rows.items():
+        shown[name] = overlay(frames[chosen], maps[chosen], 3, scale_of(maps))
     for line, (name, pictures) in zip(axes, shown.items(), strict=True):
         for axis, picture in zip(line, pictures, strict=True):
             axis.imshow(picture)
@@ -83,7 +85,8 @@ def neighbour_strip(
     gates: [T, K, h, w] from cross_frame_maps(). Purple is taken away, orange added; one scale for the clip.
     """
     top = max(float(np.abs(gates).max()), 1e-9)
-    figure, axes = plt.subplots(len(chosen), len(offsets), figsize=(9.5, 1.95 * len(chosen) + 0.3), squeeze=False)
+    size = (9.5, 2.0 * len(chosen))
+    figure, axes = plt.subplots(len(chosen), len(offsets), figsize=size, squeeze=False, layout="compressed")
     for line, t in zip(axes, chosen, strict=True):
         for axis, i, k in zip(line, range(len(offsets)), offsets, strict=True):
             axis.set(xticks=[], yticks=[])
@@ -96,6 +99,7 @@ def neighbour_strip(
             image = axis.imshow(gates[t, i], cmap=DIVERGING, vmin=-top, vmax=top, alpha=0.6, extent=extent)
             axis.set_title(f"frame {t + k}" + (" (asks)" if k == 0 else ""), fontsize=8)
     figure.colorbar(image, ax=axes.ravel().tolist(), fraction=0.02, pad=0.01, label="gate")
+    figure.canvas.draw()  # settles the layout before the caption is placed
     return with_caption(figure, caption)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ class Seen:
     features: torch.Tensor
     log_probs: torch.Tensor
 
-    @property
+    @cached_property
     def tokens(self) -> list[int]:
         """Class indices of the recognised sequence."""
         return list(beam_search(self.log_probs[None].float(), None)[0][0].tokens)
