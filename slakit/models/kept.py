@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_iter
 class LiveBytes(TorchDispatchMode):
     """Within: storages that operations make are watched. live(): bytes of those still alive; peak: the most so far."""
 
-    EVERY = 16  # operations between two looks at the peak
+    EVERY = 40  # operations between two looks at the peak
 
     def __init__(self) -> None:
         super().__init__()
