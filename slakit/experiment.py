@@ -111,8 +111,7 @@ def share_warm_start(
     identity = [to_dict(plain), to_dict(train), corpus.name, [s.id for s in corpus.train], [s.id for s in corpus.dev]]
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     place = Path(folder) / key
-    place.mkdir(parents=True, exist_ok=True)
-    with locked(place, seconds=3600.0) as mine:
+    with locked(place / "turn", seconds=3600.0) as mine:  # fit() locks `place` itself, and does not wait
         if not mine:
             raise ConfigError(f"{place} has been locked by another run for an hour; stop that one or delete the folder")
         options = to_dict(plain)
