@@ -11,7 +11,7 @@ import pandas as pd
 from slakit.data.samples import Corpus, Sample
 from slakit.errors import ConfigError, CorpusError
 from slakit.scoring.cleanup import has_clean_up
-from slakit.scoring.wer import Counts, Score, Sentences, fold, prepare, score
+from slakit.scoring.wer import NULL, Counts, Score, Sentences, fold, prepare, score
 
 DELETED = "(deleted)"
 
@@ -28,7 +28,7 @@ def plain_wer(
     cleaned = has_clean_up(corpus)
     words = prepare(references, hypotheses, cleaned, clean_references and cleaned, collapse_repeats)
     numbers: dict[str, str] = defaultdict(lambda: str(len(numbers)))  # numbers: jiwer has its own idea of white space
-    pairs = [tuple(" ".join(numbers[fold(w)] for w in side) for side in pair) for pair in words.values()]
+    pairs = [tuple(" ".join(numbers[fold(w)] for w in side if w != NULL) for side in pair) for pair in words.values()]
     spoken = [pair for pair in pairs if pair[0]]
     inserted = sum(len(h.split()) for r, h in pairs if not r)  # jiwer refuses empty references
     total = sum(len(r.split()) for r, _ in spoken)

@@ -10,6 +10,8 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from slakit.data.samples import Corpus
 from slakit.errors import CorpusError
 from slakit.scoring.cleanup import EMPTY, clean_up, has_clean_up, words_of
@@ -17,6 +19,8 @@ from slakit.scoring.cleanup import collapse_repeats as collapse
 
 Sentences = Mapping[str, str | Sequence[str]]
 Pairs = tuple[tuple[str | None, str | None], ...]
+
+NULL = "@"  # no word, for sclite
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -97,37 +101,45 @@ def fold(gloss: str) -> str:
 
 
 def sclite_words(glosses: Sequence[str]) -> list[str]:
-    """Glosses as sclite reads them from an STM or CTM file.
+    """Glosses as sclite reads them from an STM or CTM file: what follows ";" is a comment, a trailing "*" is dropped.
 
-    "@" alone is no word, a trailing "*" is dropped, and what follows ";" is a comment. No gloss of the known corpora
-    has these characters.
+    No gloss of the known corpora has these characters, nor is any "@" alone, which stands for no word (`NULL`).
     """
     words = []
     for gloss in glosses:
         word = gloss.split(";", 1)[0]
         if len(word) > 1:
             word = word.removesuffix("*")
-        if word and word != "@":
+        if word:
             words.append(word)
     return words
 
 
-def align_words(reference: Sequence[str], hypothesis: Sequence[str]) -> Pairs:
+def align_words(reference: Sequence[str], hypothesis: Sequence[str], null: str | None = None) -> Pairs:
     """sclite's alignment: (reference word or None for an insertion, recognised word or None for a deletion), in order.
 
     Costs 4 / 3 / 3; in a cell the diagonal wins if it is no worse than both others, then a deletion if it is better
-    than an insertion, then the insertion.
+    than an insertion, then the insertion. null: a word that stands for none: it costs 0.001 to delete or insert and 1
+    to meet itself (SCTK, word.c), which can decide between alignments that cost the same; it is left out of the answer.
     """
     rows, columns = len(reference), len(hypothesis)
     left = [fold(word) for word in reference]
     top = [fold(word) for word in hypothesis]
-    cost = [[3 * j for j in range(columns + 1)]]
+    # whole numbers, but single precision as in sclite where thousandths come in
+    number = np.float32 if null in left or null in top else int
+    down = [number(0.001 if word == null else 3) for word in left]
+    across = [number(0.001 if word == null else 3) for word in top]
+    same, other, both_null = number(0), number(4), number(1)
+    cost = [[number(0)]]
+    for step in across:
+        cost[0].append(cost[0][-1] + step)
     move = [["I"] * (columns + 1)]
     for i in range(1, rows + 1):
-        above, row, moves = cost[-1], [3 * i], ["D"]
+        above, row, moves = cost[-1], [cost[-1][0] + down[i - 1]], ["D"]
         for j in range(1, columns + 1):
-            diagonal = above[j - 1] + (0 if left[i - 1] == top[j - 1] else 4)
-            deletion, insertion = above[j] + 3, row[j - 1] + 3
+            equal = left[i - 1] == top[j - 1]
+            diagonal = above[j - 1] + (other if not equal else both_null if top[j - 1] == null else same)
+            deletion, insertion = above[j] + down[i - 1], row[j - 1] + across[j - 1]
             if diagonal <= deletion and diagonal <= insertion:
                 row.append(diagonal)
                 moves.append("S")
@@ -152,7 +164,7 @@ def align_words(reference: Sequence[str], hypothesis: Sequence[str]) -> Pairs:
         else:
             j -= 1
             pairs.append((None, hypothesis[j]))
-    return tuple(reversed(pairs))
+    return tuple(pair for pair in reversed(pairs) if null is None or null not in pair)
 
 
 def check_ids(references: Sentences, hypotheses: Sentences) -> None:
@@ -215,7 +227,7 @@ def score(
     words = prepare(references, hypotheses, cleaned, clean_references and cleaned, collapse_repeats)
     per_video = {}
     for video, (reference, hypothesis) in words.items():
-        pairs = align_words(reference, hypothesis)
+        pairs = align_words(reference, hypothesis, NULL)
         counts = Counts.of(pairs)
         per_video[video] = VideoScore(
             counts.correct, counts.substitutions, counts.deletions, counts.insertions, counts.words, video, pairs
