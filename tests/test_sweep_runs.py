@@ -123,7 +123,8 @@ def test_a_killed_sweep_goes_on_and_leaves_no_process(tmp_path):
         os.kill(int(pid), signal.SIGKILL)
     process.wait(30)
     wait_until(lambda: not processes_with(str(tmp_path)))
-    assert [item.status for item in plan(spec, out)] == ["done", "interrupted"]
+    # A process that dies gives its memory back before its files: the lock may outlive its line in the list above.
+    wait_until(lambda: [item.status for item in plan(spec, out)] == ["done", "interrupted"], 30)
     gate.touch()
     report = run_sweep(spec, out, gpus=[], show_progress=False)
     assert len(report.finished) == len(report.already_done) == 1
