@@ -37,6 +37,7 @@ _HOME = {
     "preset_names": "slakit.presets",
     "fit": "slakit.training",
     "Run": "slakit.training",
+    "memory_plan": "slakit.memory",
     "evaluate": "slakit.evaluation",
     "transcribe": "slakit.evaluation",
     "recognize": "slakit.recognition",

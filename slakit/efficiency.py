@@ -16,6 +16,7 @@ from slakit.config import TrainConfig
 from slakit.devices import half_precision
 from slakit.losses import recognition_loss
 from slakit.models import Recognizer
+from slakit.models.kept import LiveBytes
 from slakit.models.parameters import count_parameters
 from slakit.optimizers import make_optimizer
 
@@ -68,21 +69,28 @@ def measure(
     optimizer = make_optimizer(model, settings, warm=False)
     half = half_precision(settings.precision, device)
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
+    def forward() -> torch.Tensor:
         with torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None):
             logits = model(clips.to(device), lengths.to(device))
         loss, _ = recognition_loss(
             logits, targets.to(device), torch.full((batch,), words, device=device),
             weights=settings.loss_weights, temperature=settings.distillation_temperature,
         )  # fmt: skip
-        loss.backward()
+        return loss
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        forward().backward()
         optimizer.step()
 
     clock = time.process_time if device.type == "cpu" else time.perf_counter
-    kept = _KeptForBackward(model)
-    with kept:
-        step()
+    live = LiveBytes()
+    live.ignore(model)
+    with live:
+        loss = forward()
+        kept = live.live()
+    loss.backward()
+    optimizer.step()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     times = []
@@ -96,32 +104,6 @@ def measure(
     return result | {
         "step_seconds": seconds,
         "frames_per_second": batch * frames / seconds,
-        "kept_mb_per_frame": kept.bytes / 2**20 / (batch * frames),
+        "kept_mb_per_frame": kept / 2**20 / (batch * frames),
         "peak_memory_mb": torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
     }
-
-
-class _KeptForBackward:
-    """Counts the storage that autograd saves inside the block, each piece once, weights and buffers left out."""
-
-    def __init__(self, model: torch.nn.Module):
-        self.own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-        self.sizes: dict[int, int] = {}
-
-    @property
-    def bytes(self) -> int:
-        return sum(self.sizes.values())
-
-    def _save(self, tensor: torch.Tensor) -> torch.Tensor:
-        place = tensor.untyped_storage()
-        if place.data_ptr() not in self.own:
-            self.sizes[place.data_ptr()] = max(self.sizes.get(place.data_ptr(), 0), place.nbytes())
-        return tensor
-
-    def __enter__(self) -> _KeptForBackward:
-        self.hooks = torch.autograd.graph.saved_tensors_hooks(self._save, lambda tensor: tensor)
-        self.hooks.__enter__()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.hooks.__exit__(*error)

@@ -24,6 +24,7 @@ from slakit.devices import deterministic, half_precision
 from slakit.distributed import ALONE, Processes, shared_statistics
 from slakit.errors import ConfigError, SlakitError
 from slakit.loggers import Logger, make_loggers
+from slakit.memory import naming_what_fits
 from slakit.models.recognizer import Recognizer
 from slakit.optimizers import make_optimizer, set_rate
 from slakit.run_state import RunState, held
@@ -79,7 +80,8 @@ def fit(
     load_checkpoint() and `recognize` take).
     A second call with the same arguments goes on where the first one stopped, or returns at once if it had ended.
     Raises ConfigError for an unknown setting, another vocabulary or a folder that holds another run or cannot be
-    written; SlakitError where no clip can be trained on, the loss stays without a finite value, or the disk is full.
+    written; SlakitError where no clip can be trained on, the loss stays without a finite value, the disk is full, or
+    memory runs out (it names settings that fit).
     """
     settings = override(settings or TrainConfig(), changes)
     out_dir, device = Path(out_dir), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -101,6 +103,7 @@ def fit(
         if processes.main:
             stack.enter_context(held(out_dir))
         stack.enter_context(deterministic(settings.deterministic))
+        stack.enter_context(naming_what_fits(model, settings, device))
         stack.enter_context(shared_statistics(model.sequence, processes))
         trainer = Trainer(
             model, corpus, samples, settings, RunState(out_dir, identity), store, device, show_progress, processes,

@@ -194,3 +194,14 @@ def test_learning_rates(corpus):
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([factor, factor / 2])
     set_rate(optimizer, replace(SETTINGS, schedule="cosine"), 5, 10)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
+
+
+def test_running_out_of_memory_names_settings_that_fit(corpus, tmp_path, monkeypatch):
+    model = make(corpus)
+
+    def out_of_memory(*_):
+        raise torch.OutOfMemoryError("tried to allocate 3 GiB")
+
+    monkeypatch.setattr(model, "encode", out_of_memory)
+    with pytest.raises(SlakitError, match=r"memory of cpu ran out \(tried to allocate 3 GiB\).*max_frames_per_batch="):
+        slakit.fit(model, corpus, tmp_path / "run", SETTINGS, device="cpu", show_progress=False)

@@ -27,6 +27,7 @@ from slakit.models.clips import Clips
 from slakit.models.cross_frame import CrossFrameAttention
 from slakit.models.lean import QuickGELU, through
 from slakit.models.methods import Encoder, register_method
+from slakit.models.products import Linear
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def adapter(width: int, options: AdaptSignOptions) -> MLP:
     if inner < 1:
         raise ConfigError(f"adapter_width={inner} is no number of channels; published: a quarter of {width}")
     activation = QuickGELU() if options.variant == "published" else nn.GELU()
-    made = MLP(nn.Linear(width, inner), activation, nn.Linear(inner, width))
+    made = MLP(Linear(width, inner), activation, Linear(inner, width))
     if options.adapter_init == "zeros":
         nn.init.zeros_(made.fc2.weight)
     else:

@@ -46,7 +46,7 @@ class _Product(torch.autograd.Function):
 
 
 class Linear(nn.Linear):
-    """nn.Linear that takes linear() in float32 on a processor. The Linears of an opened tower are of this kind."""
+    """nn.Linear that takes linear() in float32 on a processor. Those of opened towers and of AdaptSign's adapters."""
 
     @classmethod
     def like(cls, other: nn.Linear) -> Linear:

@@ -1,0 +1,66 @@
+"""memory_plan(): counted bytes against those that are really alive, and the advice when memory runs out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_models import frames, tiny
+
+from slakit.config import AugmentConfig, TrainConfig
+from slakit.errors import SlakitError
+from slakit.memory import MemoryPlan, memory_plan, naming_what_fits
+from slakit.models.kept import LiveBytes
+
+SETTINGS = TrainConfig(batch_size=4, accumulate=2, augment=AugmentConfig(max_frames=230))
+
+
+def plan(available: int) -> MemoryPlan:
+    return MemoryPlan("cuda", "float16", available, fixed=1000, per_frame=100, recomputed=20)
+
+
+def test_bytes_a_frame_are_those_of_a_real_step():
+    model = tiny("sla-lora", rank=4, blocks="2-3").train()
+    found = memory_plan(model, SETTINGS, "cpu", 10**9)
+    peaks = []
+    for count in (16, 32):
+        images, live = model.normalise(frames(count)), LiveBytes()
+        live.EVERY = 1
+        live.ignore(model)
+        with live:
+            features = model.encode(images, torch.tensor([count]))
+            features.sum().backward()
+        peaks.append(live.peak)
+        del features
+    assert found.per_frame == pytest.approx((peaks[1] - peaks[0]) / 16, rel=0.15)
+    assert found.recomputed < found.per_frame
+    assert found.fixed >= sum(p.nbytes for p in model.parameters())
+
+
+def test_frames_fill_the_device_and_no_more():
+    made = plan(10_000)
+    assert made.frames == 80 and made.frames_recomputed == 400
+    assert made.bytes_for(made.frames) <= 0.9 * 10_000 < made.bytes_for(made.frames + 1)
+    assert plan(500).frames == 0
+
+
+def test_a_gpu_that_is_not_here_is_planned_for_in_half_precision():
+    model = tiny("sla-lora", rank=4)
+    found = memory_plan(model, SETTINGS, "cuda", 10**9)
+    assert found.device == "cuda" and found.precision == "float16"
+    whole = memory_plan(model, TrainConfig(precision="float32"), "cuda", 10**9)
+    assert found.per_frame < whole.per_frame and "frames" in str(found)
+
+
+def test_the_advice_names_settings_that_fit():
+    assert "batch_size=2 and accumulate=4" in plan(60_000).advice(232, SETTINGS)
+    assert "recompute=True, batch_size=1 and accumulate=8" in plan(10_000).advice(232, SETTINGS)
+    assert "augment.max_frames=84" in plan(3_000).advice(232, SETTINGS)
+
+
+def test_running_out_of_memory_names_what_fits():
+    model = tiny("sla-lora", rank=4)
+    with pytest.raises(SlakitError, match=r"ran out \(tried to allocate\).*batches of up to \d+ frames"):
+        with naming_what_fits(model, SETTINGS, torch.device("cpu")):
+            raise torch.OutOfMemoryError("tried to allocate")
+    with pytest.raises(KeyError), naming_what_fits(model, SETTINGS, torch.device("cpu")):
+        raise KeyError
