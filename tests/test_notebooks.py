@@ -34,6 +34,11 @@ QUICK = {
     "04_adaptsign": (TINY | {"warm_start_epochs": 10, "epochs": 1}, {"tau": 1}, "influence"),
     "05_decoding_and_scoring": (TINY, {"prior_weight": 0.0}, "boundary_error_frames"),
     "06_ablations": ({"methods": ["frozen"], "timed_steps": 1}, {"split": "dev"}, "paper_best"),
+    "08_colab_and_many_gpus": (
+        {"train_clips": 8, "dev_clips": 3, "warm_start_epochs": 1, "epochs": 1, "processes": 1, "show_progress": False},
+        {"processes": 2},
+        "loss",
+    ),
     "10_ablation_run": (
         {
             "corpus_options": {"train": 10, "dev": 3, "test": 3},
