@@ -73,7 +73,8 @@ def film(
     plain = frames.repeat(zoom, 1).repeat(zoom, 2)
     pictures = np.concatenate([plain, overlay(frames, maps, zoom)], 2)  # [T, H, 2 W, 3]
     width, below, count = pictures.shape[2], 84, len(frames)
-    large, small = font(26), font(13)
+    large, line = font(26), f"00.00 s   {caption}"
+    small = next((f for f in map(font, range(13, 8, -1)) if f.getlength(line) < width - 8), font(8))
     made = []
     for t, picture in enumerate(pictures):
         canvas = Image.new("RGB", (width + width % 2, picture.shape[0] + below + picture.shape[0] % 2), "black")
