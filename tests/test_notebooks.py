@@ -39,6 +39,7 @@ QUICK = {
         {"processes": 2},
         "loss",
     ),
+    "09_recognise_your_video": ({"test_clips": 4, "clips_joined": 2}, {"lookahead_steps": 2}, "latency_frames"),
     "10_ablation_run": (
         {
             "corpus_options": {"train": 10, "dev": 3, "test": 3},
