@@ -49,7 +49,7 @@ def held(folder: Path) -> Iterator[None]:
     another process trains in it."""
     with ExitStack() as stack:
         try:
-            free = stack.enter_context(locked(folder, 0.0))
+            free = stack.enter_context(locked(folder, 5.0))  # a killed batch run takes its kernel along, a little later
         except OSError as error:
             if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK):  # a mounted Drive may have no locks
                 raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another out_dir") from error
