@@ -1,0 +1,250 @@
+"""The notebooks in a real browser: headless Chromium drives a real JupyterLab server, as a person would.
+
+Skipped, and it says so, where Chromium (Debian: apt-get install chromium) or playwright (pip install playwright; no
+browser of its own is needed) is missing. On failure the page is kept as a picture in papermill_runs/out/browser/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import pytest
+from media import pictures, write_video
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "papermill_runs" / "out" / "browser"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync --use-fake-device-for-media-stream --use-fake-ui-for-media-stream""".split()
+TOKEN = "slakit"
+PATIENCE = 300_000  # milliseconds; on a quiet machine everything takes a tenth of it
+SETTINGS = {
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # every cell is in the page, not only the seen
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+TINY = {"train_clips": 10, "dev_clips": 3, "test_clips": 3}
+QUICK = {
+    "00_quickstart": TINY | {"warm_start_epochs": 30, "epochs": 1, "rank": 4},
+    "07_gradcam_analysis": {
+        "methods": ["sla-lora"],
+        "test_clips": 1,
+        "curve_clips": 1,
+        "repeats": 1,
+        "kinds": ["gradient x token"],
+    },
+    "09_recognise_your_video": {"test_clips": 4, "clips_joined": 2},
+}
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed: apt-get install chromium"),
+    pytest.mark.timeout(900),
+]
+
+
+def small_copy(name: str, folder: Path) -> Path:
+    """The notebook with smaller parameters and without outputs."""
+    source = ROOT / "notebooks" / f"{name}.ipynb"
+    if not source.is_file():
+        pytest.skip(f"there is no notebook {name}")
+    book = nbformat.read(source, as_version=4)
+    cell = next(c for c in book.cells if "parameters" in c.metadata.get("tags", []))
+    values = QUICK[name] | {"out_dir": str(folder / "out" / name)}
+    cell.source += "\n" + "\n".join(f"{key} = {value!r}" for key, value in values.items())
+    book.metadata["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    for c in book.cells:
+        if c.cell_type == "code":
+            c.outputs, c.execution_count = [], None
+    path = folder / "notebooks" / source.name
+    path.parent.mkdir(exist_ok=True)
+    nbformat.write(book, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """(address, folder) of a JupyterLab server with settings and configuration of its own."""
+    folder = tmp_path_factory.mktemp("lab")
+    for name in ("benchmarks", "papermill_runs", "data"):  # what notebooks read beside themselves
+        (folder / name).symlink_to(ROOT / name)
+    for name, content in SETTINGS.items():
+        path = folder / "settings" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | own | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "PYTHONPATH": paths}
+    options = ["--no-browser", "--allow-root", "--ServerApp.port_retries=0", f"--port={port}"]
+    options += [f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={TOKEN}"]
+    command = [sys.executable, "-m", "jupyterlab", *options]
+    with open(folder / "server.log", "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            if process.poll() is not None:
+                pytest.fail("JupyterLab did not start: " + (folder / "server.log").read_text()[-1500:])
+            try:
+                urllib.request.urlopen(f"{address}/api?token={TOKEN}", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield address, folder
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with playwright.sync_playwright() as driver:
+        context = driver.chromium.launch_persistent_context(
+            str(tmp_path_factory.mktemp("chromium")), executable_path=CHROMIUM, headless=True, args=FLAGS,
+            viewport={"width": 1300, "height": 1000},
+        )  # fmt: skip
+        yield context
+        context.close()
+
+
+@contextmanager
+def opened(server, browser, name: str):
+    """A page with the notebook, all cells run without an error; a picture of it is kept where a check fails."""
+    address, folder = server
+    small_copy(name, folder)
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    try:
+        page.goto(f"{address}/lab/workspaces/{name}/tree/notebooks/{name}.ipynb?reset&token={TOKEN}")
+        run_all(page)
+        yield page
+    except BaseException:
+        KEPT.mkdir(parents=True, exist_ok=True)
+        page.set_viewport_size({"width": 1300, "height": 2400})
+        page.screenshot(path=str(KEPT / f"{name}.png"))
+        print(f"the page as it was: {KEPT / f'{name}.png'}")
+        raise
+    finally:
+        page.close()
+        request = urllib.request.Request(f"{address}/api/kernels?token={TOKEN}")
+        for kernel in json.load(urllib.request.urlopen(request)):
+            stop = urllib.request.Request(f"{address}/api/kernels/{kernel['id']}?token={TOKEN}", method="DELETE")
+            urllib.request.urlopen(stop).close()
+
+
+def run_all(page) -> None:
+    """Run > Run All Cells, and wait until every code cell has a number."""
+    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for()
+    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()  # before that, the menu's request is lost
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    page.wait_for_function(
+        """() => {
+          const shown = [...document.querySelectorAll(".jp-OutputArea-output")];
+          const failed = shown.some(output => output.textContent.includes("Traceback"));
+          const prompts = [...document.querySelectorAll(".jp-CodeCell .jp-InputArea-prompt")];
+          return failed || (prompts.length > 5 && prompts.every(p => /\\[\\d+\\]/.test(p.textContent)));
+        }"""
+    )
+    errors = page.locator(".jp-OutputArea-output").filter(has_text="Traceback").all_inner_texts()
+    assert not errors, errors[0][-1500:]
+
+
+def changes(page, locator, act) -> None:
+    """`act`, then wait until the picture is another one."""
+    before = locator.get_attribute("src")
+    act()
+    page.wait_for_function("([node, before]) => node.src !== before", arg=[locator.element_handle(), before])
+
+
+def pictures_in(page) -> int:
+    """Pictures that have loaded and are not empty."""
+    return page.evaluate("[...document.querySelectorAll('.jp-OutputArea img')].filter(i => i.naturalWidth > 50).length")
+
+
+def control(page, kind: str, name: str):
+    """An ipywidgets control by its description."""
+    label = page.locator("label").filter(has_text=re.compile(f"^{re.escape(name)}$"))
+    return page.locator(f".jupyter-widgets.{kind}").filter(has=label).first
+
+
+def test_00_runs_from_top_to_bottom(server, browser):
+    with opened(server, browser, "00_quickstart") as page:
+        text = page.locator(".jp-Notebook").inner_text()
+        assert "glosses in 3 videos" in text and "log probability" in text
+        assert pictures_in(page) >= 5
+
+
+def test_07_scrubs_and_changes_gloss(server, browser):
+    with opened(server, browser, "07_gradcam_analysis") as page:
+        picture = page.locator(".jp-OutputArea img.widget-image").first
+        handle = control(page, "widget-slider", "frame").locator(".noUi-handle").first
+        handle.focus()
+        changes(page, picture, lambda: page.keyboard.press("ArrowRight"))
+        glosses = control(page, "widget-dropdown", "gloss").locator("select")
+        if glosses.locator("option").count() > 1:
+            curve = page.locator(".jp-OutputArea img.widget-image").last
+            changes(page, curve, lambda: glosses.select_option(index=1))
+        assert pictures_in(page) >= 5
+
+
+def test_09_recognises_examples_uploads_and_the_camera(server, browser, tmp_path):
+    own = write_video(tmp_path / "my own.mp4", pictures(30, 120, 200))
+    wrong = tmp_path / "notes.mp4"
+    wrong.write_text("no video")
+    with opened(server, browser, "09_recognise_your_video") as page:
+        assert "equal" in page.locator(".jp-Notebook").inner_text()
+        picture = page.locator(".jp-OutputArea img.widget-image").first
+        said = page.locator(".widget-html [role='status']").first
+        examples = control(page, "widget-dropdown", "example").locator("select")
+        changes(page, picture, lambda: examples.select_option(index=1))
+        said.filter(has_text="96x96 pixels").wait_for()
+
+        # the keyboard alone: Tab from the path to the slider, an arrow key, Tab to the button, Enter
+        page.get_by_placeholder("a file where the kernel runs").focus()
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className").startswith("noUi-handle")
+        changes(page, picture, lambda: page.keyboard.press("ArrowRight"))
+        for _ in range(6):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.textContent") == "Recognise":
+                break
+        changes(page, picture, lambda: page.keyboard.press("Enter"))
+        said.filter(has_text="glosses recognised").wait_for()
+        assert page.locator(".widget-html table tbody tr").count() >= 1
+        maps = control(page, "widget-dropdown", "map of").locator("select")
+        changes(page, picture, lambda: maps.select_option(index=0))
+        with page.expect_download() as download:
+            page.get_by_role("link", name="ELAN").click()
+        assert "ALIGNABLE_ANNOTATION" in Path(download.value.path()).read_text(encoding="utf-8")
+
+        for path, answer in ((own, "200x120 pixels, 30 frames"), (wrong, "notes.mp4")):
+            with page.expect_file_chooser() as chooser:
+                page.get_by_role("button", name="Upload a video").click()
+            chooser.value.set_files(path)
+            said.filter(has_text=answer).wait_for()
+        assert page.get_by_role("button", name="Recognise", exact=True).is_enabled(), "the good upload is still there"
+
+        page.get_by_label("find the signer").uncheck()
+        control(page, "widget-slider", "left").locator(".noUi-handle").first.focus()
+        page.keyboard.press("Home")
+        changes(page, picture, lambda: page.keyboard.press("End"))
+        page.get_by_role("button", name="Start the camera").click()
+        page.get_by_role("button", name="Record", exact=True).click()
+        page.wait_for_timeout(1500)
+        page.get_by_role("button", name="Stop", exact=True).click()
+        said.filter(has_text="webcam.webm").wait_for()
+        assert re.search(r"webcam\.webm: \d+x\d+ pixels, [1-9]\d* frames", said.inner_text())
