@@ -32,7 +32,7 @@ $(VENV)/.ready: pyproject.toml
 	@$(RUN) -c 'import torch, torchvision' 2>/dev/null || \
 	  { $(CPU_BUILD) && $(PIP) "$(TORCH)" torchvision --index-url $(CPU_INDEX); } || \
 	  $(PIP) "$(TORCH)" torchvision
-	@$(PIP) -e ".[notebooks,test]"
+	@$(PIP) -e ".[notebooks,test,browser]"
 	@touch $@
 
 demo: setup
