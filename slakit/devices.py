@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import sys
@@ -46,22 +45,6 @@ def deterministic(wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         torch.backends.cudnn.benchmark = benchmark
-
-
-def keep_freed_memory(device: torch.device) -> bool:
-    """Let the C library keep what tensors free for the next ones, on Linux's CPU; whether that could be asked for.
-
-    By default it hands large pieces back to the system at once and every training step asks for the same again, page
-    by page: a fifth of the demo's step. The process then stays as large as it has once been. Other C libraries than
-    glibc have no such call, and nothing happens.
-    """
-    if device.type != "cpu" or not sys.platform.startswith("linux"):
-        return False
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is None:
-        return False
-    trim_threshold, mmap_threshold = -1, -3  # their numbers in glibc's malloc.h
-    return bool(set_option(mmap_threshold, 2**28) and set_option(trim_threshold, 2**31 - 1))
 
 
 def peak_memory(device: torch.device) -> float:

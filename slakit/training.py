@@ -20,7 +20,7 @@ from slakit.config import TrainConfig, override, to_dict
 from slakit.data.batches import split_trainable
 from slakit.data.samples import Corpus
 from slakit.data.store import ClipStore
-from slakit.devices import deterministic, half_precision, keep_freed_memory
+from slakit.devices import deterministic, half_precision
 from slakit.distributed import ALONE, Processes, shared_statistics
 from slakit.errors import ConfigError, SlakitError
 from slakit.loggers import Logger, make_loggers
@@ -96,7 +96,6 @@ def fit(
     if not samples:
         raise SlakitError(f"no training clip of {corpus!r} can be used; see the reasons above")
     model.to(device)
-    keep_freed_memory(device)
     store = ClipStore(keep_in_memory=settings.keep_in_memory)
     identity = _identity(model, corpus, settings, processes)
     loggers = [*make_loggers(settings.track, out_dir), *loggers] if processes.main else []

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -120,22 +117,3 @@ def test_nothing_is_kept_below_the_first_adapted_block(monkeypatch):
     assert tokens.grad_fn is None and not tokens.requires_grad
     assert below < 8 * tokens.nbytes
     assert last < 0.4 * all_three
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks Linux for its page faults")
-def test_freed_memory_is_used_again_without_new_pages():
-    """In a process of its own: it changes how that process allocates from then on."""
-    program = """
-import resource, torch
-from slakit.devices import keep_freed_memory
-if not keep_freed_memory(torch.device("cpu")):
-    print(0)
-    raise SystemExit
-for turn in range(4):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(10_000_000)  # 40 MB, above what is kept by default: 10,000 pages
-    last = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-print(last)
-"""
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert int(ran.stdout) < 1000

@@ -88,6 +88,8 @@ def _read_decord(path: Path, info: VideoInfo, wanted: Sequence[int]) -> np.ndarr
             frame = reader.next()
             if number in chosen:
                 frames.append(frame.asnumpy())
+                if frames[-1].shape[-1] != 3:  # seen in small pictures of 24 and 48 pixels
+                    raise VideoError(f"{path}: decord gives {frames[-1].shape[-1]} colours, not 3; use reader='pyav'")
         return np.stack(frames)
     except (RuntimeError, StopIteration, decord.DECORDError) as error:
         last = (str(error).strip().splitlines() or ["no message"])[-1]
