@@ -60,8 +60,9 @@ def start(spec: Path, out: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "slakit", "sweep", str(spec), "--out", str(out), *options]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "SLAKIT_PROGRESS": "0"}
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored below a shell's background job
+    )  # fmt: skip
 
 
 def wait_until(condition, seconds: float = 120.0) -> None:
