@@ -40,7 +40,9 @@ demo: setup
 
 test: setup
 	$(RUN) -m ruff check .
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -q -m "not slow" --ignore tests/test_browser.py -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -q -m "not slow" -n $(JOBS) --dist loadfile \
+	  --ignore tests/test_browser.py --ignore tests/test_notebooks.py
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_notebooks.py -q -n $(JOBS)
 	$(RUN) -m pytest tests/test_browser.py -q
 	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	  --nbval-sanitize-with tests/sanitize.cfg -n $(JOBS) --dist loadfile -p no:randomly -q notebooks
