@@ -88,10 +88,12 @@ def _check_corpus(name: str, options: Mapping[str, Any]) -> None:
     if name not in CORPORA:
         raise ConfigError(f"there is no corpus {name!r}{nearest(name, CORPORA)}")
     if name == "minisign":
-        from_dict(MiniSignSettings, {key: options[key] for key in options if key not in ("progress", "workers")})
+        beside = ("progress", "workers", "prepared")
+        from_dict(MiniSignSettings, {key: options[key] for key in options if key not in beside})
         return
     module, _, function = CORPORA[name].partition(":")
-    known = set(inspect.signature(getattr(importlib.import_module(module), function or "load")).parameters) - {"root"}
+    load = getattr(importlib.import_module(module), function or "load")
+    known = {"prepared", *inspect.signature(load).parameters} - {"root"}  # "prepared" is load_corpus()'s own
     for key in options:
         if key not in known:
             raise ConfigError(f"{name} has no option {key!r}{nearest(key, known)}")

@@ -91,3 +91,10 @@ def test_methods_with_other_features_cannot_share_a_head(tmp_path):
     model = slakit.create_model("adaptsign", corpus.glosses, backbone="tiny-clip", hidden_size=256)
     with pytest.raises(ConfigError, match="leave shared_dir empty"):
         share_warm_start(model, corpus, config, tmp_path / "shared", show_progress=False)
+
+
+def test_a_prepared_corpus_is_an_option_of_every_corpus():
+    for preset in ("sla-lora/minisign", "sla-lora/phoenix2014", "sla-adapter/csl-daily"):
+        experiment(preset, corpus_options={"prepared": "/data/packed"})
+    with pytest.raises(ConfigError, match=r"no option 'preparde'; did you mean 'prepared'"):
+        experiment("sla-lora/phoenix2014", corpus_options={"preparde": "/data/packed"})

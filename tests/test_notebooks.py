@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 
+import slakit
 from slakit.data.corpora import load_corpus
 from slakit.data.minisign.export import export
-from slakit.sweeps import run_notebook
+from slakit.experiment import experiment
+from slakit.sweeps import check_parameters, run_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -106,6 +112,50 @@ def test_data_preparation_on_the_layout_of_a_real_corpus(tmp_path):
     assert (metrics["corpus"], metrics["clips"], metrics["frames"]) == ("phoenix2014", 6, frames)
     assert metrics["healthy"] and metrics["classes"] == 1 + len({g for s in corpus.train for g in s.glosses})
     assert any(share > 0 for share in metrics["oov"]) and "officially 5671" in executed.read_text()
+
+
+def phoenix_commands() -> list[str]:
+    """The shell lines of 02's section on a real corpus, continuation lines joined."""
+    book = nbformat.read(ROOT / "notebooks" / "02_train_sla_lora.ipynb", 4)
+    section = next(cell.source for cell in book.cells if cell.source.startswith("## On a GPU, on Phoenix-2014"))
+    return section.split("```")[1].strip().replace("\\\n", " ").splitlines()
+
+
+def test_the_command_for_phoenix_asks_for_an_experiment_that_exists():
+    words = shlex.split(phoenix_commands()[-1])
+    assert words[:2] == ["papermill", "notebooks/10_ablation_run.ipynb"]
+    values = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-p"}
+    values |= yaml.safe_load(words[words.index("-y") + 1])
+    check_parameters(ROOT / words[1], values)
+    names = ("preset", "root", "corpus_options", "model_options", "train_options")
+    config = experiment(**{name: values[name] for name in names})
+    assert config.corpus == "phoenix2014" and config.root == values["root"]
+    assert config.train == slakit.preset("sla-lora/phoenix2014").train, "the published setting, nothing changed"
+
+
+def test_the_commands_for_phoenix_run_as_they_are_written(tmp_path):
+    """prepare, mkdir, papermill in a shell: on MiniSign in Phoenix-2014's layout and with a small model."""
+    corpus = load_corpus("minisign", tmp_path / "minisign", train=4, dev=2, test=1, progress=False)
+    export(corpus, "phoenix2014", tmp_path / "phoenix-2014-multisigner", size=(65, 52), show_progress=False)
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / "10_ablation_run.ipynb", tmp_path / "notebooks")
+    tiny = {"backbone": "tiny-clip", "pretrained": "default", "blocks": "3-4", "hidden_size": 32, "rank": 4}
+    small = {
+        "model_options": tiny,
+        "train_options": {"epochs": 1, "num_workers": 0, "augment": {"image_size": 96, "crop_size": 84}},
+        "timed_steps": 1,
+        "show_progress": False,
+    }
+    lines = [line.replace("/data/", f"{tmp_path}/") for line in phoenix_commands()]
+    lines[-1] += f" -y '{json.dumps(small)}' --no-progress-bar"
+    python = f"{shlex.quote(sys.executable)} -m "
+    script = "\n".join(["set -e", *lines]).replace("python -m ", python).replace("\npapermill ", f"\n{python}papermill ")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SLAKIT_PROGRESS": "0"}
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    metrics = json.loads((tmp_path / "papermill_runs" / "out" / "p14" / "metrics.json").read_text())
+    assert (metrics["corpus"], metrics["preset"], metrics["epochs"]) == ("phoenix2014", "sla-lora/phoenix2014", 1)
+    assert metrics["dev"]["clips"] == 2 and metrics["test"]["words"] == len(corpus.test[0].glosses)
 
 
 def test_the_demo_command_end_to_end_on_a_reduced_corpus(tmp_path):
