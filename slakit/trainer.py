@@ -27,7 +27,7 @@ class Position:
     """Where in which epoch a process is, and the sums of that epoch's row so far; saved with every checkpoint.
 
     batches: done in this epoch by each process. clips, frames: handed to all processes; counted: those with a finite
-    loss. skipped, left_out: ids, of this process alone.
+    loss. skipped, left_out: ids, of this process alone. steps_skipped: steps of the optimiser that were left out.
     """
 
     epoch: int = 0
@@ -36,6 +36,7 @@ class Position:
     frames: int = 0
     counted: int = 0
     skipped_clips: int = 0
+    steps_skipped: int = 0
     seconds: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
@@ -72,7 +73,8 @@ class Trainer:
             restore_trained(self.model, saved["weights"])
             self.history, self.best, self.earlier = saved["history"], saved["best"], saved["seconds"]
             self.at, self.saved = Position(**saved["positions"][self.processes.rank]), saved
-            self.scaler.load_state_dict(saved["scaler"])
+            if saved["scaler"]:  # empty where the run went on without one so far, as "auto" does on a CPU
+                self.scaler.load_state_dict(saved["scaler"])
             total = self.settings.warm_start_epochs + self.settings.epochs
             if self.processes.main and self.at.epoch < total:
                 print(f"going on in epoch {self.at.epoch + 1} of {total} after {self.at.batches} batches of it")
@@ -200,7 +202,11 @@ class Trainer:
             )
 
     def step(self, waiting: Sequence[str]) -> None:
-        """One step of the optimiser on the gradients of the clips `waiting`, clipped where asked."""
+        """One step of the optimiser on the gradients of the clips `waiting`, clipped where asked.
+
+        Gradients that are not finite make no step. With float16 that is usual while the scale is above 1, and falls:
+        such steps are only counted; all others are the fault of their clips.
+        """
         if not waiting:
             return
         self.steps += 1
@@ -210,12 +216,16 @@ class Trainer:
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.settings.clip_norm:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip_norm, norm)
-        if torch.isfinite(norm) or self.scaler.is_enabled():  # the scaler leaves such a step out, and scales less
+        if torch.isfinite(norm):
             self.scaler.step(self.optimizer)
             self.scaler.update()
         else:
-            clips = self.processes.sum([len(waiting)])[0]
-            self.skip(waiting, int(clips), f"the gradient's norm is {norm.item()}")
+            before = self.scaler.get_scale()  # 1 where there is no scaler
+            self.scaler.update()
+            self.at.steps_skipped += 1
+            if before <= 1 or self.scaler.get_scale() == before:  # otherwise the scaler still looks for its scale
+                clips = self.processes.sum([len(waiting)])[0]
+                self.skip(waiting, int(clips), f"the gradient's norm is {norm.item()}")
         self.optimizer.zero_grad(set_to_none=True)
 
     def row(self) -> dict:
@@ -232,6 +242,7 @@ class Trainer:
             "clips": at[0].clips,
             "skipped": sorted({clip for one in at for clip in one.skipped}),
             "left_out": sorted({clip for one in at for clip in one.left_out}),
+            "steps_skipped": at[0].steps_skipped,
         }
 
     def choose(self, row: dict) -> None:
@@ -299,6 +310,7 @@ def restore_trained(model: Recognizer, tensors: dict[str, torch.Tensor]) -> None
 def _line(row: dict) -> str:
     wer = f"  dev WER {row['wer']:6.2f} %" if "wer" in row else ""
     skipped = f"  skipped {len(row['skipped'])}" if row["skipped"] else ""
+    skipped += f"  steps skipped {row['steps_skipped']}" if row["steps_skipped"] else ""
     return (
         f"{row['phase']:>10} epoch {row['epoch'] + 1:3d}  loss {row['loss_total']:8.3f}{wer}  "
         f"{row['frames_per_second']:7.0f} frames/s  {row['memory_gib']:5.2f} GiB  {row['seconds']:6.1f} s{skipped}"
