@@ -149,7 +149,8 @@ def test_the_commands_for_phoenix_run_as_they_are_written(tmp_path):
     lines = [line.replace("/data/", f"{tmp_path}/") for line in phoenix_commands()]
     lines[-1] += f" -y '{json.dumps(small)}' --no-progress-bar"
     python = f"{shlex.quote(sys.executable)} -m "
-    script = "\n".join(["set -e", *lines]).replace("python -m ", python).replace("\npapermill ", f"\n{python}papermill ")
+    script = "\n".join(["set -e", *lines]).replace("python -m ", python)
+    script = script.replace("\npapermill ", f"\n{python}papermill ")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "SLAKIT_PROGRESS": "0"}
     done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
