@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
-from slakit.errors import ConfigError
-from slakit.sweeps import collect, load_spec, plan, run_sweep
+from slakit.errors import ConfigError, SlakitError
+from slakit.sweeps import collect, load_spec, plan, read_results, run_sweep
 from slakit.sweeps.runs import status
 
 PARAMETERS = """
@@ -61,8 +61,14 @@ def start(spec: Path, out: Path, *options: str) -> subprocess.Popen:
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "SLAKIT_PROGRESS": "0"}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored below a shell's background job
+        preexec_fn=_hear_signals,
     )  # fmt: skip
+
+
+def _hear_signals() -> None:
+    """A shell's background job starts with SIGINT ignored, one below nohup with SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_until(condition, seconds: float = 120.0) -> None:
@@ -132,16 +138,18 @@ def test_a_killed_sweep_goes_on_and_leaves_no_process(tmp_path):
     assert sorted(line.split()[0] for line in marks(tmp_path)) == ["1", "2", "2"], "the finished run was left alone"
 
 
-def test_an_interrupt_stops_cleanly_and_can_be_taken_up(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_an_interrupt_stops_cleanly_and_can_be_taken_up(tmp_path, number):
     path = study(tmp_path, base={"mark": str(tmp_path / "mark.txt"), "wait_for": str(tmp_path / "never")})
     out = tmp_path / "out"
     process = start(path, out)
     wait_until(lambda: marks(tmp_path))
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and "goes on from here" in text
     (item,) = plan(load_spec(path), out)
     assert item.status == "interrupted" and not processes_with(str(out))
+    wait_until(lambda: not processes_with(str(tmp_path)), 30)  # the kernel, too
     assert json.loads((item.folder / "run.json").read_text())["status"] == "interrupted"
 
 
@@ -179,6 +187,48 @@ def test_too_many_jobs_for_the_gpus_and_a_dry_run(tmp_path):
     text, _ = done.communicate(timeout=60)
     assert done.returncode == 0 and "1 runs" in text and "x=2" in text and "x=1" not in text
     assert not (tmp_path / "out").exists(), "a dry run leaves nothing behind"
+
+
+def test_limit_and_retry_failed_on_the_command_line(tmp_path):
+    path, out = study(tmp_path, grid={"x": [13, 1, 2]}), tmp_path / "out"
+
+    def sweep(*options: str) -> tuple[int, str]:
+        process = start(path, out, *options)
+        text, _ = process.communicate(timeout=120)
+        return process.returncode, text
+
+    code, text = sweep("--dry-run", "--limit", "2")
+    assert code == 0 and "3 runs" in text and "now 2" in text and "x=13_" in text and "x=1_" in text
+    assert "x=2_" not in text
+    code, text = sweep("--limit", "2")
+    assert code == 1 and "1 finished" in text and [mark.split()[0] for mark in marks(tmp_path)] == ["13", "1"]
+    assert "x=2_" in sweep("--dry-run", "--limit", "5")[1], "what failed is left alone, what is done not listed"
+    assert "x=13_" in sweep("--dry-run", "--limit", "1", "--retry-failed")[1]
+    code, text = sweep("--limit", "1", "--retry-failed")
+    assert code == 1 and "1 failed:" in text and [mark.split()[0] for mark in marks(tmp_path)] == ["13", "1", "13"]
+    code, text = sweep("--limit", "0")
+    assert code == 2 and "give 1 or more" in text
+
+
+def test_runs_without_metrics_are_missing_and_no_runs_leave_the_tables_alone(tmp_path):
+    path, out, tables = study(tmp_path, grid={"x": [1]}), tmp_path / "out", tmp_path / "tables"
+    spec = load_spec(path)
+    run_sweep(spec, out, gpus=[], show_progress=False)
+    before = {path.name: path.read_text() for path in collect(spec, out).write(tables)}
+    (item,) = plan(spec, out)
+    for damage in ("{", None):
+        (item.folder / "metrics.json").write_text(damage) if damage else (item.folder / "metrics.json").unlink()
+        results = collect(spec, out)
+        assert results.runs.empty and "without a readable metrics.json" in results.missing[item.point.name]
+        assert item.point.name in str(results)
+        with pytest.raises(SlakitError, match="left as it is"):
+            results.write(tables)
+    command = [sys.executable, "-m", "slakit", "sweep", "collect", str(path), "--out", str(out)]
+    done = subprocess.run([*command, "--results", str(tables)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "nothing written" in done.stdout
+    assert {path.name: path.read_text() for path in (tables / "study").iterdir()} == before
+    (tables / "study" / "runs.csv").write_text("\n")
+    assert read_results(spec, tables) is None, "an empty table is no result"
 
 
 def test_a_damaged_notebook_counts_as_interrupted(tmp_path):

@@ -147,6 +147,21 @@ def test_only_chooses_by_any_parameter(write):
         matching(points, ["rank"])
 
 
+def test_only_compares_values_as_yaml_reads_them_and_names_what_there_is(write):
+    points = load_spec(write(TEXT)).with_base({"train_options.learning_rate": 1e-4}).points()
+    still = matching(points, ["temporal_shift=false"])
+    assert still and {p.case for p in still} == {"still"}
+    assert matching(points, ["temporal_shift=False"]) == still
+    for text in ("1e-4", "0.0001", "1.0e-4"):
+        assert matching(points, [f"learning_rate={text}"]) == points
+    assert {p.seed for p in matching(points, ["seed=1"])} == {1}
+    for wrong, known in (("rank=5", "rank is one of 4, "), ("seed=true", "0, 1"), ("temporal_shift=0", "one of false")):
+        with pytest.raises(ConfigError, match=known):
+            matching(points, [wrong])
+    with pytest.raises(ConfigError, match="case is one of still"):
+        matching(points, ["temporal_shift=false", "case=shift"])
+
+
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_shipped_specs_fit_their_notebooks_in_every_variant(path):
     specs = [load_spec(path, variant) for variant in (None, *variants_of(path))]

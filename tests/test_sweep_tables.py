@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 
 from slakit.sweeps import figures, load_spec, orders, paper_table, read_results
-from slakit.sweeps.collect import Results, as_latex, readable
 from slakit.sweeps.explorer import run_explorer, slice_runs
+from slakit.sweeps.tables import Results, as_latex, readable
 
 TEXT = """
 title: "Parts & ranks"
@@ -103,3 +105,10 @@ def test_figures_show_every_number(results):
     assert [len(axis.texts) for axis in figure.axes] == [4, 1]
     figures.curves(results.curves, "rank", pd.Series([30.0]))
     plt.close("all")
+
+
+def test_no_module_hides_a_name_of_the_package():
+    import slakit.sweeps as package
+
+    modules = {path.stem for path in Path(package.__file__).parent.glob("*.py")}
+    assert not modules & set(package.__all__)

@@ -4,7 +4,8 @@
     report = run_sweep(spec, "papermill_runs/out")
     table = collect(spec, "papermill_runs/out").summary()
 
-Names are imported when they are first used: the command line knows `sweep` without waiting for papermill.
+Names are imported when they are first used: the command line knows `sweep` without waiting for papermill. No module
+here has the name of one of them: importing it would put the module in the name's place.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ import importlib
 
 _HOME = {
     "Point": "spec",
-    "Results": "collect",
+    "Results": "tables",
     "Spec": "spec",
     "SweepReport": "runner",
     "check_parameters": "notebooks",
-    "collect": "collect",
-    "orders": "collect",
-    "paper_table": "collect",
+    "collect": "tables",
+    "orders": "tables",
+    "paper_table": "tables",
     "load_spec": "spec",
     "plan": "runner",
-    "read_results": "collect",
+    "read_results": "tables",
     "run_notebook": "notebooks",
     "run_sweep": "runner",
 }

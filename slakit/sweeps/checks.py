@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from slakit.errors import ConfigError, SlakitError
 from slakit.paths import project_root
 from slakit.strict import nearest
 from slakit.sweeps.notebooks import check_parameters
-from slakit.sweeps.spec import Point, Spec
+from slakit.sweeps.spec import Point, Spec, read_yaml
 
 # A notebook with these parameters runs slakit.experiment.experiment() with them: so can we, beforehand.
 _EXPERIMENT = ("preset", "corpus", "root", "model_options", "train_options", "corpus_options", "seed")
@@ -59,22 +63,44 @@ def _plain_name(point: Point) -> str:
 
 
 def matching(points: list[Point], only: list[str]) -> list[Point]:
-    """The runs for which every "name=value" of `only` holds; ConfigError where a name is known to none of them."""
+    """The runs for which every "name=value" of `only` holds; values are read as in a spec, so 1e-4 is 0.0001.
+
+    ConfigError where a name is known to none of them, or where none has the value.
+    """
     for text in only:
         key, equals, wanted = text.partition("=")
         if not equals:
             raise ConfigError(f"--only {text!r} has no value; write it as name=value, for instance rank=4")
-        kept, known = [], False
+        kept, values = [], []
         for point in points:
             try:
                 found = point.value(key)
             except KeyError:
                 continue
-            known = True
-            if str(found) == wanted:
+            values.append(found)
+            if _is(found, wanted):
                 kept.append(point)
-        if points and not known:
+        if points and not values:
             names = {name.rsplit(".", 1)[-1] for point in points for name in point.changes} | {"case", "seed"}
             raise ConfigError(f"--only {text!r}: no run has a parameter {key!r}{nearest(key, names)}")
+        if points and not kept:
+            known = ", ".join(dict.fromkeys(map(_plain, values)))
+            raise ConfigError(f"--only {text!r}: no run has this value; {key} is one of {known}")
         points = kept
     return points
+
+
+def _is(found: Any, wanted: str) -> bool:
+    """Whether a parameter has the value that is written like this in YAML, or as plain text."""
+    if str(found) == wanted:
+        return True
+    try:
+        value = read_yaml(wanted)
+    except yaml.YAMLError:
+        return False
+    return value == found and isinstance(value, bool) == isinstance(found, bool)  # True == 1 in Python
+
+
+def _plain(value: Any) -> str:
+    """A value as --only takes it."""
+    return json.dumps(value) if isinstance(value, bool | list | None) else str(value)

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, help="folder of the tables (papermill_runs/results)")
     parser.add_argument("--jobs", type=int, help="runs at a time (default: one a GPU, or one)")
     parser.add_argument("--only", action="append", default=[], metavar="NAME=VALUE", help="runs with this parameter")
-    parser.add_argument("--limit", type=int, help="at most so many runs now")
+    parser.add_argument("--limit", type=_at_least_one, help="at most so many runs now")
     parser.add_argument("--retry-failed", action="store_true", help="run again what failed")
     parser.add_argument("--dry-run", action="store_true", help="check and list, run nothing")
     parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
@@ -42,20 +42,23 @@ def command(options: argparse.Namespace) -> int:
         raise ConfigError("sweep collect needs a spec; give its file or name, or several")
     specs = [prepared(name, options) for name in names]
     if collecting:
-        from slakit.sweeps.collect import collect
+        from slakit.sweeps.tables import collect
 
         results = options.results or project_root() / "papermill_runs" / "results"
-        for spec in specs:
-            table = collect(spec, out)
+        tables = [collect(spec, out) for spec in specs]
+        for table in tables:
             print(table)
-            print("\n".join(f"written {path}" for path in table.write(results)))
-        return 0
+            if len(table.runs):
+                print("\n".join(f"written {path}" for path in table.write(results)))
+            else:
+                print(f"nothing written: no run of {table.spec.name} in {out} is finished")
+        return 0 if all(len(table.runs) for table in tables) else 1
     checked = {spec.name: matching(checked_points(spec), options.only) for spec in specs}  # all before any starts
     code = 0
     for spec in specs:
         points = checked[spec.name]
         if options.dry_run:
-            print(listing(spec, out, points))
+            print(listing(spec, out, points, options.limit, options.retry_failed))
             continue
         report = _start(spec, out, points, options)
         print(f"{spec.name}: {report}", flush=True)
@@ -94,6 +97,13 @@ def prepared(name: str, options: argparse.Namespace) -> Spec:
     return spec.with_roots(roots) if roots else spec
 
 
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is no number of runs; give 1 or more")
+    return number
+
+
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
@@ -101,11 +111,14 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def listing(spec: Spec, out: Path, points: list) -> str:
-    """What would be run: one line a run, with how it stands."""
-    from slakit.sweeps.runner import plan
+def listing(spec: Spec, out: Path, points: list, limit: int | None = None, retry_failed: bool = False) -> str:
+    """One line a run, with how it stands; with a limit only those that would start now."""
+    from slakit.sweeps.runner import plan, to_run
 
     planned = plan(spec, out, points)
     lines = [f"{spec.name}: {spec.title or spec.notebook}, {len(planned)} runs in {Path(out).absolute() / spec.name}"]
+    if limit is not None:
+        planned = to_run(planned, retry_failed)[:limit]
+        lines[0] += f"; now {len(planned)}"
     lines += [f"  {item.status:<12}{item.point.name}" for item in planned]
     return "\n".join(lines)

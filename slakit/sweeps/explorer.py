@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from slakit.sweeps.collect import Results
+from slakit.sweeps.tables import Results
 
 
 def run_explorer(results: Results) -> ipywidgets.VBox:

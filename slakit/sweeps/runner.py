@@ -16,7 +16,7 @@ from typing import Any
 from slakit.errors import ConfigError
 from slakit.progress import progress
 from slakit.sweeps.checks import checked_points, notebook_path
-from slakit.sweeps.runs import DONE, TAKEN, Status, failure, status
+from slakit.sweeps.runs import DONE, TAKEN, Status, failure, status, stop_on_signals
 from slakit.sweeps.spec import Point, Spec
 
 
@@ -115,7 +115,8 @@ def run_sweep(
     out: the folder of all sweeps; a run's files are in OUT/SPEC/RUN. points: some of the spec's (default: all).
     jobs: default_jobs(). gpus: names for CUDA_VISIBLE_DEVICES (default: all visible); each run gets
     `resources.gpus` of them, at least one. Without GPUs each run gets an equal share of the cores as threads.
-    limit: at most so many runs now. A KeyboardInterrupt stops the running ones cleanly and is noted in the report.
+    limit: at most so many runs now. A KeyboardInterrupt, SIGTERM or SIGHUP stops the running ones cleanly and
+    is noted in the report.
     """
     gpus = visible_gpus() if gpus is None else list(gpus)
     jobs = default_jobs(spec, gpus) if jobs is None else jobs
@@ -132,7 +133,8 @@ def run_sweep(
     if not retry_failed:
         report.left_failed = {i.point.name: failure(i.folder) for i in planned if i.status == "failed"}
     places = [",".join(gpus[k * each : (k + 1) * each]) for k in range(jobs)] if gpus else [""] * jobs
-    _Pool(spec, waiting, places, report, show_progress).run()
+    with stop_on_signals():
+        _Pool(spec, waiting, places, report, show_progress).run()
     return report
 
 

@@ -14,6 +14,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -102,7 +103,7 @@ def execute(folder: str | Path, run: dict[str, Any]) -> int:
     from slakit.sweeps.notebooks import run_notebook
 
     folder = Path(folder)
-    with locked(folder) as mine, _stop_on_signal():
+    with locked(folder) as mine, stop_on_signals():
         notebook = folder / "run.ipynb"
         if not mine or (_papermill(notebook).get("end_time") and _ended_well(folder)):
             return TAKEN
@@ -122,17 +123,32 @@ def execute(folder: str | Path, run: dict[str, Any]) -> int:
 
 
 @contextmanager
-def _stop_on_signal():
-    """SIGTERM as KeyboardInterrupt: papermill then stops its kernel and leaves the notebook without an end."""
+def stop_on_signals():
+    """SIGTERM and SIGHUP (a terminal that is closed) as KeyboardInterrupt, once: a second one does not disturb the
+    stopping. For a run: papermill then stops its kernel and leaves the notebook without an end.
+
+    A signal that is ignored stays so (nohup). In another thread than the main one nothing changes.
+    """
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for number in (getattr(signal, name) for name in names) if _heard(number)]
 
     def stop(*_):
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _heard(number: int) -> bool:
+    """Whether this thread may handle a signal and nobody asked to ignore it or handles it outside Python."""
+    main = threading.current_thread() is threading.main_thread()
+    return main and signal.getsignal(number) not in (signal.SIG_IGN, None)
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from slakit.errors import SlakitError
 from slakit.sweeps.checks import checked_points
 from slakit.sweeps.runs import read_run, status
 from slakit.sweeps.spec import Point, Spec
@@ -74,8 +75,13 @@ class Results:
         return table
 
     def write(self, folder: str | Path) -> list[Path]:
-        """runs.csv, curves.csv, summary.csv, .md and .tex in FOLDER/SPEC; returns their paths."""
+        """runs.csv, curves.csv, summary.csv, .md and .tex in FOLDER/SPEC; returns their paths.
+
+        SlakitError where no run is finished: empty tables never replace those that are there.
+        """
         folder = Path(folder) / self.spec.name
+        if self.runs.empty:
+            raise SlakitError(f"no run of {self.spec.name} is finished: {folder} is left as it is; run the sweep first")
         folder.mkdir(parents=True, exist_ok=True)
         summary = self.summary()
         self.runs.round(5).to_csv(folder / "runs.csv", index=False)
@@ -88,6 +94,7 @@ class Results:
 
     def __str__(self) -> str:
         lines = [f"{self.spec.name}: {self.spec.title}", f"{len(self.runs)} runs, {len(self.missing)} not done"]
+        lines += [f"  {name}: {state}" for name, state in self.missing.items() if state.startswith("done")]
         if len(self.runs):
             lines.append(readable(self.summary()).to_string(index=False))
         return "\n".join(lines)
@@ -105,11 +112,11 @@ def paper_table(spec: Spec) -> pd.DataFrame:
 def read_results(spec: Spec, folder: str | Path) -> Results | None:
     """The tables that Results.write() left in FOLDER/SPEC, as they ship with the project; None where there are none."""
     folder = Path(folder) / spec.name
-    if not (folder / "runs.csv").is_file():
+    if not (folder / "runs.csv").is_file() or not (folder / "runs.csv").read_text(encoding="utf-8").strip():
         return None
     runs = pd.read_csv(folder / "runs.csv", keep_default_na=False, na_values=[""])
     curves = folder / "curves.csv"
-    has_curves = curves.is_file() and curves.stat().st_size > 1
+    has_curves = curves.is_file() and bool(curves.read_text(encoding="utf-8").strip())
     return Results(spec, runs, pd.read_csv(curves) if has_curves else pd.DataFrame(), {})
 
 
@@ -153,10 +160,10 @@ def collect(spec: Spec, out: str | Path) -> Results:
     for point in checked_points(spec):
         place = folder / point.name
         state = status(place)
-        if state != "done":
-            missing[point.name] = state
+        metrics = _metrics(place) if state == "done" else None
+        if metrics is None:
+            missing[point.name] = state if state != "done" else "done, but without a readable metrics.json"
             continue
-        metrics = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
         label = {"run": point.name} | ({"case": point.case} if spec.cases else {})
         label |= {column: _cell(point, name) for name, column in names.items()} | {"seed": point.seed}
         rows.append(label | _figures(metrics) | _paper(spec, point) | _machine(read_run(place)))
@@ -165,6 +172,15 @@ def collect(spec: Spec, out: str | Path) -> Results:
             lines = history.read_text(encoding="utf-8").splitlines()
             curves += [label | _scalars(json.loads(line)) for line in lines]
     return Results(spec, pd.DataFrame(rows), pd.DataFrame(curves), missing)
+
+
+def _metrics(place: Path) -> dict[str, Any] | None:
+    """A run's metrics.json; None where it is not there or damaged."""
+    try:
+        found = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _cell(point: Point, name: str) -> Any:
