@@ -41,6 +41,13 @@ def uploaded_files(value) -> list[tuple[str, bytes]]:
     return [(entry["name"], bytes(entry["content"])) for entry in value]
 
 
+def safe_name(name: str) -> str:
+    """A file name from one that somebody else chose: letters, digits, ".", "-" and blanks, at most 100 bytes long."""
+    found = Path(re.sub(r"[^\w.\- ]", "_", Path(name.replace("\\", "/")).name).lstrip(".") or "video")
+    suffix = found.suffix if len(found.suffix.encode()) <= 12 else ""
+    return found.name.removesuffix(suffix).encode()[: 100 - len(suffix.encode())].decode(errors="ignore") + suffix
+
+
 class VideoApp(ipywidgets.VBox):
     """Children that scripts may drive: example, upload, path, auto, left, top, side, recognise, frame, gloss; message,
     picture, answer, timeline, files show what came of it. Tab moves between controls, arrow keys change them.
@@ -100,11 +107,11 @@ class VideoApp(ipywidgets.VBox):
     def open_video(self, path: str | Path) -> None:
         """Read a video and show it; a file that cannot be read leaves what was there and says why."""
         path = Path(str(path).strip())
-        self._say(f"Reading {path.name} …")
+        self._say(f"Reading {path.name[:80]} …")
         try:
             frames, fps = read_frames(path), probe_video(path).fps or 25.0
-        except SlakitError as error:
-            self._say(str(error), wrong=True)
+        except (SlakitError, OSError) as error:  # OSError: a path that is too long to be one
+            self._say(f"{str(error)[:400]}", wrong=True)
             return
         self.frames, self.source, self.fps = frames, path, fps
         self._busy = True
@@ -124,9 +131,12 @@ class VideoApp(ipywidgets.VBox):
 
     def _take(self, value) -> None:
         for name, content in uploaded_files(value):
-            safe = re.sub(r"[^\w.\- ]", "_", Path(name.replace("\\", "/")).name).lstrip(".") or "video"
-            target = Path(self._folder.name, safe)
-            target.write_bytes(content)
+            target = Path(self._folder.name, safe_name(name))
+            try:
+                target.write_bytes(content)
+            except OSError as error:  # a full disk
+                self._say(f"{target.name} cannot be kept: {error.strerror or error}", wrong=True)
+                continue
             self.open_video(target)
 
     def _set_crop(self, _) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from html import escape
 
 import ipywidgets
 import numpy as np
@@ -34,9 +35,8 @@ def clip_player(frames: np.ndarray, spans: Sequence[Span] = (), fps: float = 25.
 
     def show(index: int) -> None:
         picture.value = png(frames[index], scale)
-        words = [
-            f"<b>{s.gloss}</b>" if s.start <= index < s.end else f"<span style='color:#767676'>{s.gloss}</span>"
-            for s in spans
+        words = [  # in the page's own colour, which every theme has
+            f"<b><u>{escape(s.gloss)}</u></b>" if s.start <= index < s.end else escape(s.gloss) for s in spans
         ]
         caption.value = f"{index / fps:.2f} s &nbsp; {' '.join(words)}"
 

@@ -194,10 +194,17 @@ def test_07_scrubs_and_changes_gloss(server, browser):
         handle = control(page, "widget-slider", "frame").locator(".noUi-handle").first
         handle.focus()
         changes(page, picture, lambda: page.keyboard.press("ArrowRight"))
+        times = []
+        for _ in range(6):
+            begin = time.perf_counter()
+            changes(page, picture, lambda: page.keyboard.press("ArrowRight"))
+            times.append(time.perf_counter() - begin)
+        print(f"from the slider to the picture: {1000 * min(times):.0f} to {1000 * max(times):.0f} ms")
+        assert min(times) < 1, "scrubbing must be fluent: a frame takes no map and no curve anew"
         glosses = control(page, "widget-dropdown", "gloss").locator("select")
-        if glosses.locator("option").count() > 1:
-            curve = page.locator(".jp-OutputArea img.widget-image").last
-            changes(page, curve, lambda: glosses.select_option(index=1))
+        assert glosses.locator("option").count() > 1, "a clip of several glosses"
+        curve = page.locator(".jp-OutputArea img.widget-image").last
+        changes(page, curve, lambda: glosses.select_option(index=1))
         assert pictures_in(page) >= 5
 
 

@@ -6,9 +6,13 @@ import re
 from pathlib import Path
 
 import matplotlib.colors
+import numpy as np
 import pytest
 
 import slakit.video_app as video_app
+from slakit import plots
+from slakit.data.samples import Span
+from slakit.explain import figures
 
 PACKAGE = Path(video_app.__file__).parent
 SMALL = [path for path in sorted(PACKAGE.rglob("*.py")) if "/data/" not in path.as_posix()]
@@ -42,6 +46,42 @@ def test_text_colours_in_html(path):
             assert contrast(colour, behind) >= 4.5, f"{path.name}: {style}"
 
 
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_text_in_html_has_the_pages_colour_or_a_background_of_its_own(path):
+    """JupyterLab's page is white or nearly black: a colour alone cannot be read on both."""
+    for style in re.findall(r"""["'][^"'\n]*(?<![\w-])color: ?[#{\w][^"'\n]*["']""", path.read_text(encoding="utf-8")):
+        assert "background" in style or "--jp-" in style, f"{path.name}: {style} names no background"
+
+
+def test_a_page_of_either_theme_can_be_read():
+    """Why: the greys that suit white are too dark on JupyterLab's dark page, and no grey suits both well."""
+    assert contrast("#595959", "white") > 7 and contrast("#595959", "#111111") < 3
+
+
+def test_lines_of_any_palette_can_be_seen_on_white():
+    for name, count in (("colorblind", 10), ("colorblind", 25), ("husl", 31)):
+        for colour in plots.sns.color_palette(name, count):
+            assert contrast(plots.line_colour(colour), "white") >= 3
+    dark = (0.1, 0.2, 0.3)
+    assert plots.line_colour(dark) == dark, "what is dark enough stays"
+
+
+def test_lines_of_posteriors():
+    """Every line of the two timelines, among 31 glosses."""
+    glosses = [f"G{i}" for i in range(31)]
+    spans = [Span(gloss, 4 * i, 4 * i + 4) for i, gloss in enumerate(glosses)]
+    probabilities = np.eye(32)
+    for figure in (
+        figures.gloss_timeline({"signed": spans}, probabilities, glosses, 25.0, "x"),
+        plots.alignment({"signed": spans}, {"sequence": (probabilities, 4)}, glosses),
+    ):
+        lines = [line for axis in figure.axes for line in axis.lines if len(line.get_xdata()) == 32]
+        assert len(lines) == 31
+        for line in lines:
+            assert contrast(line.get_color(), "white") >= 3
+        plots.plt.close(figure)
+
+
 def test_named_colours_of_the_widget():
     assert contrast(video_app.ERROR_COLOUR, "white") >= 4.5
     assert contrast(video_app.BOX_COLOUR, "white") >= 3
@@ -49,9 +89,6 @@ def test_named_colours_of_the_widget():
 
 def test_labels_on_the_timeline():
     """The dark text of a bar against each colour that bars of 1 to 40 different glosses get."""
-    from slakit import plots
-    from slakit.data.samples import Span
-
     for count in (1, 2, 5, 12, 40):
         spans = [Span(f"G{i}", 4 * i, 4 * i + 4) for i in range(count)]
         figure = plots.timeline({"truth": spans})

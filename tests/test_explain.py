@@ -57,8 +57,12 @@ def test_gradients_equal_finite_differences_in_float64(method, over):
 
 
 @pytest.mark.parametrize(
-    ("method", "name"), [*((m, "tiny-vit") for m in ALL), ("sla-lora", "tiny-coca"), ("sla-adapter", "tiny-avg")]
-)
+    ("method", "name"),
+    [
+        *((m, "tiny-vit") for m in ALL), ("sla-lora", "tiny-coca"), ("sla-adapter", "tiny-avg"),
+        ("sla-lora", "tiny-siglip"), ("sla-adapter", "tiny-flava"), ("frozen", "tiny-flava"),
+    ],
+)  # fmt: skip
 def test_chunks_give_the_maps_of_the_whole_clip(method, name):
     seen = look(method, name, count=30, padding="published" if method == "adaptsign" else "features")
     targets = explain.targets_of(seen, [1, 2])
@@ -248,7 +252,7 @@ class SavedBytes:
         self.hooks.__exit__(*error)
 
 
-@pytest.mark.parametrize("method", ["frozen", "sla-lora", "adaptsign"])
+@pytest.mark.parametrize("method", ["frozen", "sla-lora", "sla-adapter", "adaptsign"])
 def test_300_frames_within_the_memory_of_training(method):
     trained = tiny("sla-lora" if method == "frozen" else method)  # frozen training keeps no graph of the encoder
     packed, lengths, labels = frames(300), torch.tensor([300]), torch.tensor([1, 2, 3])

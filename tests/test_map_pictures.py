@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import av
 import matplotlib
+import matplotlib.font_manager
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from media import shared, write_frames
 from PIL import Image
 
@@ -73,6 +77,56 @@ def test_films_can_be_read_back_with_their_glosses(seen, corpus, suffix, tmp_pat
         save_film(tmp_path / "film.avi", pictures)
 
 
+def test_a_film_of_several_methods_side_by_side(seen, corpus):
+    rng = np.random.default_rng(0)
+    maps = {name: rng.random((len(seen.frames), *seen.grid)) for name in ("sla-lora", "frozen")}
+    both = film(seen.frames, maps, corpus.test[0].spans, "two methods", zoom=2)
+    alone = film(seen.frames, maps["frozen"], corpus.test[0].spans, "one method", zoom=2)
+    side = 2 * seen.frames.shape[2]
+    assert both.shape[2] == 3 * side and both.shape[1] == alone.shape[1] + 18
+    assert np.array_equal(both[:, :side, :side], alone[:, :side, :side])
+    assert np.array_equal(both[:, :side, 2 * side :], alone[:, :side, side:]), "each map keeps its own scale"
+    names = both[0, side : side + 18]
+    assert all(names[:, k * side : (k + 1) * side].max() > 200 for k in range(3)), "a name under every picture"
+    assert not np.array_equal(names[:, side : 2 * side], names[:, 2 * side :])
+    with pytest.raises(SlakitError, match="at least one map"):
+        film(seen.frames, {}, corpus.test[0].spans)
+
+
+def test_a_font_is_chosen_by_the_letters_that_it_has(tmp_path):
+    """A font file that has the private letter U+10FFFD and A alone, as only a CJK font has Chinese letters."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    letter = "\U0010fffd"
+    pen = TTGlyphPen(None)
+    for call, at in ((pen.moveTo, (0, 0)), (pen.lineTo, (0, 900)), (pen.lineTo, (900, 900)), (pen.lineTo, (900, 0))):
+        call(at)
+    pen.closePath()
+    square = pen.glyph()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "square"])
+    builder.setupCharacterMap({ord(letter): "square", ord("A"): "square"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": square})
+    builder.setupHorizontalMetrics({".notdef": (1000, 0), "square": (1000, 0)})
+    builder.setupHorizontalHeader(ascent=900, descent=-100)
+    builder.setupNameTable({"familyName": "Slakit Square", "styleName": "Regular"})
+    builder.setupOS2(sTypoAscender=900)
+    builder.setupPost()
+    builder.save(tmp_path / "square.ttf")
+    with pytest.warns(UserWarning, match=rf"no installed font has {letter}: drawn as boxes"):
+        font(20, f"A{letter}")
+    known = list(matplotlib.font_manager.fontManager.ttflist)
+    matplotlib.font_manager.fontManager.addfont(tmp_path / "square.ttf")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert font(20, f"A{letter}").getname()[0] == "Slakit Square"
+            assert font(20, "AÄжس").getname()[0] != "Slakit Square"
+    finally:
+        matplotlib.font_manager.fontManager.ttflist[:] = known
+
+
 def test_the_font_draws_more_than_boxes():
     drawn = [font(20).getmask(text).getbbox() for text in ("Ä", "ж", "س")]
     assert all(drawn) and len({bytes(font(20).getmask(t)) for t in ("Ä", "ж", "س", "\uffff")}) == 4
@@ -136,6 +190,23 @@ def test_explorer_names_a_clip_that_cannot_be_read(models, corpus, tmp_path):
     explorer.clip.value = 0
     assert bytes(explorer.picture.value)
     assert "broken.mp4" not in explorer.message.value
+
+
+def test_explorer_says_where_there_is_no_gloss_to_explain(corpus):
+    """A model that recognises nothing, and a clip whose glosses it does not know."""
+    mute = slakit.create_model("frozen", ["OTHER"], backbone="tiny-clip", hidden_size=32)
+    with torch.no_grad():
+        for parameter in mute.sequence.lstm.parameters():
+            parameter.fill_(3.0 if parameter.ndim == 1 else 0.0)  # the states are positive, whatever the clip
+        mute.sequence.classifier.weight.fill_(-1)
+        mute.sequence.classifier.weight[:, 0] = 1
+    assert not explain.watch(mute, corpus.test[0].source).tokens, "the test needs a model that recognises nothing"
+    explorer = MapExplorer({"mute": mute}, corpus.test)
+    assert "nothing was recognised" in explorer.message.value and corpus.test[0].id in explorer.message.value
+    assert not bytes(explorer.picture.value)
+    explorer.slider.value = 1
+    explorer.clip.value = 1
+    assert corpus.test[1].id in explorer.message.value
 
 
 @pytest.mark.parametrize("name", ["trunc_nomoov.mp4", "empty.mp4", "text.mp4", "corrupt_mid.mp4"])

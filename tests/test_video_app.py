@@ -99,6 +99,21 @@ def test_an_uploads_name_can_do_no_harm(model, video, name):
     assert "<img" not in app.files.value
 
 
+@pytest.mark.parametrize("name", ["a" * 300 + ".mp4", "天" * 120 + ".mp4", "b." + "x" * 300, "..", "" ])
+def test_an_uploads_name_may_be_long_or_empty(model, video, name):
+    app = VideoApp(model, {})
+    app._take(version_8(name, video.read_bytes()))
+    assert len(app.frames) == 24 and app.source.parent == Path(app._folder.name) and len(app.source.name) <= 100
+    assert not name.endswith(".mp4") or app.source.suffix == ".mp4"
+    assert app.run() is not None and "Save:" in app.files.value
+
+
+def test_a_path_that_is_too_long_says_so(model):
+    app = VideoApp(model, {})
+    app.path.value = "/tmp/" + "a" * 5000
+    assert "color" in app.message.value and len(app.message.value) < 1000 and app.recognise.disabled
+
+
 def test_what_is_no_video_says_so_and_keeps_what_was_there(model, video):
     app = VideoApp(model, {})
     app._take(version_7("notes.mp4", b"no video"))

@@ -26,7 +26,7 @@ from slakit.models.recognizer import Recognizer
 
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 ZOOM = 4
-NOW, OTHER = "font-weight:bold", "color:#595959"  # grey of contrast 7:1 on white
+NOW, OTHER = "font-weight:bold; text-decoration:underline", ""  # in the page's own colour, which every theme has
 
 
 def png(picture: np.ndarray | Image.Image) -> bytes:
@@ -137,6 +137,11 @@ class MapExplorer(ipywidgets.VBox):
         self.message.value = "looking at the clip …"
         try:
             look = self.look
+            if not look.tokens:
+                raise SlakitError(
+                    f"nothing was recognised in {look.sample.id}, and the model knows none of its glosses "
+                    f"({' '.join(look.sample.glosses) or 'it has none'}); choose another clip or method"
+                )
         except SlakitError as error:
             self.message.value = f"<b>{escape(str(error))}</b>"
             self.picture.value = self.energy.value = self.curve.value = b""

@@ -16,6 +16,7 @@ from slakit.decoding.alignment import FRAMES_PER_STEP
 from slakit.explain.curves import Curve
 from slakit.explain.film import overlay, scale_of
 from slakit.explain.gradients import frame_energy
+from slakit.plots import line_colour
 
 DIVERGING = "PuOr_r"  # two hues that differ without red-green vision
 
@@ -134,7 +135,7 @@ def gloss_timeline(
     lines.fill_between(seconds, probabilities[:, 0], color="0.88", label="blank")
     for g in leading:
         line = probabilities[:, g]
-        lines.plot(seconds, line, marker=".", color=colours[glosses[g - 1]])
+        lines.plot(seconds, line, marker=".", color=line_colour(colours[glosses[g - 1]]))
         lines.text(seconds[line.argmax()], line.max() + 0.04, glosses[g - 1], ha="center", fontsize=8)
     lines.set(xlabel="seconds", ylabel="probability", ylim=(0, 1.15), xlim=(0, None))
     figure.tight_layout()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+from unicodedata import category
 
 import av
 import matplotlib
 import numpy as np
 from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 from slakit.data.samples import Span
@@ -16,7 +20,9 @@ from slakit.decoding import GlossSpan
 from slakit.errors import SlakitError
 from slakit.plots import HEAT, enlarge
 
-FONTS = ["Noto Sans CJK SC", "Noto Sans Arabic", "DejaVu Sans"]  # the last comes with matplotlib: Latin, Arabic
+# Those to try first; the last comes with matplotlib and has Latin, Greek, Cyrillic and Arabic letters.
+FONTS = ["Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microsoft YaHei",
+         "PingFang SC", "Noto Sans Arabic", "DejaVu Sans"]  # fmt: skip
 
 
 def scale_of(maps: np.ndarray) -> float:
@@ -48,19 +54,44 @@ def overlay(frames: np.ndarray, maps: np.ndarray, zoom: int = 4, top: float | No
     return made
 
 
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """The first of FONTS that is installed."""
-    paths = [font_manager.findfont(name, fallback_to_default=name == FONTS[-1]) for name in FONTS if _installed(name)]
-    return ImageFont.truetype(paths[0], size)
+def font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
+    """A font that has every letter of `text`: the first such of FONTS, or of all that are installed.
+
+    Where none has them all, the one that lacks fewest, with a warning that names the letters.
+    """
+    needed = {letter for letter in text if not letter.isspace() and category(letter) not in ("Cc", "Cf")}
+    preferred = [entry for name in FONTS for entry in font_manager.fontManager.ttflist if entry.name == name]
+    preferred.sort(key=lambda entry: (entry.style != "normal", str(entry.weight) not in ("400", "normal", "regular")))
+    preferred.sort(key=lambda entry: FONTS.index(entry.name))
+    others = [entry for entry in font_manager.fontManager.ttflist if needed and entry.name not in FONTS]
+    others = [entry for entry in others if "lastresort" not in entry.name.replace(" ", "").lower()]  # boxes for all
+    best, lacking = font_manager.findfont(FONTS[-1]), needed | {""}
+    for path in dict.fromkeys(entry.fname for entry in [*preferred, *others]):
+        without = needed - _letters(path)
+        if len(without) < len(lacking):
+            best, lacking = path, without
+        if not without:
+            return ImageFont.truetype(path, size)
+    warnings.warn(
+        f"no installed font has {' '.join(sorted(lacking))}: drawn as boxes; install one that has, for instance Noto "
+        "Sans CJK (Debian: apt-get install fonts-noto-cjk)",
+        stacklevel=2,
+    )
+    return ImageFont.truetype(best, size)
 
 
-def _installed(name: str) -> bool:
-    return name in font_manager.get_font_names()
+@lru_cache(maxsize=1024)
+def _letters(path: str) -> frozenset[str]:
+    """The letters that a font file has; none where it cannot be read."""
+    try:
+        return frozenset(map(chr, FT2Font(path).get_charmap()))
+    except (OSError, RuntimeError):
+        return frozenset()
 
 
 def film(
     frames: np.ndarray,
-    maps: np.ndarray,
+    maps: np.ndarray | Mapping[str, np.ndarray],
     spans: Sequence[Span | GlossSpan],
     caption: str = "",
     fps: float = 25.0,
@@ -68,13 +99,20 @@ def film(
 ) -> np.ndarray:
     """Every frame beside its overlay, with the gloss of the moment and a time bar burnt in: uint8 [T, H', W', 3].
 
+    maps: [T, h, w], or {name: maps} for several overlays side by side, each with its own scale and its name below it.
     spans: glosses in frames. caption: one line under the pictures that says what is shown.
     """
+    rows = maps if isinstance(maps, Mapping) else {"": maps}
+    if not rows:
+        raise SlakitError("a film needs at least one map; give maps or {name: maps}")
     plain = frames.repeat(zoom, 1).repeat(zoom, 2)
-    pictures = np.concatenate([plain, overlay(frames, maps, zoom)], 2)  # [T, H, 2 W, 3]
+    pictures = np.concatenate([plain, *(overlay(frames, values, zoom) for values in rows.values())], 2)
+    if isinstance(maps, Mapping):
+        names = _names(["video", *rows], plain.shape[2])  # [18, W (1 + maps), 3]
+        pictures = np.concatenate([pictures, np.broadcast_to(names, (len(frames), *names.shape))], 1)
     width, below, count = pictures.shape[2], 84, len(frames)
-    large, line = font(26), f"00.00 s   {caption}"
-    small = next((f for f in map(font, range(13, 8, -1)) if f.getlength(line) < width - 8), font(8))
+    large, line = font(26, "".join(s.gloss for s in spans)), f"00.00 s   {caption}"
+    small = _fitting(line, width - 8)
     made = []
     for t, picture in enumerate(pictures):
         canvas = Image.new("RGB", (width + width % 2, picture.shape[0] + below + picture.shape[0] % 2), "black")
@@ -90,6 +128,22 @@ def film(
         draw.text((4, base + 70), f"{t / fps:5.2f} s   {caption}", font=small, fill="#DDDDDD", anchor="lm")
         made.append(np.asarray(canvas))
     return np.stack(made)
+
+
+def _fitting(text: str, width: int, largest: int = 13) -> ImageFont.FreeTypeFont:
+    """The largest font, of `largest` down to 8 pixels, in which the text is at most `width` pixels long."""
+    found = font(largest, text)
+    sizes = (found.font_variant(size=size) for size in range(largest, 8, -1))
+    return next((f for f in sizes if f.getlength(text) <= width), found.font_variant(size=8))
+
+
+def _names(names: Sequence[str], width: int) -> np.ndarray:
+    """A strip with one name under each picture of `width` pixels: uint8 [18, width * names, 3]."""
+    strip = Image.new("RGB", (width * len(names), 18), "black")
+    draw = ImageDraw.Draw(strip)
+    for k, name in enumerate(names):
+        draw.text((width * k + width // 2, 9), name, font=_fitting(name, width - 4), fill="white", anchor="mm")
+    return np.asarray(strip)
 
 
 def save_film(path: str | Path, pictures: np.ndarray, fps: float = 25.0) -> Path:
