@@ -35,7 +35,8 @@ while wait_for and not os.path.exists(wait_for):
 if x == 13:
     raise ValueError("an unlucky number")
 wer = {"wer": 10.0 * x + seed, "words": 50}
-json.dump({"dev": wer, "test": wer, "trainable": 1000 * x}, open(f"{out_dir}/metrics.json", "w"))
+costs = {"trainable": 1000 * x, "epochs": 3, "training_seconds": 1800.0, "peak_memory_mb": None}
+json.dump({"dev": wer, "test": wer} | costs, open(f"{out_dir}/metrics.json", "w"))
 """
 
 
@@ -113,6 +114,7 @@ def test_failures_leave_the_others_running_and_nothing_runs_twice(tmp_path):
     assert len(results.runs) == 4 and len(results.missing) == 2
     row = results.summary().set_index("x").loc[2]
     assert row.runs == 2 and row.dev_wer == 20.5 and row.paper_dev_wer == 21.0
+    assert row.epochs == 3 and row.training_hours == 0.5 and "peak_memory_mb" not in results.runs
     assert row.dev_wer_std == pytest.approx(np.std([20, 21], ddof=1))
     written = {path.name: path.read_text() for path in results.write(tmp_path / "results")}
     assert set(written) == {"runs.csv", "curves.csv", "summary.csv", "summary.md", "summary.tex"}
@@ -177,6 +179,25 @@ def test_a_cluster_runs_the_points_as_jobs(tmp_path):
     assert len(submit_sweep(load_spec(path), out, "local").already_done) == 1
     with pytest.raises(ConfigError, match="slurm or local"):
         submit_sweep(load_spec(path), out, "cloud")
+
+
+def test_what_slurm_is_asked_for(tmp_path):
+    submitit = pytest.importorskip("submitit")
+    from slakit.sweeps.cluster import _parameters
+
+    spec = load_spec(study(tmp_path, resources={"gpus": 2, "cpus": 6, "memory_gb": 48, "hours": 1.5}))
+    found = _parameters(spec, "slurm", 3, {"slurm_partition": "gpu"})
+    assert found == {
+        "name": "study", "timeout_min": 90, "gpus_per_node": 2, "cpus_per_task": 6, "mem_gb": 48,
+        "slurm_array_parallelism": 3, "slurm_partition": "gpu",
+    }  # fmt: skip
+    generic, slurm = submitit.AutoExecutor._valid_parameters(), submitit.SlurmExecutor._valid_parameters()
+    assert all(name in generic or name.removeprefix("slurm_") in slurm for name in found), "submitit knows every name"
+    assert "slurm_array_parallelism" not in _parameters(spec, "slurm", None, {})
+    assert _parameters(spec, "slurm", None, {"timeout_min": 5})["timeout_min"] == 5, "the caller has the last word"
+    assert _parameters(spec, "local", 3, {}) == {"name": "study", "timeout_min": 90}
+    short = load_spec(study(tmp_path, resources={"hours": 0.001}))
+    assert _parameters(short, "slurm", None, {})["timeout_min"] == 1
 
 
 def test_too_many_jobs_for_the_gpus_and_a_dry_run(tmp_path):

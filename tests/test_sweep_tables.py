@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from slakit.sweeps import figures, load_spec, orders, paper_table, read_results
+from slakit.sweeps import figures, load_spec, orders, orders_in_words, paper_table, read_results
 from slakit.sweeps.explorer import run_explorer, slice_runs
 from slakit.sweeps.tables import Results, as_latex, readable
 
@@ -68,6 +68,16 @@ def test_orders_say_undecided_where_the_spread_is_larger(results):
     assert orders(table.assign(dev_wer=-table["dev_wer"]), "dev_wer")["verdict"].item() == "opposite"
     assert orders(table.assign(dev_wer_std=9.0), "dev_wer")["verdict"].item() == "undecided"
     assert orders(table.assign(dev_wer_std=float("nan")), "dev_wer")["verdict"].item() == "undecided", "one run each"
+
+
+def test_orders_in_words_come_from_the_verdicts(results):
+    found = orders(results.summary(), "dev_wer", ["case", "rank"])
+    text = orders_in_words(found)
+    assert "Of 1 orders in the paper 1 hold" in text
+    assert "hold: whole 16 better than whole 4 (paper +1.0, here +5.0 ± 0.8)" in text
+    text = orders_in_words(found.assign(verdict="opposite"))
+    assert "0 hold" in text and "1 are the other way round" in text
+    assert "no pair" in orders_in_words(found.iloc[:0])
 
 
 def test_written_tables_are_read_again(results, tmp_path):

@@ -20,6 +20,7 @@ _HOME = {
     "check_parameters": "notebooks",
     "collect": "tables",
     "orders": "tables",
+    "orders_in_words": "tables",
     "paper_table": "tables",
     "load_spec": "spec",
     "plan": "runner",

@@ -19,9 +19,10 @@ from slakit.sweeps.spec import Point, Spec
 _COSTS = {
     "trainable": "trainable", "encoder_gflops": "encoder_gflops", "step_seconds": "step_seconds",
     "frames_per_second": "frames_per_second", "kept_mb_per_frame": "kept_mb_per_frame",
-    "peak_memory_mb": "peak_memory_mb", "training_seconds": "training_seconds", "best_epoch": "best_epoch",
-    "warm_start_wer": "warm_start_wer",
+    "peak_memory_mb": "peak_memory_mb", "training_seconds": "training_seconds", "epochs": "epochs",
+    "best_epoch": "best_epoch", "warm_start_wer": "warm_start_wer",
 }  # fmt: skip
+_DIGITS = {"encoder_gflops": 4, "step_seconds": 3, "kept_mb_per_frame": 2, "training_hours": 3}
 _PARTS = ("wer", "substitutions", "deletions", "insertions", "words")
 
 
@@ -29,7 +30,8 @@ _PARTS = ("wer", "substitutions", "deletions", "insertions", "words")
 class Results:
     """The tables of one spec.
 
-    runs: one row a finished run: what varies, seed, WER and its parts, costs, device, versions. curves: one row an
+    runs: one row a finished run: what varies, seed, WER and its parts, costs, device, versions. Costs hold
+    peak_memory_mb for runs on a GPU only; kept_mb_per_frame says the same of every device. curves: one row an
     epoch of a run. missing: names of runs that are not done, with how they stand.
     """
 
@@ -52,7 +54,7 @@ class Results:
         if self.runs.empty:
             return pd.DataFrame()
         keys = self.varied or ["spec"]
-        wanted = {"dev_wer", "test_wer", *_COSTS} - {"best_epoch", "warm_start_wer"}
+        wanted = {"dev_wer", "test_wer", "training_hours", *_COSTS} - {"best_epoch", "warm_start_wer"}
         numbers = [column for column in self.runs if column in wanted and self.runs[column].notna().any()]
         groups = self.runs.groupby(keys, sort=False, dropna=False)
         table = groups.size().rename("runs").to_frame().join(groups[numbers].mean())
@@ -128,8 +130,8 @@ def orders(summary: pd.DataFrame, column: str = "test_wer", names: list[str] | N
     than twice its error, otherwise "undecided". names: columns that name a configuration (default: all texts).
     """
     paper = f"paper_{column}"
-    rows = summary.dropna(subset=[paper, column]) if paper in summary else summary.iloc[:0]
-    label = rows[names].astype(str).agg(" ".join, axis=1) if names else rows.iloc[:, 0].astype(str)
+    rows = summary.dropna(subset=[paper, column]) if {paper, column} <= set(summary) else summary.iloc[:0]
+    label = rows[names or [rows.columns[0]]].astype(str).apply(" ".join, axis=1)
     found = []
     for (i, a), (j, b) in itertools.combinations(rows.iterrows(), 2):
         if a[paper] == b[paper]:
@@ -141,6 +143,23 @@ def orders(summary: pd.DataFrame, column: str = "test_wer", names: list[str] | N
         verdict = ("same" if ours > 0 else "opposite") if sure else "undecided"
         found.append((label[good], label[bad], w[paper] - g[paper], ours, error, verdict))
     return pd.DataFrame(found, columns=["better", "worse", "paper", "ours", "error", "verdict"])
+
+
+def orders_in_words(verdicts: pd.DataFrame) -> str:
+    """What orders() found, as sentences: how many of the paper's orders hold here, and which, and which do not."""
+    if verdicts.empty:
+        return "no pair of configurations was run here for which the paper reports different figures"
+    counts = verdicts["verdict"].value_counts()
+    same, opposite, undecided = (int(counts.get(name, 0)) for name in ("same", "opposite", "undecided"))
+    lines = [
+        f"Of {len(verdicts)} orders in the paper {same} hold here by more than twice their error, "
+        f"{opposite} are the other way round, {undecided} are undecided."
+    ]
+    for verdict, title in (("same", "hold"), ("opposite", "the other way round")):
+        for row in verdicts[verdicts["verdict"] == verdict].itertuples():
+            ours = f"paper {row.paper:+.1f}, here {row.ours:+.1f} ± {row.error:.1f}"
+            lines.append(f"  {title}: {row.better} better than {row.worse} ({ours})")
+    return "\n".join(lines)
 
 
 def varied_names(spec: Spec) -> dict[str, str]:
@@ -196,7 +215,8 @@ def _figures(metrics: dict[str, Any]) -> dict[str, Any]:
     for split in ("dev", "test"):
         part = metrics.get(split) or {}
         row |= {f"{split}_{key}": part[key] for key in _PARTS if key in part}
-    return row | {column: metrics.get(key) for column, key in _COSTS.items() if key in metrics}
+    row |= {column: metrics[key] for column, key in _COSTS.items() if metrics.get(key) is not None}
+    return row | ({"training_hours": row["training_seconds"] / 3600} if "training_seconds" in row else {})
 
 
 def _paper(spec: Spec, point: Point) -> dict[str, float]:
@@ -227,10 +247,10 @@ def readable(summary: pd.DataFrame) -> pd.DataFrame:
             ]
     if "trainable" in table:
         table["trainable"] = (table["trainable"] / 1e6).map("{:.3f} M".format)
-    for column, digits in (("encoder_gflops", 4), ("step_seconds", 3), ("kept_mb_per_frame", 2)):
+    for column, digits in _DIGITS.items():
         if column in table:
             table[column] = table[column].map(f"{{:.{digits}f}}".format)
-    for column in ("frames_per_second", "training_seconds", "peak_memory_mb"):
+    for column in ("frames_per_second", "training_seconds", "peak_memory_mb", "epochs"):
         if column in table:
             table[column] = table[column].map("{:.0f}".format)
     for column in table:
