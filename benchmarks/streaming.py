@@ -87,7 +87,8 @@ def main() -> None:
             row["time_over_offline"] = round(seconds[setting] / seconds["offline"], 2)
         rows.append(row)
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    about = {"cpu": cpu_name(), "torch": torch.__version__, "threads": 1, "model": "demo model, sla-lora"}
+    about = {"cpu": cpu_name(), "torch": torch.__version__, "threads": 1, "model": model.config.method}
+    about["demo_model"] = {key: model.about[key] for key in ("seed", "best_epoch", "metrics") if key in model.about}
     about |= {"clips_joined": given.clips, "clips": clips, "frames": total, "fps": 25}
     given.out.parent.mkdir(exist_ok=True)
     given.out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")

@@ -27,6 +27,24 @@ def test_a_shipped_model_loads_and_says_what_it_was_trained_on(method):
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
 
+def measured_models() -> list[tuple[str, str, dict]]:
+    """(file, method, which model it was): every part of a benchmark's results that names its demo model."""
+    folder, found = project_root() / "benchmarks" / "results", []
+    for name in ("maps.json", "streaming.json"):
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        parts = {content.get("model"): content} if "rows" in content else content
+        found += [(name, key, part["demo_model"]) for key, part in parts.items() if "demo_model" in part]
+    return found
+
+
+@pytest.mark.parametrize(("name", "method", "model"), measured_models(), ids=lambda value: str(value)[:20])
+def test_benchmarks_were_measured_with_the_shipped_models(name, method, model):
+    """A part that names no model was measured before models were named, and is not looked at."""
+    assert method in SHIPPED, f"{name} has a model of {method} that is no longer shipped: measure again"
+    about = json.loads((demo_model(method) / "model.json").read_text(encoding="utf-8"))
+    assert model["metrics"] == about["metrics"], f"{name}: another model of {method}; run its benchmark again"
+
+
 def test_an_unknown_demo_model_is_refused_with_the_names_that_there_are():
     with pytest.raises(ConfigError, match="no demo model of 'sla-lora2'"):
         demo_model("sla-lora2")
