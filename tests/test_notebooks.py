@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -20,7 +21,7 @@ import slakit
 from slakit.data.corpora import load_corpus
 from slakit.data.minisign.export import export
 from slakit.experiment import experiment
-from slakit.sweeps import check_parameters, run_notebook
+from slakit.sweeps import check_parameters, load_spec, run_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
@@ -104,6 +105,31 @@ def test_runs_under_papermill_and_listens_to_its_parameters(name, tmp_path):
         metrics.append(json.loads((out / "metrics.json").read_text()))
     first, second = (functools.reduce(operator.getitem, key if isinstance(key, tuple) else (key,), m) for m in metrics)
     assert isinstance(first, type(second)) and first != second, f"{key}: {first} in both runs"
+
+
+def test_ablations_say_what_the_tables_say(tmp_path):
+    """Made-up runs: Table 1 in the paper's order, Table 4 in the opposite one; the notebook counts both so."""
+    from slakit.sweeps.tables import Results, varied_names
+
+    for name, sign in (("clip_sla_table1", 1), ("clip_sla_table4", -1)):
+        spec, rows = load_spec(ROOT / "papermill_runs" / "specs" / f"{name}.yaml", "minisign"), []
+        for point in spec.points():
+            paper = {f"paper_{key}": value for key, value in spec.expected(point).items()}
+            wer = {s: 50 + sign * paper.get(f"paper_{s}", 0.0) + 0.001 * point.seed for s in ("dev_wer", "test_wer")}
+            label = {column: point.value(key) for key, column in varied_names(spec).items()} | {"seed": point.seed}
+            costs = {"trainable": 1000, "epochs": 4, "training_hours": 0.1, "device": "a made-up one"}
+            rows.append({"run": point.name} | label | wer | paper | costs)
+        Results(spec, pd.DataFrame(rows), pd.DataFrame(), {}).write(tmp_path / "results")
+    values = {"methods": ["frozen"], "timed_steps": 1, "experiment": "clip_sla_table4", "split": "dev"}
+    values |= {"results": str(tmp_path / "results"), "out_dir": str(tmp_path / "out")}
+    executed = run_notebook(ROOT / "notebooks" / "06_ablations.ipynb", tmp_path / "run.ipynb", values, log=False)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert set(metrics["verdicts"]) == {"opposite"} and metrics["runs"] > 0
+    counted = {row["experiment"]: row for row in metrics["orders"]}
+    assert set(counted) == {"clip_sla_table1", "clip_sla_table4"}
+    assert counted["clip_sla_table1"]["same"] > 5 and counted["clip_sla_table1"]["opposite"] == 0
+    assert counted["clip_sla_table4"]["opposite"] == metrics["verdicts"]["opposite"]
+    assert "hold: sla-adapter better than frozen" in executed.read_text()
 
 
 def test_data_preparation_on_the_layout_of_a_real_corpus(tmp_path):
