@@ -1,6 +1,6 @@
 """Runs in real processes that are killed, or that train together; test_survival.py starts this file.
 
-python tests/survival.py kills FOLDER SEED    |    python tests/survival.py ranks FOLDER
+python tests/survival.py kills FOLDER SEED [WORKERS] | ranks FOLDER | scores FOLDER
 
 The parent only imports and forks (an import costs seconds, a fork nothing); its children train.
 """
@@ -20,13 +20,14 @@ from pathlib import Path
 
 import torch
 from media import pictures, write_frames
-from tiny_models import tiny, tower
+from tiny_models import stir, tiny, tower
 
 import slakit
 from slakit import run_state
 from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
 from slakit.data.samples import Corpus, Sample, Vocabulary
 from slakit.distributed import launched
+from slakit.evaluation import evaluate, transcribe
 from slakit.training import Trainer
 
 GLOSSES = ("G0", "G1", "G2", "G3", "G4")
@@ -185,29 +186,64 @@ def rank(number: int, size: int, clips: Path, out: Path, settings: TrainConfig, 
         )  # fmt: skip
 
 
-def ranks(folder: Path) -> dict:
-    """One process with batches of four against two with batches of two, on clips of different lengths."""
+def together(size: int, target, *arguments) -> None:
+    """target(rank, size, *arguments) in `size` processes that find each other."""
     import socket
 
     context = multiprocessing.get_context("fork")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        os.environ["MASTER_PORT"] = str(free.getsockname()[1])
+    children = [context.Process(target=quietly, args=(target, number, size, *arguments)) for number in range(size)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+
+
+def scoring_rank(number: int, size: int, folder: Path) -> None:
+    """What this process says of all dev clips, into a file."""
+    os.environ |= {"RANK": str(number), "WORLD_SIZE": str(size), "LOCAL_RANK": str(number)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1"}
+    torch.set_num_threads(1)
+    talkative = model(dropout=0.0)
+    with torch.no_grad():
+        talkative.sequence.classifier.weight[:, 0] *= 0.0  # no blanks to speak of
+        stir(talkative, seed=5, scale=0.3)
+    settings = replace(SETTINGS, batch_size=1)
+    clips = scored_clips(folder)
+    with launched("cpu") as processes:
+        references, hypotheses = transcribe(talkative, clips, settings=settings, show_progress=False, processes=processes)
+        wer = evaluate(talkative, clips, settings=settings, show_progress=False, processes=processes).wer
+    found = {"references": references, "hypotheses": hypotheses, "wer": wer}
+    (folder / f"{number} of {size}.json").write_text(json.dumps(found))
+
+
+def scored_clips(folder: Path) -> list[Sample]:
+    """Five clips with one to four glosses."""
+    words = [("G0",), ("G1", "G2", "G3", "G4"), ("G2", "G0"), ("G3", "G1", "G0", "G2"), ("G4", "G0", "G1")]
+    return [replace(sample, glosses=glosses) for sample, glosses in zip(corpus(folder).train, words, strict=False)]
+
+
+def scores(folder: Path) -> dict:
+    """Dev clips scored by one process and by two."""
+    corpus(folder)
+    for size in (1, 2):
+        together(size, scoring_rank, folder)
+    names = ("0 of 1", "0 of 2", "1 of 2")
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in names}
+
+
+def ranks(folder: Path) -> dict:
+    """One process with batches of four against two with batches of two, on clips of different lengths."""
     lengths = (17, 40, 24, 18, 32, 19, 20, 28, 16, 21)
     corpus(folder, lengths)
     settings = replace(SETTINGS, accumulate=1, clip_norm=1.0, warm_start_batch_size=None)
     found = {}
     for size in (1, 2):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            os.environ["MASTER_PORT"] = str(free.getsockname()[1])
         ours = replace(settings, batch_size=4 // size)
-        children = [
-            context.Process(target=quietly, args=(rank, number, size, folder, folder / f"of{size}", ours, lengths))
-            for number in range(size)
-        ]
-        for child in children:
-            child.start()
-        for child in children:
-            child.join()
-            assert child.exitcode == 0
+        together(size, rank, folder, folder / f"of{size}", ours, lengths)
         found[size] = rows(folder / f"of{size}")
     begin = {name: value for name, value in model(0.0).trainable_state().items()}
     return {
@@ -220,5 +256,5 @@ def ranks(folder: Path) -> dict:
 if __name__ == "__main__":
     tower("tiny-vit")  # written once, so that all children name the same file
     command, place, *more = sys.argv[1:]
-    result = kills(Path(place), int(more[0])) if command == "kills" else ranks(Path(place))
-    print(json.dumps(result))
+    run = {"kills": kills, "ranks": ranks, "scores": scores}[command]
+    print(json.dumps(run(Path(place), *map(int, more))))

@@ -67,6 +67,21 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     assert found["moved"] > 0.01 and found["apart"] < 1e-3 * found["moved"]
 
 
+def test_two_processes_score_as_one_does(tmp_path):
+    """Five clips with one to four glosses, one a batch: a count over all of them, no mean of the processes' means."""
+    from slakit.scoring import score
+
+    one, *two = helper("scores", str(tmp_path)).values()
+    assert two == [one, one]
+    references, hypotheses = one["references"], one["hypotheses"]
+    assert len(set(hypotheses.values())) >= 3 and one["wer"] == score(references, hypotheses).wer
+    shares = [list(references)[rank::2] for rank in range(2)]
+    means = [score({k: references[k] for k in share}, {k: hypotheses[k] for k in share}).wer for share in shares]
+    single = [score({k: references[k]}, {k: hypotheses[k]}).wer for k in references]
+    for wrong in (sum(means) / 2, sum(single) / 5):
+        assert abs(wrong - one["wer"]) > 0.5, "these clips could not tell a count from a mean"
+
+
 def test_state_is_refused_with_its_reason_where_one_bit_is_wrong(straight, place, tmp_path, capsys):
     survival.train(place, tmp_path)
     path = tmp_path / "state.pt"
