@@ -168,13 +168,20 @@ def _count(encoder: torch.nn.Module, frames: int, device: torch.device, half: to
     return kept, max(live.peak, live.live())
 
 
+def ran_out(error: BaseException) -> bool:
+    """Whether the error says that memory is used up: a GPU has a class for it, the CPU's allocator only words."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator: " in str(error)
+
+
 @contextmanager
 def naming_what_fits(model: Recognizer, settings: TrainConfig, device: torch.device) -> Iterator[None]:
     """Within: where the device's memory runs out, a SlakitError that names settings which would fit."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        said = str(error).splitlines()[0]
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+        said = (str(error) or "MemoryError").splitlines()[0]
     else:
         return
     # Outside the handler: the error holds the frames of the step, and with them its tensors.

@@ -211,11 +211,11 @@ def scoring_rank(number: int, size: int, folder: Path) -> None:
     with torch.no_grad():
         talkative.sequence.classifier.weight[:, 0] *= 0.0  # no blanks to speak of
         stir(talkative, seed=5, scale=0.3)
-    settings = replace(SETTINGS, batch_size=1)
     clips = scored_clips(folder)
     with launched("cpu") as processes:
-        references, hypotheses = transcribe(talkative, clips, settings=settings, show_progress=False, processes=processes)
-        wer = evaluate(talkative, clips, settings=settings, show_progress=False, processes=processes).wer
+        options = {"settings": replace(SETTINGS, batch_size=1), "show_progress": False, "processes": processes}
+        references, hypotheses = transcribe(talkative, clips, **options)
+        wer = evaluate(talkative, clips, **options).wer
     found = {"references": references, "hypotheses": hypotheses, "wer": wer}
     (folder / f"{number} of {size}.json").write_text(json.dumps(found))
 

@@ -62,5 +62,14 @@ def test_running_out_of_memory_names_what_fits():
     with pytest.raises(SlakitError, match=r"ran out \(tried to allocate\).*batches of up to \d+ frames"):
         with naming_what_fits(model, SETTINGS, torch.device("cpu")):
             raise torch.OutOfMemoryError("tried to allocate")
-    with pytest.raises(KeyError), naming_what_fits(model, SETTINGS, torch.device("cpu")):
-        raise KeyError
+    for other in (KeyError("k"), RuntimeError("shapes do not fit")):
+        with pytest.raises(type(other)) as caught, naming_what_fits(model, SETTINGS, torch.device("cpu")):
+            raise other
+        assert caught.value is other
+
+
+def test_an_allocation_that_the_machine_refuses_is_told_as_memory():
+    """Four pebibytes: on the CPU that is a RuntimeError without a class of its own."""
+    with pytest.raises(SlakitError, match=r"the memory of cpu ran out \(.*allocate.*batches of up to \d+ frames"):
+        with naming_what_fits(tiny("sla-lora", rank=4), SETTINGS, torch.device("cpu")):
+            torch.empty(2**50, dtype=torch.float32)
