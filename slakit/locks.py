@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+
+_held: set[TextIO] = set()
+
+
+def _let_go() -> None:
+    """In a forked child: it must not keep a lock alive when its parent, a killed training run perhaps, is gone."""
+    for file in _held:
+        file.close()  # closes this process's descriptor alone; the parent keeps its lock
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -24,7 +38,11 @@ def locked(folder: Path, seconds: float = 2.0) -> Iterator[bool]:
                     yield False
                     return
                 time.sleep(0.05)
-        yield True
+        _held.add(file)
+        try:
+            yield True
+        finally:
+            _held.discard(file)
 
 
 def is_locked(folder: Path) -> bool:

@@ -1,6 +1,6 @@
 """Runs in real processes that are killed, or that train together; test_survival.py starts this file.
 
-python tests/survival.py kills FOLDER SEED [WORKERS] | ranks FOLDER | scores FOLDER
+python tests/survival.py kills FOLDER SEED [DEATHS [WORKERS]] | ranks FOLDER | scores FOLDER
 
 The parent only imports and forks (an import costs seconds, a fork nothing); its children train.
 """
@@ -33,7 +33,7 @@ from slakit.training import Trainer
 GLOSSES = ("G0", "G1", "G2", "G3", "G4")
 SETTINGS = TrainConfig(
     epochs=2, warm_start_epochs=1, warm_start_views=1, batch_size=2, accumulate=2, learning_rate=3e-3, clip_norm=5.0,
-    schedule="cosine", checkpoint_steps=1, max_bad_clips=0, keep_in_memory=True,
+    schedule="cosine", checkpoint_steps=1, max_bad_clips=0, keep_in_memory=True, track=(),
     augment=AugmentConfig(36, 32, min_frames=8, max_frames=40), decode=DecodeConfig(beam_width=2, top_tokens=3),
 )  # fmt: skip
 
@@ -79,7 +79,7 @@ def quietly(function, *arguments) -> None:
         function(*arguments)
 
 
-def doomed(clips: Path, out: Path, journal: Path, fatal: int, half: bool) -> None:
+def doomed(clips: Path, out: Path, journal: Path, fatal: int, half: bool, settings: TrainConfig) -> None:
     """Train, write down every step, and die at the `fatal`-th time that something is synced to disk or renamed."""
     events = [0]
 
@@ -109,11 +109,15 @@ def doomed(clips: Path, out: Path, journal: Path, fatal: int, half: bool) -> Non
             file.write(json.dumps([self.at.epoch, self.at.batches]) + "\n")
 
     Trainer.step = stepping
-    quietly(train, clips, out)
+    quietly(train, clips, out, settings)
 
 
-def kills(folder: Path, seed: int) -> dict:
-    """Kill runs until 21 of them died; every run that comes to its end must have the weights of the straight one."""
+def kills(folder: Path, seed: int, deaths: int = 21, workers: int = 0) -> dict:
+    """Kill runs until `deaths` of them died; every run that comes to its end must have the weights of the straight one.
+
+    workers: reading processes of the runs that are killed; the straight one has none.
+    """
+    settings = replace(SETTINGS, num_workers=workers)
     context, chance = multiprocessing.get_context("fork"), random.Random(seed)
     corpus(folder)
     straight = context.Process(target=quietly, args=(train, folder, folder / "straight"))
@@ -122,11 +126,12 @@ def kills(folder: Path, seed: int) -> dict:
     wanted, wanted_rows = weights(folder / "straight"), rows(folder / "straight")
     died = {"at a write": 0, "in a half-written file": 0, "anywhere": 0}
     finished, lost = 0, []
-    while sum(died.values()) < 21 or not finished:
+    while sum(died.values()) < deaths or not finished:
         out, journal = folder / f"run{finished}", folder / f"run{finished}.jsonl"
-        how = chance.choice(list(died)) if sum(died.values()) < 21 else None
+        how = chance.choice(list(died)) if sum(died.values()) < deaths else None
         fatal = chance.randint(1, 30) if how in ("at a write", "in a half-written file") else -1
-        child = context.Process(target=doomed, args=(folder, out, journal, fatal, how == "in a half-written file"))
+        half = how == "in a half-written file"
+        child = context.Process(target=doomed, args=(folder, out, journal, fatal, half, settings))
         before = len(journal.read_text().splitlines()) if journal.exists() else 0
         child.start()
         if how == "anywhere":  # some steps, and a moment more

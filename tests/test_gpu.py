@@ -84,6 +84,7 @@ def benchmark(*options: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_through_on_the_cpu_and_writes_nothing():
     results = ROOT / "benchmarks" / "results" / "gpu.json"
     before = results.read_bytes() if results.exists() else None

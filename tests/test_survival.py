@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,12 @@ def test_killed_at_any_moment_the_weights_are_the_same_to_the_bit(tmp_path):
     assert sum(found["died"].values()) >= 21 and min(found["died"].values()) >= 3
     assert found["finished"] >= 1, "weights, history and best/ are compared in the helper"
     assert found["most steps lost"] <= 1, "more than one checkpoint interval was lost"
+
+
+def test_killed_with_reading_processes_the_weights_are_those_of_a_run_without(tmp_path):
+    """The processes that read clips are orphans then: they must neither hold the folder nor change the run."""
+    found = helper("kills", str(tmp_path), "1", "3", "2")
+    assert sum(found["died"].values()) == 3 and found["finished"] >= 1 and found["most steps lost"] <= 1
 
 
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
@@ -179,6 +186,24 @@ def test_a_folder_that_cannot_be_written(place, tmp_path):
 def test_two_runs_in_one_folder_are_refused(place, tmp_path):
     with held(tmp_path), pytest.raises(SlakitError, match="another process is training in"):
         survival.train(place, tmp_path)
+
+
+def test_a_child_does_not_keep_the_folder_of_its_dead_parent(tmp_path):
+    """A reading process outlives a killed run by some seconds; the run can be started again at once."""
+    from slakit.locks import is_locked
+
+    with held(tmp_path):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+            os._exit(0)
+        time.sleep(0.2)
+        assert is_locked(tmp_path), "the child's end of it is closed, the lock is the parent's"
+    try:
+        assert not is_locked(tmp_path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 @pytest.mark.filterwarnings("ignore::slakit.data.batches.LeftOutWarning")
