@@ -1,7 +1,8 @@
 """Where the rows of a training run go: one row an epoch, the same to every logger.
 
-history.jsonl is always written. TensorBoard (`pip install "slakit[track]"`), Weights & Biases and MLflow are used where
-TrainConfig.track names them; anything with these three methods can be given to fit(loggers=[…]).
+history.jsonl is always written. TrainConfig.track names the others: "auto", its default, is TensorBoard where that is
+installed (`pip install "slakit[track]"`) and nothing elsewhere; Weights & Biases and MLflow are used where they are
+named. Anything with these three methods can be given to fit(loggers=[…]).
 """
 
 from __future__ import annotations
@@ -125,15 +126,21 @@ class MLflow:
             self.module.end_run()
 
 
+AUTO = "auto"
 TRACKERS = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
 
 
 def make_loggers(names: Sequence[str], folder: Path) -> list[Logger]:
-    """history.jsonl and the trackers named; ConfigError for an unknown one or one that is not installed."""
+    """history.jsonl and the trackers named, each once; ConfigError for an unknown one or one that is not installed."""
+    chosen = []
     for name in names:
-        if name not in TRACKERS:
-            raise ConfigError(f"track={name!r} is no tracker{nearest(name, TRACKERS)}")
-    return [JsonLines(folder), *(TRACKERS[name](folder) for name in names)]
+        if name not in (AUTO, *TRACKERS):
+            raise ConfigError(f"track={name!r} is no tracker{nearest(name, (AUTO, *TRACKERS))}")
+        if name != AUTO:
+            chosen.append(name)
+        elif _installed("torch.utils.tensorboard"):
+            chosen.append("tensorboard")
+    return [JsonLines(folder), *(TRACKERS[name](folder) for name in dict.fromkeys(chosen))]
 
 
 def run_id(folder: Path) -> str:
@@ -144,6 +151,14 @@ def run_id(folder: Path) -> str:
 
         write_atomically(path, lambda temporary: temporary.write_text(secrets.token_hex(4), encoding="utf-8"))
     return path.read_text(encoding="utf-8").strip()
+
+
+def _installed(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def _needed(module: str, package: str, way_out: str) -> Any:

@@ -91,6 +91,24 @@ def test_tensorboard_has_the_same_numbers_and_no_row_twice(clips, tmp_path):
         assert found == [(row["epoch"], pytest.approx(row[name], rel=1e-6)) for row in run.history]
 
 
+def test_tensorboard_is_the_default_where_it_is_installed(clips, tmp_path, monkeypatch):
+    """And only there; a run that began without it goes on with it."""
+    from slakit.config import TrainConfig
+    from slakit.loggers import TensorBoard
+
+    assert TrainConfig().track == ("auto",)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it could not be imported
+        assert [type(one) for one in make_loggers(["auto"], tmp_path)] == [JsonLines]
+        assert len(quick(clips, tmp_path, track=("auto",)).history) == 2
+        assert not (tmp_path / "tensorboard").exists()
+    pytest.importorskip("tensorboard")
+    for names in (["auto"], ["auto", "tensorboard"]):
+        assert [type(one) for one in make_loggers(names, tmp_path)] == [JsonLines, TensorBoard]
+    assert len(quick(clips, tmp_path, track=("auto",)).history) == 2
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
 def test_wandb_gets_settings_rows_and_the_same_run_again(clips, tmp_path, monkeypatch):
     """A stand-in for the package, which is no part of the tests' extra, keeps what it is called with."""
     told = []
