@@ -40,7 +40,8 @@ class ModelConfig:
     auxiliary_lengths: its time axis. "padded": all padded frames, length ceil(T/4)*4+12, the batch's reported
         lengths; "frames": the T real frames; "pooled": averaged by fours, ceil(T/4).
     hidden_size, lstm_layers, dropout: TConv channels = BiLSTM output, its layers, dropout between them.
-    recompute: activation checkpointing of every trained block: less memory, about 1.4 x the time.
+    recompute: activation checkpointing in every trained block, less memory for more time: "mlp" computes its MLP again
+        in the backward pass, "block" all of it. True and False, as older files have them, are "block" and "none".
     """
 
     method: str = "sla-lora"
@@ -55,8 +56,12 @@ class ModelConfig:
     hidden_size: int = 1024
     lstm_layers: int = 2
     dropout: float = 0.3
-    recompute: bool = False
+    recompute: Literal["none", "mlp", "block"] | bool = "none"
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.recompute, bool):
+            object.__setattr__(self, "recompute", "block" if self.recompute else "none")
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,8 @@ class TrainConfig:
     length_buckets: clips of about the same length share a batch; so many batches are sorted together, 0 for none.
     num_workers: processes that read clips; None: as many as fit the machine.
     checkpoint_seconds, checkpoint_steps: inside an epoch the state is saved so often (0: never); at its end always.
-    deterministic: deterministic kernels where torch has them. track: "tensorboard", "wandb", "mlflow".
+    deterministic: deterministic kernels where torch has them. track: "tensorboard", "wandb", "mlflow"; "auto" is
+        TensorBoard where it is installed; () for history.jsonl alone.
     """
 
     epochs: int = 40
@@ -135,7 +141,7 @@ class TrainConfig:
     checkpoint_seconds: float = 300.0
     checkpoint_steps: int = 0
     deterministic: bool = False
-    track: tuple[str, ...] = ()
+    track: tuple[str, ...] = ("auto",)
     seed: int = 0
     num_workers: int | None = 0
     keep_in_memory: bool = False

@@ -33,7 +33,7 @@ class MemoryPlan:
     """What a training step needs. Bytes; frames are those of a batch, all its clips together.
 
     fixed: weights, gradients, the optimiser's state, half-precision copies. per_frame: at the highest point of a step.
-    available: what the device can give. recomputed: per_frame with ModelConfig.recompute=True.
+    available: what the device can give. recomputed: per_frame with ModelConfig.recompute="mlp" and "block".
     """
 
     device: str
@@ -41,17 +41,17 @@ class MemoryPlan:
     available: int
     fixed: int
     per_frame: int
-    recomputed: int
+    recomputed: dict[str, int]
 
     @property
     def frames(self) -> int:
         """The most frames that a batch can hold."""
-        return max(0, int((1 - RESERVE) * self.available - self.fixed) // self.per_frame)
+        return self.frames_with("none")
 
-    @property
-    def frames_recomputed(self) -> int:
-        """The same with recompute=True."""
-        return max(0, int((1 - RESERVE) * self.available - self.fixed) // self.recomputed)
+    def frames_with(self, recompute: str) -> int:
+        """The same with recompute="mlp" or "block"."""
+        per_frame = {"none": self.per_frame, **self.recomputed}[recompute]
+        return max(0, int((1 - RESERVE) * self.available - self.fixed) // per_frame)
 
     def bytes_for(self, frames: int) -> int:
         """Bytes of a step with so many frames."""
@@ -61,22 +61,25 @@ class MemoryPlan:
         return (
             f"{self.device}, {self.precision}: {self.available / GIB:.1f} GiB available, {self.fixed / GIB:.2f} GiB "
             f"for weights, gradients and optimiser, {self.per_frame / 2**20:.1f} MiB a frame: batches of up to "
-            f"{self.frames} frames ({self.frames_recomputed} with recompute=True)"
+            f"{self.frames} frames ("
+            + ", ".join(f'{self.frames_with(part)} with recompute="{part}"' for part in self.recomputed)
+            + ")"
         )
 
     def advice(self, longest: int, settings: TrainConfig) -> str:
         """Settings that would fit clips of up to `longest` frames."""
         ways = []
-        for recompute, frames in ((False, self.frames), (True, self.frames_recomputed)):
+        for recompute in ("none", *self.recomputed):
+            frames = self.frames_with(recompute)
             if frames < longest:
                 continue
             size = min(settings.batch_size, frames // longest)
             accumulate = settings.accumulate * -(-settings.batch_size // size)
             same = "" if size == settings.batch_size else f" and accumulate={accumulate}"
-            start = "recompute=True, " if recompute else ""
+            start = "" if recompute == "none" else f'recompute="{recompute}", '
             ways.append(f"{start}batch_size={size}{same}, or {start}max_frames_per_batch={frames}")
         fit = "; ".join(ways[:2]) or "no setting for whole clips"
-        shorter = f"; try augment.max_frames={self.frames_recomputed // 4 * 4}, recompute=True, batch_size=1"
+        shorter = f'; try augment.max_frames={self.frames_with("block") // 4 * 4}, recompute="block", batch_size=1'
         return f"{self}. Clips here have up to {longest} frames. These fit: {fit}" + ("" if ways else shorter)
 
 
@@ -103,7 +106,8 @@ def memory_plan(
     weights = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     copies = 0 if half is None else sum(p.numel() for p in model.parameters()) * half.itemsize
     states = 0 if settings.optimizer == "sgd" else 2
-    per_frame, recomputed = (_per_frame(model, device, half, recompute) for recompute in (False, True))
+    per_frame = _per_frame(model, device, half, "none")
+    recomputed = {part: _per_frame(model, device, half, part) for part in ("mlp", "block")}
     fixed = weights + (1 + states) * trained + copies
     precision = "float32" if half is None else str(half).removeprefix("torch.")
     return MemoryPlan(device.type, precision, int(available), fixed, per_frame, recomputed)
@@ -129,7 +133,7 @@ class _FusedAttention(TorchFunctionMode):
         return function(*arguments, **(options or {}))
 
 
-def _per_frame(model: Recognizer, device: torch.device, half: torch.dtype | None, recompute: bool) -> int:
+def _per_frame(model: Recognizer, device: torch.device, half: torch.dtype | None, recompute: str) -> int:
     """Bytes a frame at the highest point: what the forward pass keeps on `device`, times what backward adds to it."""
     encoder, before = model.encoder, model.encoder.recompute
     encoder.recompute = recompute

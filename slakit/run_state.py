@@ -18,6 +18,8 @@ import torch
 from slakit.errors import CheckpointError, ConfigError, SlakitError
 from slakit.locks import locked
 
+NO_MATTER = {"model.recompute"}  # of an identity: it changes no gradient, so a run may go on with more or less memory
+
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Call write(temporary path), sync it to disk and rename it to `path`: readers see the old file or the new one."""
@@ -152,7 +154,7 @@ class RunState:
             shutil.rmtree(left, ignore_errors=True)
 
     def _check(self, found: dict[str, Any], path: Path) -> None:
-        for key in sorted({*found, *self.identity}):
+        for key in sorted({*found, *self.identity} - NO_MATTER):
             if found.get(key) != self.identity.get(key):
                 raise ConfigError(
                     f"{path.parent} holds a run with {key}={found.get(key)!r}, this one has "

@@ -85,7 +85,9 @@ def convert(value: Any, hint: Any, name: str) -> Any:
             try:
                 return convert(value, choice, name)
             except ConfigError:
-                continue
+                words = typing.get_args(choice) if typing.get_origin(choice) is typing.Literal else ()
+                if any(type(value) is type(word) for word in words):
+                    raise  # one of several words was meant: its message names the nearest
         raise _wrong(value, hint, name)
     if origin is typing.Literal:
         if value in arguments and type(value) in {type(a) for a in arguments}:

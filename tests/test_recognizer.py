@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, frames, stir, tiny, tower
 
+from slakit.config import ModelConfig, from_dict
 from slakit.data.samples import Vocabulary
 from slakit.errors import CheckpointError, ConfigError, SlakitError
 from slakit.losses import recognition_loss
@@ -22,6 +23,7 @@ from slakit.models import (
     save_checkpoint,
 )
 from slakit.models.checkpoints import load_weights
+from slakit.models.kept import LiveBytes
 from slakit.models.methods import METHODS
 from slakit.presets import preset
 from slakit.training import make_optimizer
@@ -177,13 +179,30 @@ def test_nothing_is_saved_below_the_first_adapted_block(method):
     assert sum(below) == 0 < sum(saved)
 
 
-def test_recompute_changes_nothing_but_memory():
-    gradients = []
-    for recompute in (False, True):
-        model = build("sla-lora", recompute=recompute)
-        loss_of(model).backward()
+@pytest.mark.parametrize("method", ["sla-lora", "sla-adapter", "adaptsign"])
+def test_recompute_changes_nothing_but_memory(method):
+    """The same gradients from fewer kept bytes, fewest where whole blocks are computed again."""
+    gradients, kept = [], []
+    for recompute in ("none", "mlp", "block"):
+        model, live = build(method, recompute=recompute), LiveBytes()
+        live.ignore(model)
+        with live:
+            loss = loss_of(model)
+            kept.append(live.live())
+        loss.backward()
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
-    assert all((a - b).abs().max() < 1e-5 for a, b in zip(*gradients, strict=True))
+    for found in gradients[1:]:
+        assert len(found) == len(gradients[0]) > 5
+        assert all((a - b).abs().max() < 1e-5 for a, b in zip(found, gradients[0], strict=True))
+    assert kept[2] < kept[1] < kept[0]
+
+
+def test_recompute_of_older_files_is_understood():
+    for old, new in ((True, "block"), (False, "none")):
+        assert build("sla-lora", recompute=old).config == build("sla-lora", recompute=new).config
+        assert from_dict(ModelConfig, {"recompute": old}).recompute == new
+    with pytest.raises(ConfigError, match=r"recompute='blok' is not possible; did you mean 'block'"):
+        build("sla-lora", recompute="blok")
 
 
 def test_same_seed_same_model_and_equal_heads():

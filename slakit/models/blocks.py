@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from slakit.models.clips import Clips
-from slakit.models.lean import through
+from slakit.models.lean import computed_again, through
 from slakit.models.lora import LoRALinear
 
 
@@ -103,8 +103,12 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x + MHSA(LN(x)), then x + MLP(LN(x)): a pre-norm transformer block."""
+    """x + MHSA(LN(x)), then x + MLP(LN(x)): a pre-norm transformer block.
 
+    recompute_mlp: the MLP keeps its input alone and is computed again in the backward pass (the encoder sets it).
+    """
+
+    recompute_mlp = False
     PARTS = ("ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2")
 
     def __init__(self, ln_1: nn.Module, attn: Attention, ls_1: nn.Module, ln_2: nn.Module, mlp: MLP, ls_2: nn.Module):
@@ -132,6 +136,9 @@ class Block(nn.Module):
 
     def feed(self, x: torch.Tensor) -> torch.Tensor:
         """MLP(LN(x)), scaled where the tower scales it; the normed tokens are not kept."""
+        return computed_again(self._feed, x) if self.recompute_mlp else self._feed(x)
+
+    def _feed(self, x: torch.Tensor) -> torch.Tensor:
         return self.ls_2(through(self.ln_2, x, self.mlp, self.width))
 
 

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 WIDTH = 256
 _keep_all: ContextVar[bool] = ContextVar("keep_all", default=False)
@@ -27,6 +28,16 @@ def keeping_all() -> Iterator[None]:
         yield
     finally:
         _keep_all.reset(token)
+
+
+def computed_again(part: Callable, *arguments: object) -> torch.Tensor:
+    """part(*arguments) by activation checkpointing: its inputs alone are kept, backward computes it a second time."""
+
+    def whole(*arguments: object) -> torch.Tensor:
+        with keeping_all():  # the checkpoint decides what is kept
+            return part(*arguments)
+
+    return checkpoint(whole, *arguments, use_reentrant=False)
 
 
 def through(step: nn.Module, x: torch.Tensor, layer: Callable, width: int, *arguments: object) -> torch.Tensor:

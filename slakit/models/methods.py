@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from slakit.errors import ConfigError
 from slakit.models.backbones import Backbone
 from slakit.models.clips import Clips
-from slakit.models.lean import keeping_all
+from slakit.models.lean import computed_again
 from slakit.strict import from_dict, nearest
 
 
@@ -29,7 +28,7 @@ class Encoder(nn.Module):
     feature is the class token, the last block computes that token alone (exactly the same number).
     gradients_everywhere: build the graph down to the first block all the same (for explanations).
     all_tokens: compute every token in the last block too (for attention maps of its patches).
-    recompute: activation checkpointing of the trained blocks.
+    recompute: what of a trained block is computed again in the backward pass: "none", "mlp", "block" (all of it).
     """
 
     def __init__(self, backbone: Backbone):
@@ -37,7 +36,7 @@ class Encoder(nn.Module):
         self.backbone = backbone
         self.gradients_everywhere = False
         self.all_tokens = False
-        self.recompute = False
+        self.recompute = "none"
 
     @property
     def feature_dim(self) -> int:
@@ -61,14 +60,12 @@ class Encoder(nn.Module):
 
     def run_block(self, block: nn.Module, x: torch.Tensor, clips: Clips, class_token_only: bool) -> torch.Tensor:
         """One block, with activation checkpointing where that is asked for and a graph is built."""
-        if self.recompute and torch.is_grad_enabled() and any(p.requires_grad for p in block.parameters()):
-            return checkpoint(self._as_usual, block, x, clips, class_token_only, use_reentrant=False)
+        trained = torch.is_grad_enabled() and any(p.requires_grad for p in block.parameters())
+        again = self.recompute if trained else "none"
+        block.recompute_mlp = again == "mlp"
+        if again == "block":
+            return computed_again(block, x, clips, class_token_only)
         return block(x, clips, class_token_only)
-
-    @staticmethod
-    def _as_usual(block: nn.Module, x: torch.Tensor, clips: Clips, class_token_only: bool) -> torch.Tensor:
-        with keeping_all():  # the checkpoint decides what is kept
-            return block(x, clips, class_token_only)
 
     def prefix_context(self, images: torch.Tensor, frozen: bool) -> Any:
         """no_grad() for the frozen part, unless somebody wants gradients with respect to the frames."""
