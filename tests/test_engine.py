@@ -294,3 +294,47 @@ def test_live_curves_update_one_picture(monkeypatch):
                      | ({"wer": 50.0} if epoch else {}))  # fmt: skip
     curves.close()
     assert shown == ["display", "update", "update", "update"]
+
+
+def test_a_launched_run_that_fails_says_why_and_one_that_is_interrupted_stops(tmp_path, monkeypatch):
+    """A corpus that does not exist; then an interrupted cell, which must leave no process behind."""
+    import os
+    import subprocess
+
+    from slakit import live
+    from slakit.config import RunConfig
+    from slakit.errors import SlakitError
+
+    started, told, popen = [], Listening(), subprocess.Popen
+    monkeypatch.setattr(live.subprocess, "Popen", lambda *a, **o: started.append(popen(*a, **o)) or started[-1])
+    config = RunConfig(corpus="nowhere", out_dir=str(tmp_path / "run"))
+    with pytest.raises(SlakitError, match=r"ended with 1: slakit: .*nowhere"):
+        live.launch(config, device="cpu", show_progress=False, loggers=[told])
+    assert [entry[0] for entry in told.told] == ["start", "close"]
+
+    def interrupted(stream):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(live, "_lines", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        live.launch(config, device="cpu", show_progress=False, loggers=[told])
+    assert [entry[0] for entry in told.told] == ["start", "close"] * 2
+    assert started[1].poll() is not None, "it is stopped and waited for"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(started[1].pid, 0)
+
+
+def test_reading_processes_that_fit_the_machine(monkeypatch):
+    from slakit.data import batches
+    from slakit.data.store import ClipStore
+
+    found = {}
+    for cores in (1, 2, 4, 64):
+        monkeypatch.setattr(batches.os, "sched_getaffinity", lambda pid, count=cores: set(range(count)), raising=False)
+        found[cores] = [batches.fitting_workers(ClipStore(), processes) for processes in (1, 2)]
+        assert batches.fitting_workers(ClipStore(keep_in_memory=True)) == 0
+    assert found == {1: [0, 0], 2: [2, 0], 4: [3, 2], 64: [8, 8]}
+    monkeypatch.delattr(batches.os, "sched_getaffinity")
+    monkeypatch.setattr(batches.os, "cpu_count", lambda: 4)
+    assert batches.fitting_workers(ClipStore()) == 3
