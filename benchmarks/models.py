@@ -192,7 +192,7 @@ def last(repeats: int) -> None:
     )
     pruned, whole = Tower(True), Tower(False)
     whole.load_state_dict(pruned.state_dict())
-    clips, x = Clips([2]), torch.randn(2, TOKENS, WIDTH)
+    clips, x = Clips([FRAMES]), torch.randn(FRAMES, TOKENS, WIDTH)
     steps = [step_of(tower, x, call=lambda x, tower=tower: tower(x, clips)) for tower in (pruned, whole)]
     agree(steps[0](), steps[1](), 1e-4)
     compare("twelve blocks, the last for the class token", *steps, repeats, 1.08)
