@@ -41,6 +41,22 @@ def plain_mlp(mlp: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return F.linear(x, mlp.fc2.weight, mlp.fc2.bias)
 
 
+def unfolded(patches: torch.Tensor, tau: int) -> torch.Tensor:
+    """Patches [T, n, D] -> those of 2 tau + 1 frames around each, [T, (2 tau + 1) n, D], zeros beyond the ends.
+
+    By torch's unfold over the time axis of an image [1, D, T, n], which is the form in use.
+    """
+    frames, n, width = patches.shape
+    windows = F.unfold(patches.permute(2, 0, 1)[None], (2 * tau + 1, 1), padding=(tau, 0))
+    return windows.view(width, 2 * tau + 1, frames, n).permute(2, 1, 3, 0).reshape(frames, -1, width)
+
+
+def sliced(patches: torch.Tensor, tau: int) -> torch.Tensor:
+    """The same by shifted slices: kinder to the memory than the published form."""
+    padded = F.pad(patches, (0, 0, 0, 0, tau, tau))  # [T + 2 tau, n, D]
+    return torch.cat([padded[k : k + len(patches)] for k in range(2 * tau + 1)], dim=1)
+
+
 class PublishedAdaptSign(nn.Module):
     """AdaptSign, Eq. (1) to (7) with the released code's details (variant "published"), on one video.
 
@@ -69,8 +85,7 @@ class PublishedAdaptSign(nn.Module):
     def cross(self, layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
         """Eq. (6) and (7): the class token over the patches of five frames, unfolded; added to all tokens."""
         normal = layer.ln(x)
-        padded = F.pad(normal[:, 1:], (0, 0, 0, 0, 2, 2))  # [T + 4, n, D]
-        near = torch.cat([padded[k : k + len(x)] for k in range(5)], dim=1)  # [T, 5 n, D]
+        near = unfolded(normal[:, 1:], 2)  # [T, 5 n, D]
         affinity = (normal[:, :1] @ near.transpose(1, 2) / x.shape[-1] ** 0.5).sigmoid() - 0.5
         return x + layer.scale * (affinity @ near)
 
