@@ -3,6 +3,9 @@
     python -m slakit demo -p method sla-lora --out papermill_runs/out/sla-lora-0
     python data/demo_models/export.py papermill_runs/out/sla-lora-0
 
+A run of a sweep will do as well: `frozen` and `adaptsign` are seed 0 of `slakit sweep clip_sla_table1 --variant
+minisign`, reduced runs on half of the clips.
+
 Writes data/demo_models/<method>/: the trained weights in half precision, and a description with the word error rates
 of these very weights, measured again after the rounding.
 """
@@ -22,11 +25,13 @@ def export(run: Path) -> Path:
     """Round, save, load again, score on dev and test; returns the folder written."""
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     method = metrics["method"]
+    history = (run / "run" / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    clips = json.loads(history[-1])["clips"]
     corpus = slakit.load_corpus("minisign")
     model = slakit.load_checkpoint(run / "run" / "best", glosses=corpus.glosses)
     about = {
         "corpus": "minisign",
-        "trained_on": f"{len(corpus.train)} drawn clips of MiniSign, signs of no sign language; encoder tiny-clip",
+        "trained_on": f"{clips} drawn clips of MiniSign, signs of no sign language; encoder tiny-clip",
         "seed": metrics["seed"],
         "best_epoch": metrics["best_epoch"],
     }
