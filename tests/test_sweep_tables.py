@@ -49,6 +49,19 @@ def results(tmp_path):
     return Results(spec, pd.DataFrame(rows), curves, {})
 
 
+def test_a_cost_that_the_spec_varies_stands_once_in_the_summary(tmp_path):
+    path = tmp_path / "length.yaml"
+    lines = [line for line in TEXT.splitlines() if not line.startswith(("cases", "expect", "  - "))]
+    path.write_text("\n".join(lines).replace("model_options.rank: [4, 16]", "train_options.epochs: [1, 2]"))
+    spec = load_spec(path)
+    rows = [
+        {"run": point.name, "epochs": point.value("epochs"), "seed": point.seed, "dev_wer": 20.0, "test_wer": 21.0}
+        for point in spec.points()
+    ]
+    table = Results(spec, pd.DataFrame(rows), pd.DataFrame(), {}).summary()
+    assert table[["epochs", "runs"]].to_numpy().tolist() == [[1, 3], [2, 3]]
+
+
 def test_summary_has_means_spreads_the_papers_figures_and_increases(results):
     table = results.summary().set_index(["case", "rank"])
     assert list(table.index) == [("whole", 4), ("whole", 16), ("no shift", 4), ("no shift", 16)], "the spec's order"

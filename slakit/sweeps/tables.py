@@ -54,7 +54,7 @@ class Results:
         if self.runs.empty:
             return pd.DataFrame()
         keys = self.varied or ["spec"]
-        wanted = {"dev_wer", "test_wer", "training_hours", *_COSTS} - {"best_epoch", "warm_start_wer"}
+        wanted = {"dev_wer", "test_wer", "training_hours", *_COSTS} - {"best_epoch", "warm_start_wer", *keys}
         numbers = [column for column in self.runs if column in wanted and self.runs[column].notna().any()]
         groups = self.runs.groupby(keys, sort=False, dropna=False)
         table = groups.size().rename("runs").to_frame().join(groups[numbers].mean())
