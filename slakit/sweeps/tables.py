@@ -165,9 +165,14 @@ def orders_in_words(verdicts: pd.DataFrame) -> str:
 def varied_names(spec: Spec) -> dict[str, str]:
     """The dotted parameters that a spec's grid varies -> their columns: the last part, where that is enough.
 
-    What the cases change is told by the case's name.
+    One that takes a single value wherever it is given goes along with another one and tells nothing apart. What the
+    cases change is told by the case's name.
     """
-    names = list(dict.fromkeys(key for grid in spec.grid for key in grid))
+    values: dict[str, set[str]] = {}
+    for grid in spec.grid:
+        for key, given in grid.items():
+            values.setdefault(key, set()).update(map(str, given if isinstance(given, list) else [given]))
+    names = [key for key, given in values.items() if len(given) > 1]
     last = [name.rsplit(".", 1)[-1] for name in names]
     return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
 
