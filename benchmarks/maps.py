@@ -1,7 +1,7 @@
 """Do the maps tell the truth? Deletion and insertion, randomised weights and the pointing game, for the demo models.
 
-    python benchmarks/maps.py                                              # all shipped models, 1.5 minutes each
-    python benchmarks/maps.py --methods sla-lora --clips 4 --few 2 --out /tmp/maps.json  # a quick look
+    python benchmarks/maps.py                                                # all shipped models, 1 to 2.5 minutes each
+    python benchmarks/maps.py --methods sla-lora --clips 4 --few 2 --out quick.json  # a quick look
 
 Test clips of MiniSign (signers never seen in training). All intervals: 95 %, bootstrap over clips. Each method's part
 of the results file is replaced and says which model it was measured with (seed, epoch, WER); parts of models that are

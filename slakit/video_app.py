@@ -111,7 +111,7 @@ class VideoApp(ipywidgets.VBox):
         try:
             frames, fps = read_frames(path), probe_video(path).fps or 25.0
         except (SlakitError, OSError) as error:  # OSError: a path that is too long to be one
-            self._say(f"{str(error)[:400]}", wrong=True)
+            self._say(str(error)[:400], wrong=True)
             return
         self.frames, self.source, self.fps = frames, path, fps
         self._busy = True

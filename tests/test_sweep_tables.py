@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -127,6 +128,11 @@ def test_figures_show_every_number(results):
     figure = figures.wer_against_parameters(summary.assign(name=["a", "b", "c", "d"]), "name", "dev_wer")
     assert [len(axis.texts) for axis in figure.axes] == [4, 1]
     figures.curves(results.curves, "rank", pd.Series([30.0]))
+    close = pd.DataFrame({"name": list("abc"), "test_wer": [18.0, 18.1, 22.0], "paper_test_wer": [19.0, 19.0, 30.0]})
+    figure = figures.ours_beside_paper(close, "name")
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 6 and not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2)), "all can be read"
     plt.close("all")
 
 

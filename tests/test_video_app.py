@@ -99,7 +99,7 @@ def test_an_uploads_name_can_do_no_harm(model, video, name):
     assert "<img" not in app.files.value
 
 
-@pytest.mark.parametrize("name", ["a" * 300 + ".mp4", "天" * 120 + ".mp4", "b." + "x" * 300, "..", "" ])
+@pytest.mark.parametrize("name", ["a" * 300 + ".mp4", "天" * 120 + ".mp4", "b." + "x" * 300, "..", ""])
 def test_an_uploads_name_may_be_long_or_empty(model, video, name):
     app = VideoApp(model, {})
     app._take(version_8(name, video.read_bytes()))

@@ -74,9 +74,11 @@ def spread(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The table for people: a row a method and map, a column a curve or change, "0.12 [0.05, 0.20]" in the cells."""
     numbers = zip(table["mean"], table["low"], table["high"], strict=True)
     text = [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in numbers]
-    return table.assign(text=text).pivot_table(
-        index=["method", "map"], columns=name, values="text", aggfunc="first", sort=False
-    ).fillna("")
+    return (
+        table.assign(text=text)
+        .pivot_table(index=["method", "map"], columns=name, values="text", aggfunc="first", sort=False)
+        .fillna("")
+    )
 
 
 def in_words(table: pd.DataFrame, name: str) -> str:

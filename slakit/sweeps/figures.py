@@ -8,7 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from slakit.plots import HEAT
+from slakit.plots import HEAT, line_colour
 
 SPLITS = {"dev_wer": "dev WER (%)", "test_wer": "test WER (%)"}
 
@@ -86,18 +86,27 @@ def ours_beside_paper(summary: pd.DataFrame, label: str, value: str = "test_wer"
     figure, axis = plt.subplots(figsize=(width, 4.2))
     low = rows[[value, f"paper_{value}"]].min()
     span = (rows[[value, f"paper_{value}"]].max() - low).replace(0, 1)
-    for colour, (_, row) in zip(sns.color_palette(n_colors=len(rows)), rows.iterrows(), strict=True):
-        ours, paper = ((row[c] - low[c]) / span[c] for c in (value, f"paper_{value}"))
-        axis.plot([0, 1], [ours, paper], marker="o", color=colour)
-        axis.annotate(
-            f"{row[label]}  {row[value]:.1f}", (0, ours), xytext=(-8, -4), textcoords="offset points", ha="right"
-        )
-        axis.annotate(f"{row[f'paper_{value}']:.1f}", (1, paper), xytext=(8, -4), textcoords="offset points")
-    axis.set(xlim=(-0.6, 1.3), ylim=(-0.1, 1.1), yticks=[], xticks=[0, 1])
+    ours, paper = (((rows[c] - low[c]) / span[c]).tolist() for c in (value, f"paper_{value}"))
+    colours = [line_colour(colour) for colour in sns.color_palette(n_colors=len(rows))]
+    for colour, *ends in zip(colours, ours, paper, strict=True):
+        axis.plot([0, 1], ends, marker="o", color=colour)
+    for (_, row), left, right, colour in zip(rows.iterrows(), _apart(ours), _apart(paper), colours, strict=True):
+        axis.text(-0.02, left, f"{row[label]}  {row[value]:.1f}", ha="right", va="center", color=colour)
+        axis.text(1.02, right, f"{row[f'paper_{value}']:.1f}  {row[label]}", va="center", color=colour)
+    axis.set(xlim=(-0.6, 1.6), ylim=(-0.1, max([1.1, *(y + 0.05 for y in _apart(ours) + _apart(paper))])))
+    axis.set(yticks=[], xticks=[0, 1])
     axis.set_xticklabels([f"ours, {SPLITS.get(value, value)}", "the paper"])
     axis.grid(visible=False)
     figure.tight_layout()
     return figure
+
+
+def _apart(places: list[float], gap: float = 0.075) -> list[float]:
+    """Heights for labels, each at its place or moved up so far that it does not touch the one below."""
+    moved, below = dict.fromkeys(range(len(places)), 0.0), float("-inf")
+    for number in sorted(moved, key=places.__getitem__):
+        below = moved[number] = max(places[number], below + gap)
+    return list(moved.values())
 
 
 def curves(results: pd.DataFrame, colour: str, start: pd.Series | None = None, width: float = 12.0) -> Figure:
@@ -105,14 +114,18 @@ def curves(results: pd.DataFrame, colour: str, start: pd.Series | None = None, w
 
     start: WER on dev of the heads that the runs started from; its mean is drawn as a dotted line.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(width, 3.8))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(width, 3.8), sharex=True)
     table = results.assign(**{colour: results[colour].astype(str)})
     sns.lineplot(table, x="epoch", y="loss_total", hue=colour, ax=left, marker="o", errorbar="sd")
-    left.set(ylabel="training loss", yscale="log")
+    wide = table["loss_total"].max() > 10 * table["loss_total"].min()
+    left.set(ylabel="training loss", yscale="log" if wide else "linear")
     scored = table.dropna(subset=["wer"]) if "wer" in table else table.iloc[:0]
     sns.lineplot(scored, x="epoch", y="wer", hue=colour, ax=right, marker="o", errorbar="sd", legend=False)
     if start is not None and start.notna().any():
         right.axhline(start.mean(), color="0.3", linestyle=":")
+        right.text(
+            0.02, start.mean(), "before adaptation", transform=right.get_yaxis_transform(), va="bottom", fontsize=9
+        )
     right.set(ylabel="dev WER (%)", ylim=(0, None))
     for axis in (left, right):
         axis.xaxis.get_major_locator().set_params(integer=True)

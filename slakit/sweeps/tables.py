@@ -127,7 +127,7 @@ def orders(summary: pd.DataFrame, column: str = "test_wer", names: list[str] | N
 
     Columns: better (the paper's better one), worse, paper and ours (worse minus better, points of WER), error (the
     standard error of ours, from the spread over seeds), verdict: "same" or "opposite" where the difference is more
-    than twice its error, otherwise "undecided". names: columns that name a configuration (default: all texts).
+    than twice its error, otherwise "undecided". names: columns that name a configuration (default: the first).
     """
     paper = f"paper_{column}"
     rows = summary.dropna(subset=[paper, column]) if {paper, column} <= set(summary) else summary.iloc[:0]
