@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -122,6 +123,8 @@ class Trainer:
             row["seconds"] = self.seconds
             self.history.append(row)
             self.at = Position(epoch + 1)
+            if self.processes.main and epoch + 1 == warm_epochs + settings.epochs:
+                self._keep(self.state.folder / "last", row)
             for logger in self.loggers:  # before the state: what it does not know of is logged again, not lost
                 self._write(logger.epoch, row)
             self.save(None if last else self.optimizer.state_dict())
@@ -254,10 +257,13 @@ class Trainer:
         row["wer"] = found.wer
         if self.best is None or row["wer"] < self.best["wer"]:
             self.best = row
-            metrics = {"dev_wer": row["wer"], "seconds": self.seconds, **row}
             if self.processes.main:
-                path, name = self.state.new_best, self.corpus.name
-                self._write(save_checkpoint, self.model, path, corpus=name, metrics=metrics)
+                self._keep(self.state.new_best, {"seconds": self.seconds, **row})
+
+    def _keep(self, path: Path, row: dict) -> None:
+        """A checkpoint of the weights as they are, with the epoch's row."""
+        metrics = {"dev_wer": row["wer"], **row}
+        self._write(save_checkpoint, self.model, path, corpus=self.corpus.name, metrics=metrics)
 
     def due(self) -> bool:
         """Whether the settings ask rank 0 for a checkpoint after the step that this batch belongs to."""

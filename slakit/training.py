@@ -76,8 +76,8 @@ def fit(
 
     settings: a TrainConfig (default: the published one); **changes replace single fields of it by name. loggers:
     further ones than history.jsonl and those that settings.track names. processes: those of distributed.launched().
-    Files: state.pt (to resume) and the one before it, history.jsonl (a row an epoch), best/ (the checkpoint that
-    load_checkpoint() and `recognize` take).
+    Files: state.pt (to resume) and the one before it, history.jsonl (a row an epoch), best/ (the checkpoint with the
+    lowest dev WER, as load_checkpoint() and `recognize` take it), and at the end last/ (the one of the last epoch).
     A second call with the same arguments goes on where the first one stopped, or returns at once if it had ended.
     Raises ConfigError for an unknown setting, another vocabulary or a folder that holds another run or cannot be
     written; SlakitError where no clip can be trained on, the loss stays without a finite value, the disk is full, or

@@ -1,6 +1,6 @@
 """Runs in real processes that are killed, or that train together; test_survival.py starts this file.
 
-python tests/survival.py kills FOLDER SEED [DEATHS [WORKERS]] | ranks FOLDER | scores FOLDER
+python tests/survival.py kills FOLDER SEED [DEATHS [WORKERS]] | ranks FOLDER | scores FOLDER | widows FOLDER SEED
 
 The parent only imports and forks (an import costs seconds, a fork nothing); its children train.
 """
@@ -38,7 +38,10 @@ SETTINGS = TrainConfig(
 )  # fmt: skip
 
 
-def corpus(folder: Path, lengths: tuple[int, ...] = (17, 20, 24, 18, 22, 19, 20, 23, 16, 21)) -> Corpus:
+LENGTHS = (17, 20, 24, 18, 22, 19, 20, 23, 16, 21)
+
+
+def corpus(folder: Path, lengths: tuple[int, ...] = LENGTHS) -> Corpus:
     """Clips of 36 x 36 pixels as folders of frames; the last two are dev. Made once."""
     samples = []
     for number, length in enumerate(lengths):
@@ -101,6 +104,12 @@ def doomed(clips: Path, out: Path, journal: Path, fatal: int, half: bool, settin
             return getattr(os, name)
 
     run_state.os = Writing()
+    write_down_steps(journal)
+    quietly(train, clips, out, settings)
+
+
+def write_down_steps(journal: Path) -> None:
+    """From now on every step of the optimiser in this process is a line of the journal."""
     step = Trainer.step
 
     def stepping(self, waiting):
@@ -109,7 +118,11 @@ def doomed(clips: Path, out: Path, journal: Path, fatal: int, half: bool, settin
             file.write(json.dumps([self.at.epoch, self.at.batches]) + "\n")
 
     Trainer.step = stepping
-    quietly(train, clips, out, settings)
+
+
+def written(journal: Path) -> int:
+    """Lines of the journal so far."""
+    return len(journal.read_text().splitlines()) if journal.exists() else 0
 
 
 def kills(folder: Path, seed: int, deaths: int = 21, workers: int = 0) -> dict:
@@ -132,11 +145,11 @@ def kills(folder: Path, seed: int, deaths: int = 21, workers: int = 0) -> dict:
         fatal = chance.randint(1, 30) if how in ("at a write", "in a half-written file") else -1
         half = how == "in a half-written file"
         child = context.Process(target=doomed, args=(folder, out, journal, fatal, half, settings))
-        before = len(journal.read_text().splitlines()) if journal.exists() else 0
+        before = written(journal)
         child.start()
         if how == "anywhere":  # some steps, and a moment more
             until = before + chance.randint(0, 4)
-            while child.is_alive() and (len(journal.read_text().splitlines()) if journal.exists() else 0) < until:
+            while child.is_alive() and written(journal) < until:
                 time.sleep(0.002)
             time.sleep(chance.random() * 0.05)
             child.kill()
@@ -148,7 +161,7 @@ def kills(folder: Path, seed: int, deaths: int = 21, workers: int = 0) -> dict:
             assert child.exitcode == 0, f"a run ended with {child.exitcode}"
             assert same(weights(out), wanted), "other weights than the uninterrupted run"
             assert rows(out) == wanted_rows, "another history"
-            assert same_best(out, folder / "straight"), "another best checkpoint"
+            assert same_kept(out, folder / "straight"), "another best or last checkpoint"
             finished += 1
     return {"died": died, "finished": finished, "most steps lost": max(lost)}
 
@@ -163,10 +176,12 @@ def losses(history: list[dict]) -> list[dict]:
     return [{key: value for key, value in row.items() if key.startswith("loss")} for row in history]
 
 
-def same_best(one: Path, other: Path) -> bool:
+def same_kept(one: Path, other: Path) -> bool:
+    """The best checkpoint, and the last one."""
     from safetensors.torch import load_file
 
-    return same(*(load_file(out / "best" / "model.safetensors") for out in (one, other)))
+    names = [f"{name}/model.safetensors" for name in ("best", "last")]
+    return all(same(*(load_file(out / name) for out in (one, other))) for name in names)
 
 
 def steps_lost(out: Path, journal: Path) -> int:
@@ -180,18 +195,20 @@ def steps_lost(out: Path, journal: Path) -> int:
     return len({position for position in done if position > at})
 
 
-def rank(number: int, size: int, clips: Path, out: Path, settings: TrainConfig, lengths: tuple[int, ...]) -> None:
+def rank(number: int, size: int, clips: Path, out: Path, settings: TrainConfig, lengths=LENGTHS, dropout=0.0) -> None:
     os.environ |= {"RANK": str(number), "WORLD_SIZE": str(size), "LOCAL_RANK": str(number)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1"}
     torch.set_num_threads(1)
+    if number == 0:
+        write_down_steps(out.with_suffix(".jsonl"))
     with launched("cpu") as processes:
         slakit.fit(
-            model(dropout=0.0), corpus(clips, lengths), out, settings, device="cpu", show_progress=False,
+            model(dropout), corpus(clips, lengths), out, settings, device="cpu", show_progress=False,
             processes=processes,
         )  # fmt: skip
 
 
-def together(size: int, target, *arguments) -> None:
+def started(size: int, target, *arguments) -> list[multiprocessing.Process]:
     """target(rank, size, *arguments) in `size` processes that find each other."""
     import socket
 
@@ -202,9 +219,43 @@ def together(size: int, target, *arguments) -> None:
     children = [context.Process(target=quietly, args=(target, number, size, *arguments)) for number in range(size)]
     for child in children:
         child.start()
-    for child in children:
+    return children
+
+
+def together(size: int, target, *arguments) -> None:
+    """The same, and wait for their good end."""
+    for child in started(size, target, *arguments):
         child.join()
         assert child.exitcode == 0
+
+
+def widows(folder: Path, seed: int, deaths: int = 3) -> dict:
+    """Two processes train together and one of them is killed, again and again: what does the other one do, and what
+    has the run that comes to its end?"""
+    chance, out = random.Random(seed), folder / "killed"
+    settings = replace(SETTINGS, accumulate=1)
+    corpus(folder)
+    together(2, rank, folder, folder / "straight", settings, LENGTHS, 0.3)
+    ends = []
+    for death in range(deaths):
+        children = started(2, rank, folder, out, settings, LENGTHS, 0.3)
+        until = written(out.with_suffix(".jsonl")) + chance.randint(1, 2)
+        while all(child.is_alive() for child in children) and written(out.with_suffix(".jsonl")) < until:
+            time.sleep(0.002)
+        killed, left = children if death % 2 else reversed(children)
+        killed.kill()
+        left.join(60)
+        ends.append((killed.exitcode, left.exitcode))
+        left.kill()
+    together(2, rank, folder, out, settings, LENGTHS, 0.3)
+    return {
+        "ends": ends,
+        "steps": written(out.with_suffix(".jsonl")),
+        "straight steps": written(folder / "straight.jsonl"),
+        "same weights": same(weights(out), weights(folder / "straight")),
+        "same history": rows(out) == rows(folder / "straight"),
+        "same checkpoints": same_kept(out, folder / "straight"),
+    }
 
 
 def scoring_rank(number: int, size: int, folder: Path) -> None:
@@ -261,5 +312,5 @@ def ranks(folder: Path) -> dict:
 if __name__ == "__main__":
     tower("tiny-vit")  # written once, so that all children name the same file
     command, place, *more = sys.argv[1:]
-    run = {"kills": kills, "ranks": ranks, "scores": scores}[command]
+    run = {"kills": kills, "ranks": ranks, "scores": scores, "widows": widows}[command]
     print(json.dumps(run(Path(place), *map(int, more))))

@@ -21,7 +21,7 @@ from survival import SETTINGS, losses, model, rows, same, weights
 import slakit
 from slakit.data import batches as loading
 from slakit.errors import CheckpointError, ConfigError, SlakitError
-from slakit.run_state import checksum, held
+from slakit.run_state import RunState, checksum, held
 from slakit.training import Trainer
 
 HERE = Path(__file__).parent
@@ -59,6 +59,14 @@ def test_killed_with_reading_processes_the_weights_are_those_of_a_run_without(tm
     """The processes that read clips are orphans then: they must neither hold the folder nor change the run."""
     found = helper("kills", str(tmp_path), "1", "3", "2")
     assert sum(found["died"].values()) == 3 and found["finished"] >= 1 and found["most steps lost"] <= 1
+
+
+def test_one_of_two_processes_killed_ends_both_and_they_go_on_to_the_same_bits(tmp_path):
+    found = helper("widows", str(tmp_path), "0")
+    for killed, left in found["ends"]:
+        assert killed == -signal.SIGKILL and left not in (None, 0, -signal.SIGKILL), "the other one ends by itself"
+    assert found["same weights"] and found["same history"] and found["same checkpoints"]
+    assert found["straight steps"] < found["steps"] <= found["straight steps"] + 3, "one interval a death at most"
 
 
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
@@ -161,6 +169,34 @@ def test_a_full_disk_stops_at_the_end_of_an_epoch_and_the_run_goes_on_later(stra
     run = survival.train(place, tmp_path)
     assert same(weights(tmp_path), weights(straight.out_dir)) and rows(tmp_path) == rows(straight.out_dir)
     assert len(run.history) == 3
+
+
+def test_a_folder_that_turns_read_only_stops_the_run_and_it_goes_on_later(
+    straight, place, tmp_path, monkeypatch, capsys
+):
+    """The kernel itself refuses: the folder's rights are taken away, and root becomes somebody else for the write."""
+    save, root = RunState.save, os.geteuid() == 0
+
+    def without_rights(self, content):
+        if content["positions"][0]["epoch"] == 0:
+            return save(self, content)
+        self.folder.chmod(0o555)
+        if root:
+            os.seteuid(65534)
+        try:
+            return save(self, content)
+        finally:
+            if root:
+                os.seteuid(0)
+            self.folder.chmod(0o755)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunState, "save", without_rights)
+        with pytest.raises(SlakitError, match=r"cannot be written \(Permission denied\); make room .* last checkpoint"):
+            survival.train(place, tmp_path)
+    survival.train(place, tmp_path)
+    assert "going on in epoch 1 of 3" in capsys.readouterr().out
+    assert same(weights(tmp_path), weights(straight.out_dir)) and rows(tmp_path) == rows(straight.out_dir)
 
 
 def test_a_folder_that_cannot_be_written(place, tmp_path):
