@@ -41,6 +41,9 @@ FLAVA = {
     "intermediate_size": 128, "image_size": 32, "patch_size": 8,
 }  # fmt: skip
 FAMILIES = (*CONFIGS, "tiny-flava")
+# ViT-B/16's sizes but for the number of blocks, for counts of bytes
+WIDE = {"image_size": 224, "patch_size": 16, "width": 768, "layers": 3}
+OTHERS = {"tiny-flava": FLAVA, "wide-quick": {**CONFIGS["tiny-quick"], "embed_dim": 512, "vision_cfg": WIDE}}
 
 
 @timm.models.register_model
@@ -56,7 +59,7 @@ def tower(name: str) -> str:
     if name == "tiny-flava":
         pytest.importorskip("transformers", reason="FLAVA is an extra")
     path = Path(tempfile.mkdtemp(prefix="slakit-towers-")) / f"{name}.json"
-    path.write_text(json.dumps(FLAVA if name == "tiny-flava" else CONFIGS[name]))
+    path.write_text(json.dumps((CONFIGS | OTHERS)[name]))
     return str(path)
 
 
