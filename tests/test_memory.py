@@ -108,7 +108,7 @@ class Ours:
 
 
 def test_adaptsign_keeps_two_thirds_of_the_published_bytes_at_most():
-    """Three blocks of ViT-B/16's width in float32, nothing recomputed; benchmarks/training_step.py counts all twelve."""
+    """Three blocks of ViT-B/16's width in float32; benchmarks/training_step.py counts all twelve."""
     encoder = tiny("adaptsign", "wide-quick").encoder
     plain = PublishedAdaptSign(encoder, recompute=False)
     plain_call = lambda images: plain(images)  # noqa: E731
