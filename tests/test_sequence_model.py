@@ -8,13 +8,14 @@ import math
 import pytest
 import torch
 from tiny_models import golden
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from slakit.config import LossWeights
 from slakit.errors import SlakitError
 from slakit.losses import ctc, ctc_feasible, distillation, recognition_loss
 from slakit.models.clips import padded_index, padded_lengths, replicate_padding
 from slakit.models.recognizer import Logits
-from slakit.models.sequence import NormLinear, SequenceModel, TemporalConv
+from slakit.models.sequence import NormLinear, SequenceModel, TemporalConv, padded_lstm
 
 
 def test_logits_and_losses_equal_the_released_code():
@@ -135,3 +136,26 @@ def test_the_classifier_normalises_its_columns():
     x = torch.randn(2, 6)
     expected = [[float(x[i] @ head.weight[:, c] / head.weight[:, c].norm()) for c in range(3)] for i in range(2)]
     assert torch.allclose(head(x), torch.tensor(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [(9, 17, 16, 1), (17, 17, 17, 17), (5,)])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_padded_lstm_equals_the_packed_one(steps, layers):
+    """torch's own packed BiLSTM in float64: outputs, and the gradients of input and of every weight."""
+    lstm = torch.nn.LSTM(6, 4, layers, batch_first=True, bidirectional=True).double()
+    x = torch.randn(len(steps), 17, 6, dtype=torch.float64, requires_grad=True)
+    weights, found = torch.randn(len(steps), 17, 8, dtype=torch.float64), []
+    packed = pack_padded_sequence(x, torch.tensor(steps), batch_first=True, enforce_sorted=False)
+    stock = pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=17)[0]
+    for y in (stock, padded_lstm(lstm, x, torch.tensor(steps))):
+        found.append([y.detach(), *torch.autograd.grad((y * weights).sum(), [x, *lstm.parameters()])])
+    for ours, expected in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_padded_lstm_drops_out_between_layers_in_training_only():
+    lstm = torch.nn.LSTM(6, 4, 2, batch_first=True, bidirectional=True, dropout=0.5)
+    x, steps = torch.randn(2, 17, 6), torch.tensor([17, 9])
+    assert not torch.equal(padded_lstm(lstm, x, steps), padded_lstm(lstm, x, steps))
+    lstm.eval()
+    assert torch.equal(padded_lstm(lstm, x, steps), padded_lstm(lstm, x, steps))

@@ -82,10 +82,35 @@ class SequenceModel(nn.Module):
 
     def recurrent(self, x: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """BiLSTM over the real steps of each clip; [B, T', hidden], zeros after a clip's end."""
-        if x.shape[0] == 1 and int(steps[0]) == x.shape[1]:  # nothing to pack: all steps are real
+        if (steps == x.shape[1]).all():  # nothing to pack: all steps are real
             return self.lstm(x)[0]
+        if x.device.type == "cpu":
+            return padded_lstm(self.lstm, x, steps)
         packed = pack_padded_sequence(x, steps.cpu(), batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+def padded_lstm(lstm: nn.LSTM, x: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """What `lstm`, bidirectional, gives for a packed batch, zeros after a clip's end: x [B, T, F] -> [B, T, 2 H].
+
+    On a CPU torch's fast kernel takes padded batches only, and packed ones twice the time. What follows a clip's end
+    cannot reach its own steps where each clip is read backwards from its own last step, so padding does no harm.
+    """
+    x, steps = x.transpose(0, 1), steps.to(x.device)  # [T, B, F]
+    time = torch.arange(len(x), device=x.device)[:, None]
+    real = (time < steps)[..., None]
+    turned = torch.where(real[..., 0], steps - 1 - time, time)[..., None]  # [T, B, 1]: the step to read at each time
+    state = x.new_zeros(2, 1, x.shape[1], lstm.hidden_size).unbind()
+    for layer in range(lstm.num_layers):
+        if layer:
+            x = F.dropout(x, lstm.dropout, lstm.training)
+        found = []
+        for backwards, weights in enumerate(lstm.all_weights[2 * layer : 2 * layer + 2]):
+            given = x.gather(0, turned.expand_as(x)) if backwards else x
+            y = torch.lstm(given, state, weights, True, 1, 0.0, lstm.training, False, False)[0]  # [T, B, H]
+            found.append(y.gather(0, turned.expand_as(y)) if backwards else y)
+        x = torch.cat(found, -1)
+    return (x * real).transpose(0, 1)
 
 
 def pool_by_four(features: torch.Tensor) -> torch.Tensor:
