@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import slakit
+from slakit.__main__ import main
 from slakit.errors import CheckpointError, ConfigError, CorpusError, VideoError
 from slakit.recognition import fit_frames
 from slakit.scoring import read_ctm
@@ -35,10 +36,23 @@ def checkpoint(model, tmp_path_factory):
     return folder
 
 
-def command(*arguments) -> subprocess.CompletedProcess:
+def process(*arguments) -> subprocess.CompletedProcess:
+    """The command line as a user starts it: some seconds of imports."""
     return subprocess.run(
         [sys.executable, "-m", "slakit", *map(str, arguments)], capture_output=True, text=True, timeout=300
     )
+
+
+@pytest.fixture
+def command(capfd):
+    """The same without a new process; what libraries write past Python is caught, too."""
+
+    def run(*arguments) -> subprocess.CompletedProcess:
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return subprocess.CompletedProcess(arguments, code, *capfd.readouterr())
+
+    return run
 
 
 def one_line_error(done: subprocess.CompletedProcess, *words: str) -> None:
@@ -63,14 +77,14 @@ def test_recognize_agrees_with_evaluation(model, corpus):
 
 
 def test_command_line_recognises_a_clip(checkpoint, corpus):
-    done = command("recognize", corpus.dev[0].source, "--checkpoint", checkpoint, "--json")
+    done = process("recognize", corpus.dev[0].source, "--checkpoint", checkpoint, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert set(found) == {"source", "glosses", "score", "fps", "spans", "alternatives"}
     assert set(found["spans"][0]) == {"gloss", "start", "end", "start_frame", "end_frame", "confidence"}
 
 
-def test_a_recognition_is_saved_in_the_formats_of_the_field(checkpoint, corpus, tmp_path):
+def test_a_recognition_is_saved_in_the_formats_of_the_field(command, checkpoint, corpus, tmp_path):
     clip = corpus.dev[0]
     files = [tmp_path / f"x.{ending}" for ending in ("eaf", "vtt", "json", "ctm")]
     options = [text for path in files for text in ("--save", path)]
@@ -85,12 +99,12 @@ def test_a_recognition_is_saved_in_the_formats_of_the_field(checkpoint, corpus, 
     one_line_error(command("recognize", clip.source, "--checkpoint", checkpoint, "--save", "x.srt"), "x.srt", ".vtt")
 
 
-def test_files_that_are_no_video_end_with_one_line(checkpoint, tmp_path):
+def test_files_that_are_no_video_end_with_one_line(command, checkpoint, tmp_path):
     text = tmp_path / "text.mp4"
     text.write_text("no video")
     empty = tmp_path / "empty"
     empty.mkdir()
-    one_line_error(command("recognize", text, "--checkpoint", checkpoint), "text.mp4")
+    one_line_error(process("recognize", text, "--checkpoint", checkpoint), "text.mp4")
     one_line_error(command("recognize", empty, "--checkpoint", checkpoint), "empty")
     one_line_error(command("recognize", tmp_path / "none.mp4", "--checkpoint", checkpoint), "none.mp4")
     one_line_error(command("recognize", text, "--checkpoint", tmp_path / "no-checkpoint"), "no-checkpoint")

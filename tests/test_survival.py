@@ -277,6 +277,8 @@ class Deadly(loading.ClipDataset):
 @pytest.mark.filterwarnings("ignore:a process that reads clips died")
 def test_reading_processes_that_die_are_started_again(straight, place, tmp_path, monkeypatch):
     """To the same weights; where they die again and again the message says what to do."""
+    asking = torch.utils.data.dataloader._MultiProcessingDataLoaderIter._try_get_data
+    monkeypatch.setattr(asking, "__defaults__", (0.2,))  # torch asks every five seconds whether they live
     Deadly.deaths = tmp_path / "deaths"
     monkeypatch.setattr(loading, "ClipDataset", Deadly)
     Deadly.deaths.write_text("2")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
+from slakit.__main__ import main
 from slakit.errors import ConfigError, SlakitError
 from slakit.sweeps import collect, load_spec, plan, read_results, run_sweep
 from slakit.sweeps.runs import status
@@ -64,6 +65,20 @@ def start(spec: Path, out: Path, *options: str) -> subprocess.Popen:
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         preexec_fn=_hear_signals,
     )  # fmt: skip
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """`slakit sweep …` in this process, without the seconds of its imports: exit code, and all that was written."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("SLAKIT_PROGRESS", "0")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        capfd.readouterr()
+        code = main(["sweep", *arguments])
+        return code, "".join(capfd.readouterr())
+
+    return run
 
 
 def _hear_signals() -> None:
@@ -200,23 +215,20 @@ def test_what_slurm_is_asked_for(tmp_path):
     assert _parameters(short, "slurm", None, {})["timeout_min"] == 1
 
 
-def test_too_many_jobs_for_the_gpus_and_a_dry_run(tmp_path):
+def test_too_many_jobs_for_the_gpus_and_a_dry_run(tmp_path, command):
     path = study(tmp_path, grid={"x": [1, 2]})
     with pytest.raises(ConfigError, match="lower --jobs"):
         run_sweep(load_spec(path), tmp_path / "out", jobs=3, gpus=["0", "1"])
-    done = start(path, tmp_path / "out", "--dry-run", "--only", "x=2")
-    text, _ = done.communicate(timeout=60)
-    assert done.returncode == 0 and "1 runs" in text and "x=2" in text and "x=1" not in text
+    code, text = command(str(path), "--out", str(tmp_path / "out"), "--dry-run", "--only", "x=2")
+    assert code == 0 and "1 runs" in text and "x=2" in text and "x=1" not in text
     assert not (tmp_path / "out").exists(), "a dry run leaves nothing behind"
 
 
-def test_limit_and_retry_failed_on_the_command_line(tmp_path):
+def test_limit_and_retry_failed_on_the_command_line(tmp_path, command):
     path, out = study(tmp_path, grid={"x": [13, 1, 2]}), tmp_path / "out"
 
     def sweep(*options: str) -> tuple[int, str]:
-        process = start(path, out, *options)
-        text, _ = process.communicate(timeout=120)
-        return process.returncode, text
+        return command(str(path), "--out", str(out), *options)
 
     code, text = sweep("--dry-run", "--limit", "2")
     assert code == 0 and "3 runs" in text and "now 2" in text and "x=13_" in text and "x=1_" in text
@@ -231,7 +243,7 @@ def test_limit_and_retry_failed_on_the_command_line(tmp_path):
     assert code == 2 and "give 1 or more" in text
 
 
-def test_runs_without_metrics_are_missing_and_no_runs_leave_the_tables_alone(tmp_path):
+def test_runs_without_metrics_are_missing_and_no_runs_leave_the_tables_alone(tmp_path, command):
     path, out, tables = study(tmp_path, grid={"x": [1]}), tmp_path / "out", tmp_path / "tables"
     spec = load_spec(path)
     run_sweep(spec, out, gpus=[], show_progress=False)
@@ -244,9 +256,8 @@ def test_runs_without_metrics_are_missing_and_no_runs_leave_the_tables_alone(tmp
         assert item.point.name in str(results)
         with pytest.raises(SlakitError, match="left as it is"):
             results.write(tables)
-    command = [sys.executable, "-m", "slakit", "sweep", "collect", str(path), "--out", str(out)]
-    done = subprocess.run([*command, "--results", str(tables)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1 and "nothing written" in done.stdout
+    code, text = command("collect", str(path), "--out", str(out), "--results", str(tables))
+    assert code == 1 and "nothing written" in text
     assert {path.name: path.read_text() for path in (tables / "study").iterdir()} == before
     (tables / "study" / "runs.csv").write_text("\n")
     assert read_results(spec, tables) is None, "an empty table is no result"
