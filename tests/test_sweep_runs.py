@@ -75,7 +75,10 @@ def command(monkeypatch, capfd):
 
     def run(*arguments: str) -> tuple[int, str]:
         capfd.readouterr()
-        code = main(["sweep", *arguments])
+        try:
+            code = main(["sweep", *arguments])
+        except SystemExit as error:  # argparse's
+            code = error.code
         return code, "".join(capfd.readouterr())
 
     return run
