@@ -202,7 +202,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     kinds = dict(zip(PARTS, (adaptsign, sla_lora, frames, count_bytes), strict=True))
-    machine = {"cpu": cpu_name(), "torch": torch.__version__, "threads": 1, "frames": FRAMES, "tower": TOWER}
+    machine = {"cpu": cpu_name(), "torch": torch.__version__, "threads": 1, "clip_frames": FRAMES, "tower": TOWER}
     for part in options.parts:
         found = {part: {**kinds[part](options.repeats), "repeats": options.repeats}}
         results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}

@@ -82,11 +82,12 @@ class SequenceModel(nn.Module):
 
     def recurrent(self, x: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """BiLSTM over the real steps of each clip; [B, T', hidden], zeros after a clip's end."""
+        steps = steps.cpu()
         if (steps == x.shape[1]).all():  # nothing to pack: all steps are real
             return self.lstm(x)[0]
         if x.device.type == "cpu":
             return padded_lstm(self.lstm, x, steps)
-        packed = pack_padded_sequence(x, steps.cpu(), batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(x, steps, batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
@@ -98,8 +99,8 @@ def padded_lstm(lstm: nn.LSTM, x: torch.Tensor, steps: torch.Tensor) -> torch.Te
     """
     x, steps = x.transpose(0, 1), steps.to(x.device)  # [T, B, F]
     time = torch.arange(len(x), device=x.device)[:, None]
-    real = (time < steps)[..., None]
-    turned = torch.where(real[..., 0], steps - 1 - time, time)[..., None]  # [T, B, 1]: the step to read at each time
+    real = time < steps  # [T, B]
+    turned = torch.where(real, steps - 1 - time, time)[..., None]  # [T, B, 1]: the step to read at each time
     state = x.new_zeros(2, 1, x.shape[1], lstm.hidden_size).unbind()
     for layer in range(lstm.num_layers):
         if layer:
@@ -110,7 +111,7 @@ def padded_lstm(lstm: nn.LSTM, x: torch.Tensor, steps: torch.Tensor) -> torch.Te
             y = torch.lstm(given, state, weights, True, 1, 0.0, lstm.training, False, False)[0]  # [T, B, H]
             found.append(y.gather(0, turned.expand_as(y)) if backwards else y)
         x = torch.cat(found, -1)
-    return (x * real).transpose(0, 1)
+    return (x * real[..., None]).transpose(0, 1)
 
 
 def pool_by_four(features: torch.Tensor) -> torch.Tensor:
