@@ -45,7 +45,7 @@ test: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_notebooks.py -q -n $(JOBS)
 	$(RUN) -m pytest tests/test_browser.py -q
 	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 \
-	  --nbval-sanitize-with tests/sanitize.cfg -n $(JOBS) --dist loadfile -p no:randomly -q notebooks
+	  --nbval-sanitize-with tests/sanitize.cfg -p tests.ipc_kernels -n $(JOBS) --dist loadfile -p no:randomly -q notebooks
 
 notebooks: setup
 	@for notebook in notebooks/[0-9]*.ipynb; do \
