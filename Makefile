@@ -33,6 +33,7 @@ $(VENV)/.ready: pyproject.toml
 	  { $(CPU_BUILD) && $(PIP) "$(TORCH)" torchvision --index-url $(CPU_INDEX); } || \
 	  $(PIP) "$(TORCH)" torchvision
 	@$(PIP) -e ".[notebooks,test,browser]"
+	@$(RUN) -c 'import torch; from slakit.decoding import beam_search; beam_search(torch.zeros(1, 9, 32).log_softmax(-1))'
 	@touch $@
 
 demo: setup
