@@ -1,4 +1,4 @@
-# slakit: make setup | demo | test | notebooks | bench | clean        (Linux, macOS, WSL; see README for the raw commands)
+# slakit: make setup | demo | test | test-all | notebooks | bench | clean        (Linux, macOS, WSL; see README for the raw commands)
 PYTHON ?= python3
 VENV   ?= .venv
 # The torch to install, e.g. TORCH="torch==2.11.*". Without an NVIDIA driver the CPU build (200 MB, not 5 GB) is taken.
@@ -19,7 +19,7 @@ PIP := $(UV) pip install --quiet --python $(BIN)/python
 MAKE_VENV = $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 endif
 
-.PHONY: setup demo test lint notebooks bench clean
+.PHONY: setup demo test test-all notebooks bench clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.ready
@@ -39,14 +39,19 @@ $(VENV)/.ready: pyproject.toml
 demo: setup
 	@$(RUN) -m slakit demo
 
+TIER = not slow and not thorough
 test: setup
 	$(RUN) -m ruff check .
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -q -m "not slow" -n $(JOBS) --dist loadfile \
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -q -m "$(TIER)" -n $(JOBS) --dist loadfile \
 	  --ignore tests/test_browser.py --ignore tests/test_notebooks.py
-	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_notebooks.py -q -n $(JOBS)
-	$(RUN) -m pytest tests/test_browser.py -q
+	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_notebooks.py -q -m "$(TIER)" -n $(JOBS) --dist loadgroup
 	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	  --nbval-sanitize-with tests/sanitize.cfg -p tests.ipc_kernels -n $(JOBS) --dist loadfile -p no:randomly -q notebooks
+
+# And what takes longer than it tells day by day: kills, clusters, second runs of every notebook, a real browser.
+test-all: TIER = not slow
+test-all: test
+	$(RUN) -m pytest tests/test_browser.py -q
 
 notebooks: setup
 	@for notebook in notebooks/[0-9]*.ipynb; do \

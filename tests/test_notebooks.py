@@ -95,16 +95,40 @@ def test_every_notebook_is_in_the_table_of_quick_runs():
     assert not [path.stem for path in NOTEBOOKS if path.stem not in QUICK], "add its quick parameters to QUICK"
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_runs_under_papermill_and_listens_to_its_parameters(name, tmp_path):
-    parameters, change, key = QUICK[name]
-    metrics = []
-    for number, values in enumerate((parameters, parameters | change)):
-        out = tmp_path / str(number)
-        run_notebook(ROOT / "notebooks" / f"{name}.ipynb", out / "run.ipynb", values | {"out_dir": str(out)}, log=False)
-        metrics.append(json.loads((out / "metrics.json").read_text()))
-    first, second = (functools.reduce(operator.getitem, key if isinstance(key, tuple) else (key,), m) for m in metrics)
-    assert isinstance(first, type(second)) and first != second, f"{key}: {first} in both runs"
+GROUPED = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in QUICK]  # one process: one quick run
+
+
+@functools.cache
+def quick_metrics(name: str, folder: Path, changed: bool) -> dict:
+    """What the notebook's quick run (or the same with its change) writes to metrics.json."""
+    parameters, change, _ = QUICK[name]
+    out = folder / f"{name}-{changed}"
+    values = parameters | (change if changed else {}) | {"out_dir": str(out)}
+    run_notebook(ROOT / "notebooks" / f"{name}.ipynb", out / "run.ipynb", values, log=False)
+    return json.loads((out / "metrics.json").read_text())
+
+
+def figure_of(name: str, metrics: dict):
+    """The figure that the notebook's change must change."""
+    key = QUICK[name][2]
+    return functools.reduce(operator.getitem, key if isinstance(key, tuple) else (key,), metrics)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.mark.parametrize("name", GROUPED)
+def test_runs_under_papermill(name, runs):
+    assert figure_of(name, quick_metrics(name, runs, False)) is not None
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", GROUPED)
+def test_listens_to_its_parameters(name, runs):
+    first, second = (figure_of(name, quick_metrics(name, runs, changed)) for changed in (False, True))
+    assert isinstance(first, type(second)) and first != second, f"{QUICK[name][2]}: {first} in both runs"
 
 
 def test_ablations_say_what_the_tables_say(tmp_path):
