@@ -131,6 +131,7 @@ def test_listens_to_its_parameters(name, runs):
     assert isinstance(first, type(second)) and first != second, f"{QUICK[name][2]}: {first} in both runs"
 
 
+@pytest.mark.thorough
 def test_ablations_say_what_the_tables_say(tmp_path):
     """Made-up runs: Table 1 in the paper's order, Table 4 in the opposite one; the notebook counts both so."""
     from slakit.sweeps.tables import Results, varied_names
@@ -190,6 +191,7 @@ def test_the_command_for_phoenix_asks_for_an_experiment_that_exists():
     assert config.train == slakit.preset("sla-lora/phoenix2014").train, "the published setting, nothing changed"
 
 
+@pytest.mark.thorough
 def test_the_commands_for_phoenix_run_as_they_are_written(tmp_path):
     """prepare, mkdir, papermill in a shell: on MiniSign in Phoenix-2014's layout and with a small model."""
     corpus = load_corpus("minisign", tmp_path / "minisign", train=4, dev=2, test=1, progress=False)

@@ -55,12 +55,14 @@ def test_killed_at_any_moment_the_weights_are_the_same_to_the_bit(tmp_path):
     assert found["most steps lost"] <= 1, "more than one checkpoint interval was lost"
 
 
+@pytest.mark.thorough
 def test_killed_with_reading_processes_the_weights_are_those_of_a_run_without(tmp_path):
     """The processes that read clips are orphans then: they must neither hold the folder nor change the run."""
     found = helper("kills", str(tmp_path), "1", "3", "2")
     assert sum(found["died"].values()) == 3 and found["finished"] >= 1 and found["most steps lost"] <= 1
 
 
+@pytest.mark.thorough
 def test_one_of_two_processes_killed_ends_both_and_they_go_on_to_the_same_bits(tmp_path):
     found = helper("widows", str(tmp_path), "0")
     for killed, left in found["ends"]:

@@ -139,6 +139,7 @@ def test_failures_leave_the_others_running_and_nothing_runs_twice(tmp_path):
     assert "| 2 | 2 | 20.5 ± 0.7 |" in written["summary.md"] and r"20.5 $\pm$ 0.7" in written["summary.tex"]
 
 
+@pytest.mark.thorough
 def test_a_killed_sweep_goes_on_and_leaves_no_process(tmp_path):
     gate = tmp_path / "gate"
     path = study(tmp_path, cases={"first": {"x": 1}, "second": {"x": 2, "wait_for": str(gate)}})
@@ -173,6 +174,7 @@ def test_an_interrupt_stops_cleanly_and_can_be_taken_up(tmp_path, number):
     assert json.loads((item.folder / "run.json").read_text())["status"] == "interrupted"
 
 
+@pytest.mark.thorough
 def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
     gate = tmp_path / "gate"
     base = {"mark": str(tmp_path / "mark.txt"), "wait_for": str(gate)}
@@ -186,6 +188,7 @@ def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
     assert [item.status for item in plan(load_spec(path), out)] == ["done", "done"]
 
 
+@pytest.mark.thorough
 def test_a_cluster_runs_the_points_as_jobs(tmp_path):
     pytest.importorskip("submitit")
     path, out = study(tmp_path, grid={"x": [5]}), tmp_path / "out"
