@@ -3,8 +3,8 @@
     python -m slakit demo -p method sla-lora --out papermill_runs/out/sla-lora-0
     python data/demo_models/export.py papermill_runs/out/sla-lora-0
 
-A run of a sweep will do as well: `frozen` and `adaptsign` are seed 0 of `slakit sweep clip_sla_table1 --variant
-minisign`, reduced runs on half of the clips.
+`frozen` is trained with `-p method frozen -p warm_start_epochs 150`. A run of a sweep will do as well: `adaptsign` is
+seed 0 of `slakit sweep clip_sla_table1 --variant minisign`, a reduced run on half of the clips.
 
 Writes data/demo_models/<method>/: the trained weights in half precision, and a description with the word error rates
 of these very weights, measured again after the rounding.
