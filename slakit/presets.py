@@ -71,7 +71,7 @@ _MINISIGN = {
 
 
 def _minisign() -> dict[str, RunConfig]:
-    """The demo's settings; "frozen" has the same head and about the same time, all of it for the head."""
+    """The demo's settings; "frozen" has the same head and spends all its time on it."""
     train = TrainConfig(
         epochs=11,
         batch_size=4,

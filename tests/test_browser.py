@@ -50,6 +50,7 @@ QUICK = {
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed: apt-get install chromium"),
     pytest.mark.timeout(900),
+    pytest.mark.thorough,
 ]
 
 
@@ -181,7 +182,6 @@ def control(page, kind: str, name: str):
     return page.locator(f".jupyter-widgets.{kind}").filter(has=label).first
 
 
-@pytest.mark.thorough
 def test_00_runs_from_top_to_bottom(server, browser):
     with opened(server, browser, "00_quickstart") as page:
         text = page.locator(".jp-Notebook").inner_text()
@@ -189,7 +189,6 @@ def test_00_runs_from_top_to_bottom(server, browser):
         assert pictures_in(page) >= 5
 
 
-@pytest.mark.thorough
 def test_07_scrubs_and_changes_gloss(server, browser):
     with opened(server, browser, "07_gradcam_analysis") as page:
         picture = page.locator(".jp-OutputArea img.widget-image").first
@@ -210,7 +209,6 @@ def test_07_scrubs_and_changes_gloss(server, browser):
         assert pictures_in(page) >= 5
 
 
-@pytest.mark.thorough
 def test_09_recognises_examples_uploads_and_the_camera(server, browser, tmp_path):
     own = write_video(tmp_path / "my own.mp4", pictures(30, 120, 200))
     wrong = tmp_path / "notes.mp4"

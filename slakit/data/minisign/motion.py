@@ -35,7 +35,7 @@ PATH_FRAMES = 6  # of every other movement
 TRANSITION_FRAMES = 4
 PATH = 0.21  # length of a straight movement, in picture heights
 DEPTH = 0.40  # of a movement towards or away from the viewer
-RADIUS, SHAKE, NOD = 0.110, 0.050, 0.050
+RADIUS, SHAKE, NOD = 0.110, 0.050, 0.050  # to each side; a circle is as wide as a straight movement is long
 _STRAIGHT = {  # direction (outward, down, toward the viewer)
     "up": (0.0, -PATH, 0.0),
     "down": (0.0, PATH, 0.0),
