@@ -40,16 +40,20 @@ demo: setup
 	@$(RUN) -m slakit demo
 
 TIER = not slow and not thorough
+# Notebooks whose stored outputs are compared day by day; every one is also run by tests/test_notebooks.py.
+STORED = notebooks/0[012569]_*.ipynb
 test: setup
 	$(RUN) -m ruff check .
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -q -m "$(TIER)" -n $(JOBS) --dist loadfile \
 	  --ignore tests/test_browser.py --ignore tests/test_notebooks.py
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_notebooks.py -q -m "$(TIER)" -n $(JOBS) --dist loadgroup
 	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 \
-	  --nbval-sanitize-with tests/sanitize.cfg -p tests.ipc_kernels -n $(JOBS) --dist loadfile -p no:randomly -q notebooks
+	  --nbval-sanitize-with tests/sanitize.cfg -p tests.ipc_kernels -n $(JOBS) --dist loadfile -p no:randomly -q $(STORED)
 
-# And what takes longer than it tells day by day: kills, clusters, second runs of every notebook, a real browser.
+# And what takes longer than it tells day by day: kills, clusters, second runs and stored outputs of
+# every notebook, a real browser.
 test-all: TIER = not slow
+test-all: STORED = notebooks
 test-all: test
 	$(RUN) -m pytest tests/test_browser.py -q
 

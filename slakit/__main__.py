@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     demo = commands.add_parser(
-        "demo", help="the main job on the generated corpus: build, train, score (six to eight minutes)"
+        "demo", help="the main job on the generated corpus: build, train, score (about six minutes)"
     )
     demo.add_argument("--spec", type=Path, help="a YAML file with the notebook's parameters")
     demo.add_argument("--out", type=Path, help="folder of the executed notebook, the run and its checkpoint")

@@ -10,6 +10,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,30 @@ import torch
 
 from slakit.errors import CheckpointError, ConfigError, SlakitError
 from slakit.locks import locked
+from slakit.models.recognizer import Recognizer
 
 NO_MATTER = {"model.recompute"}  # of an identity: it changes no gradient, so a run may go on with more or less memory
+
+
+@dataclass
+class Position:
+    """Where in which epoch a process is, and the sums of that epoch's row so far; saved with every checkpoint.
+
+    batches: done in this epoch by each process. clips, frames: handed to all processes; counted: those with a finite
+    loss. skipped, left_out: ids, of this process alone. steps_skipped: steps of the optimiser that were left out.
+    """
+
+    epoch: int = 0
+    batches: int = 0
+    clips: int = 0
+    frames: int = 0
+    counted: int = 0
+    skipped_clips: int = 0
+    steps_skipped: int = 0
+    seconds: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -173,3 +196,14 @@ def best_row(folder: Path) -> dict[str, Any] | None:
 def best_epoch(folder: Path) -> int | None:
     """The epoch of a best checkpoint."""
     return (best_row(folder) or {}).get("epoch")
+
+
+def restore_trained(model: Recognizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Put saved trained weights back; CheckpointError where they are not those of this model."""
+    wanted, known = set(model.trainable_state()), set(model.state_dict())
+    if not wanted <= set(tensors) <= known:
+        strange = sorted(wanted - set(tensors)) or sorted(set(tensors) - known)
+        raise CheckpointError(
+            f"the saved weights do not fit the model, for instance {strange[0]}; give another out_dir"
+        )
+    model.load_state_dict(tensors, strict=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,32 +16,10 @@ from slakit.errors import CheckpointError, SlakitError
 from slakit.evaluation import evaluate
 from slakit.losses import recognition_loss
 from slakit.models.checkpoints import save_checkpoint
-from slakit.models.recognizer import Recognizer
 from slakit.optimizers import make_optimizer, set_rate
 from slakit.progress import progress
-from slakit.run_state import best_row
+from slakit.run_state import Position, best_row, restore_trained
 from slakit.warm_start import FeatureBatches
-
-
-@dataclass
-class Position:
-    """Where in which epoch a process is, and the sums of that epoch's row so far; saved with every checkpoint.
-
-    batches: done in this epoch by each process. clips, frames: handed to all processes; counted: those with a finite
-    loss. skipped, left_out: ids, of this process alone. steps_skipped: steps of the optimiser that were left out.
-    """
-
-    epoch: int = 0
-    batches: int = 0
-    clips: int = 0
-    frames: int = 0
-    counted: int = 0
-    skipped_clips: int = 0
-    steps_skipped: int = 0
-    seconds: float = 0.0
-    losses: dict[str, float] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
 
 
 class Trainer:
@@ -300,17 +278,6 @@ class Trainer:
                 f"{self.state.folder} cannot be written ({getattr(error, 'strerror', None) or error}); make room or "
                 "mend the folder and start again: training goes on from the last checkpoint"
             ) from error
-
-
-def restore_trained(model: Recognizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Put saved trained weights back; CheckpointError where they are not those of this model."""
-    wanted, known = set(model.trainable_state()), set(model.state_dict())
-    if not wanted <= set(tensors) <= known:
-        strange = sorted(wanted - set(tensors)) or sorted(set(tensors) - known)
-        raise CheckpointError(
-            f"the saved weights do not fit the model, for instance {strange[0]}; give another out_dir"
-        )
-    model.load_state_dict(tensors, strict=False)
 
 
 def _line(row: dict) -> str:

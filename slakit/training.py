@@ -20,26 +20,14 @@ from slakit.config import TrainConfig, override, to_dict
 from slakit.data.batches import split_trainable
 from slakit.data.samples import Corpus
 from slakit.data.store import ClipStore
-from slakit.devices import deterministic, half_precision
+from slakit.devices import deterministic
 from slakit.distributed import ALONE, Processes, shared_statistics
 from slakit.errors import ConfigError, SlakitError
 from slakit.loggers import Logger, make_loggers
 from slakit.memory import naming_what_fits
 from slakit.models.recognizer import Recognizer
-from slakit.optimizers import make_optimizer, set_rate
-from slakit.run_state import RunState, held
-from slakit.trainer import Position, Trainer, restore_trained
-
-__all__ = [
-    "Position",
-    "Run",
-    "Trainer",
-    "fit",
-    "half_precision",
-    "make_optimizer",
-    "restore_trained",
-    "set_rate",
-]
+from slakit.run_state import RunState, held, restore_trained
+from slakit.trainer import Trainer
 
 HARMLESS = ("num_workers", "keep_in_memory", "checkpoint_seconds", "checkpoint_steps", "track")  # change no weight
 

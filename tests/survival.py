@@ -28,7 +28,7 @@ from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
 from slakit.data.samples import Corpus, Sample, Vocabulary
 from slakit.distributed import launched
 from slakit.evaluation import evaluate, transcribe
-from slakit.training import Trainer
+from slakit.trainer import Trainer
 
 GLOSSES = ("G0", "G1", "G2", "G3", "G4")
 SETTINGS = TrainConfig(

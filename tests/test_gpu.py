@@ -19,7 +19,7 @@ import slakit
 from slakit.efficiency import measure
 from slakit.memory import memory_plan
 from slakit.models import create_model
-from slakit.training import Trainer
+from slakit.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -11,7 +11,7 @@ from survival import SETTINGS, model, rows, same, weights
 
 import slakit
 from slakit.errors import SlakitError
-from slakit.training import Trainer
+from slakit.trainer import Trainer
 
 # Eight clips, a step each. The scaler starts at 2^16 and halves it at every step that is left out.
 HALF = replace(

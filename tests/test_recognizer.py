@@ -25,8 +25,8 @@ from slakit.models import (
 from slakit.models.checkpoints import load_weights
 from slakit.models.kept import LiveBytes
 from slakit.models.methods import METHODS
+from slakit.optimizers import make_optimizer
 from slakit.presets import preset
-from slakit.training import make_optimizer
 
 OPTIONS = {"sla-lora": {"rank": 4, "n_div": 8}, "sla-adapter": {"width": 8}}
 ALL = [(method, family) for method in METHODS for family in FAMILIES]

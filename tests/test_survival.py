@@ -22,7 +22,7 @@ import slakit
 from slakit.data import batches as loading
 from slakit.errors import CheckpointError, ConfigError, SlakitError
 from slakit.run_state import RunState, checksum, held
-from slakit.training import Trainer
+from slakit.trainer import Trainer
 
 HERE = Path(__file__).parent
 

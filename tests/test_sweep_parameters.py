@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import nbformat
 import pytest
 import yaml
@@ -75,3 +78,27 @@ def test_run_notebook_runs_in_the_notebooks_folder_with_the_values(notebook, tmp
     run_notebook(notebook, tmp_path / "out" / "done.ipynb", {"epochs": 7, "learning_rate": "1e-4"}, log=False)
     assert (tmp_path / "out.txt").read_text() == "7 0.0001"
     assert (tmp_path / "out" / "done.ipynb").is_file()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="ZeroMQ has no socket files on Windows")
+def test_two_kernels_at_once_cannot_take_the_same_port(tmp_path):
+    """They have none: each talks through files of a folder of its own, gone when the kernel has ended."""
+    code = (
+        "from pathlib import Path\nfrom ipykernel.kernelapp import IPKernelApp\n"
+        "app = IPKernelApp.instance()\nPath('where.txt').write_text(f'{app.transport} {app.ip}')"
+    )
+    cells = [
+        nbformat.v4.new_code_cell("x: int = 1", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(code),
+    ]
+    book = nbformat.v4.new_notebook(cells=cells)
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    places = set()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        nbformat.write(book, tmp_path / name / "run.ipynb")
+        run_notebook(tmp_path / name / "run.ipynb", tmp_path / name / "done.ipynb", {}, log=False)
+        transport, place = (tmp_path / name / "where.txt").read_text().split(maxsplit=1)
+        places.add(place)
+        assert transport == "ipc" and not Path(place).parent.exists()
+    assert len(places) == 2

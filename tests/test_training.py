@@ -12,7 +12,7 @@ import torch
 import slakit
 from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
 from slakit.errors import CheckpointError, ConfigError, SlakitError
-from slakit.training import make_optimizer, set_rate
+from slakit.optimizers import make_optimizer, set_rate
 from slakit.warm_start import FeatureBatches
 
 SETTINGS = TrainConfig(
@@ -73,7 +73,7 @@ def losses(history) -> list[dict]:
 @pytest.mark.parametrize("saves", [3, 6])
 def test_resuming_gives_the_same_weights_to_the_bit(straight, corpus, tmp_path, monkeypatch, saves):
     """Stopped after so many checkpoints, of which there is one a batch: in the middle of epochs, too."""
-    from slakit.training import Trainer
+    from slakit.trainer import Trainer
 
     original, made = Trainer.save, []
 

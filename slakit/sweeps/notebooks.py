@@ -15,6 +15,7 @@ import nbformat
 import papermill
 
 from slakit.errors import ConfigError
+from slakit.sweeps.kernels import papermill_options
 
 
 def check_parameters(notebook: str | Path, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -98,5 +99,6 @@ def run_notebook(notebook: str | Path, output: str | Path, parameters: dict[str,
         log_output=log,
         progress_bar=False,
         kernel_name="python3",
+        **papermill_options(),
     )
     return output
