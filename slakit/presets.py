@@ -82,7 +82,7 @@ def _minisign() -> dict[str, RunConfig]:
         warm_start_learning_rate=2e-3,
         warm_start_views=1,
         clip_norm=5.0,
-        evaluate_every=6,
+        evaluate_every=11,
         keep_in_memory=True,
         augment=AugmentConfig(image_size=96, crop_size=84, min_frames=16, max_frames=120),
     )
