@@ -3,7 +3,7 @@
     python benchmarks/maps.py                                                # all shipped models, 1 to 2.5 minutes each
     python benchmarks/maps.py --methods sla-lora --clips 4 --few 2 --out quick.json  # a quick look
 
-Test clips of MiniSign (signers never seen in training). All intervals: 95 %, bootstrap over clips. Each method's part
+The demo's test clips of MiniSign (signers and sentences never seen in training). All intervals: 95 %, bootstrap over clips. Each method's part
 of the results file is replaced and says which model it was measured with (seed, epoch, WER); parts of models that are
 no longer shipped go.
 """
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "maps.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    corpus = slakit.load_corpus("minisign", train=1, dev=1, test=80)
+    corpus = slakit.load_corpus("minisign")
     samples = corpus.test[: arguments.clips]
     few = corpus.test[: arguments.few]
     before = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
