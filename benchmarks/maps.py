@@ -3,9 +3,9 @@
     python benchmarks/maps.py                                                # all shipped models, 1 to 2.5 minutes each
     python benchmarks/maps.py --methods sla-lora --clips 4 --few 2 --out quick.json  # a quick look
 
-The demo's test clips of MiniSign (signers and sentences never seen in training). All intervals: 95 %, bootstrap over clips. Each method's part
-of the results file is replaced and says which model it was measured with (seed, epoch, WER); parts of models that are
-no longer shipped go.
+The demo's test clips of MiniSign (signers and sentences never seen in training). All intervals: 95 %, bootstrap over
+clips. Each method's part of the results file is replaced and says which model it was measured with (seed, epoch, WER);
+parts of models that are no longer shipped go.
 """
 
 from __future__ import annotations
