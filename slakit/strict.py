@@ -20,12 +20,13 @@ T = TypeVar("T")
 
 
 def nearest(name: object, known: Iterable[str]) -> str:
-    """' (did you mean "x"?); known are …' for the message of an unknown name."""
+    """The way out for an unknown name: "; did you mean 'x'?", or, where none is near, the names that are known."""
     known = sorted(known)
     close = difflib.get_close_matches(str(name).lower(), [k.lower() for k in known], n=1, cutoff=0.5)
-    hint = next((k for k in known if close and k.lower() == close[0]), None)
+    if close:
+        return f"; did you mean {next(k for k in known if k.lower() == close[0])!r}?"
     listed = ", ".join(known[:40]) + (f", … ({len(known)} in all)" if len(known) > 40 else "")
-    return (f"; did you mean {hint!r}?" if hint else ";") + f" Known: {listed}"
+    return f"; known: {listed}"
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:

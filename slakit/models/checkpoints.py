@@ -115,7 +115,10 @@ def load_weights(model: Recognizer, source: str | Path | dict[str, torch.Tensor]
 def read_description(path: Path) -> dict[str, Any]:
     """The JSON part of a checkpoint; CheckpointError where it is missing, damaged or foreign."""
     if not path.is_file():
-        raise CheckpointError(f"{path.parent} holds no checkpoint ({path.name} is missing)")
+        raise CheckpointError(
+            f"{path.parent} holds no checkpoint ({path.name} is missing); "
+            "give the folder best/ or last/ of a training run, or one in data/demo_models"
+        )
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

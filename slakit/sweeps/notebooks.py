@@ -67,7 +67,17 @@ def _as_type(name: str, value: Any, known: dict[str, Any]) -> Any:
     raise ConfigError(f"the parameter {name}={value!r} must be of type {wanted} (default {known['default']})")
 
 
-_NO_NEWS = ("Executing ", "Ending Cell", "Input Notebook", "Output Notebook", "<Figure", "<IPython", "[IPKernelApp]")
+_NO_NEWS = (
+    "no answer yet",
+    "WER 100 %: no answer yet",
+    "Executing ",
+    "Ending Cell",
+    "Input Notebook",
+    "Output Notebook",
+    "<Figure",
+    "<IPython",
+    "[IPKernelApp]",
+)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
