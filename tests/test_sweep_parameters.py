@@ -81,8 +81,8 @@ def test_run_notebook_runs_in_the_notebooks_folder_with_the_values(notebook, tmp
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ZeroMQ has no socket files on Windows")
-def test_two_kernels_at_once_cannot_take_the_same_port(tmp_path):
-    """They have none: each talks through files of a folder of its own, gone when the kernel has ended."""
+def test_a_kernel_takes_no_port_that_another_could_take(tmp_path):
+    """Each talks through files of a folder of its own, gone when the kernel has ended."""
     code = (
         "from pathlib import Path\nfrom ipykernel.kernelapp import IPKernelApp\n"
         "app = IPKernelApp.instance()\nPath('where.txt').write_text(f'{app.transport} {app.ip}')"
