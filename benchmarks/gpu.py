@@ -1,11 +1,13 @@
 """On a GPU: frames a second of training and inference, peak memory, and whether memory_plan() counts right.
 
-    python benchmarks/gpu.py                  # some minutes on one GPU; without one it says so and ends
+    python benchmarks/gpu.py                  # about 4 minutes on one GPU; without one it says so and ends
 
-ViT-B/16 (QuickGELU) with random weights, bfloat16, one clip: SLA-LoRA in blocks 5-12 and AdaptSign, eager; AdaptSign
-also as published (published.py, same weights, every block recomputed as the released code does, and not), and both
-methods under torch.compile. Medians of single runs, the device waited for, after some to warm up. Then a whole float16
-training step on one clip of 200 frames: torch's peak of allocated memory against memory_plan().
+ViT-B/16 (QuickGELU) with random weights, bfloat16, 512 frames. Encoders: SLA-LoRA and SLA-Adapter in blocks 5-12 and
+AdaptSign, as they are and compiled as training compiles them, and AdaptSign as published (published.py, same weights;
+every block recomputed as the released code does, and not). Medians of single runs, the device waited for. Before,
+features and gradients in bfloat16 of both forms are compared with float32. Then the whole training step of SLA-LoRA
+(frames from the host, all heads and losses, optimiser) on 2 and on 4 clips of 128 frames, and a float16 step on one
+clip of 200 frames: torch's peak of allocated memory against memory_plan().
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 import torch
 from published import PublishedAdaptSign
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from training_step import encoder
 
 from slakit.config import TrainConfig
@@ -28,74 +31,134 @@ from slakit.efficiency import measure
 from slakit.memory import memory_plan
 from slakit.models import create_model
 from slakit.models.clips import Clips
+from slakit.models.compiled import compiled
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
+HALF = torch.bfloat16
+LENGTH = 128  # frames of a clip
 
 
 class Bench:
     """Times calls on one device, and its peak of memory while they run."""
 
-    def __init__(self, device: torch.device, frames: int, repeats: int):
-        self.device, self.frames, self.repeats = device, frames, repeats
+    def __init__(self, device: torch.device, frames: int, repeats: int, tower: str):
+        self.device, self.frames, self.repeats, self.tower = device, frames, repeats, tower
+        self.gpu = device.type == "cuda"
 
     def wait(self) -> None:
-        if self.device.type == "cuda":
+        if self.gpu:
             torch.cuda.synchronize(self.device)
 
-    def __call__(self, name: str, call: Callable[[], object]) -> dict[str, float | None]:
-        """Frames a second of `call`, and GiB at the peak (None on a CPU)."""
-        for _ in range(3 if self.device.type == "cuda" else 1):  # compiles, chooses kernels, fills the allocator
+    def seconds(self, call: Callable[[], object]) -> float:
+        """Median of single runs, after two that choose kernels and fill the allocator."""
+        for _ in range(2 if self.gpu else 0):
             call()
         self.wait()
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
         times = []
         for _ in range(self.repeats):
             begin = time.perf_counter()
             call()
             self.wait()
             times.append(time.perf_counter() - begin)
-        speed = self.frames / statistics.median(times)
-        peak = torch.cuda.max_memory_allocated(self.device) / 2**30 if self.device.type == "cuda" else None
-        print(f"{name:<44}{speed:>10.0f} frames/s" + ("" if peak is None else f"{peak:>8.2f} GiB"), flush=True)
-        return {"frames_per_second": round(speed, 1), "peak_gib": peak and round(peak, 3)}
+        return statistics.median(times)
 
+    def form(self, name: str, module: nn.Module, call: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, object]:
+        """Frames a second of training (forward, backward) and inference; GiB that training adds to what is there."""
+        size, before = module.backbone.image_size, 0
+        images = torch.randn(self.frames, 3, size, size, device=self.device)
 
-def forms(method: str, tower: str, compiled: bool, clips: Clips) -> dict[str, tuple[nn.Module, Callable]]:
-    """name -> (module with the parameters, images -> features)."""
-    options = {"blocks": "2-4" if tower == "tiny-clip" else "5-12"} if method == "sla-lora" else {}
-    ours = encoder(method, tower, **options).to(clips.device)
-    made: dict[str, tuple[nn.Module, Callable]] = {"eager": (ours, lambda x: ours(x, clips))}
-    if method == "adaptsign":
-        for name, again in (("published, recomputed", True), ("published, kept", False)):
-            made[name] = ours, PublishedAdaptSign(ours, again)
-    if compiled:
-        fast = torch.compile(ours)
-        made["torch.compile"] = ours, lambda x: fast(x, clips)
-    return made
-
-
-def speeds(method: str, tower: str, bench: Bench, compiled: bool) -> dict[str, dict]:
-    """Training step of the encoder (forward, backward) and inference of every form."""
-    clips, found = Clips([bench.frames], bench.device), {}
-    for name, (module, call) in forms(method, tower, compiled, clips).items():
-        size = module.backbone.image_size
-        images = torch.randn(bench.frames, 3, size, size, device=bench.device)
-
-        def step(module=module, call=call, images=images) -> None:
-            for parameter in module.parameters():
-                parameter.grad = None
-            with torch.autocast(bench.device.type, torch.bfloat16):
-                features = call(images)
-            features.float().square().sum().backward()
-
-        def infer(call=call, images=images) -> None:
-            with torch.inference_mode(), torch.autocast(bench.device.type, torch.bfloat16):
+        def infer() -> None:
+            with torch.inference_mode(), torch.autocast(self.device.type, HALF):
                 call(images)
 
-        for kind, run in (("training", step), ("inference", infer)):
-            module.train(kind == "training")
-            found[f"{name}, {kind}"] = bench(f"{method}, {name}, {kind}", run)
+        def step() -> None:
+            run_step(module, call, images, HALF)
+
+        module.train()
+        step()
+        module.zero_grad(set_to_none=True)
+        if self.gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
+        training = self.frames / self.seconds(step)
+        peak = (torch.cuda.max_memory_allocated(self.device) - before) / 2**30 if self.gpu else 0.0
+        module.eval()
+        inference = self.frames / self.seconds(infer)
+        print(f"{name:<38}{training:>9.0f} frames/s{inference:>9.0f} in inference{peak:>8.2f} GiB", flush=True)
+        return {"training": round(training), "inference": round(inference), "peak_gib": round(peak, 2)}
+
+
+def run_step(module: nn.Module, call: Callable, images: torch.Tensor, half: torch.dtype | None) -> torch.Tensor:
+    """Forward and backward of a loss whose gradient is not small; returns the features."""
+    module.zero_grad(set_to_none=True)
+    with torch.autocast(images.device.type, half or HALF, enabled=half is not None):
+        features = call(images)
+    weights = torch.linspace(-1, 1, features.numel(), device=features.device).view_as(features)
+    (features.float() * weights).sum().backward()
+    return features.detach()
+
+
+def errors(module: nn.Module, bench: Bench) -> dict[str, float]:
+    """Relative error, by norm, of features and of all gradients in bfloat16: plain and compiled, against float32."""
+    clips, size = Clips([7, 9], bench.device), module.backbone.image_size
+    images = torch.randn(clips.total, 3, size, size, device=bench.device)
+
+    def results(half: torch.dtype | None) -> tuple[torch.Tensor, torch.Tensor]:
+        features = run_step(module, lambda x: module(x, clips), images, half).float()
+        return features, torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
+
+    module.train()
+    wanted, found = results(None), {"plain": results(HALF)}
+    with compiled(module, True, bench.device, HALF, say=False):
+        if not module.compiled:
+            raise SystemExit("the encoder was not compiled, see above")
+        found["compiled"] = results(HALF)
+    said = {}
+    for form, parts in found.items():
+        for part, ours, theirs in zip(("features", "gradients"), parts, wanted, strict=True):
+            said[f"{form}, {part}"] = round(float((ours - theirs).norm() / theirs.norm()), 5)
+    if any(said[f"compiled, {part}"] > 1.5 * said[f"plain, {part}"] for part in ("features", "gradients")):
+        raise SystemExit(f"the compiled form is less exact than the plain one: {said}")
+    print("relative error against float32: " + ", ".join(f"{part} {value:.1e}" for part, value in said.items()))
+    return said
+
+
+def method(name: str, bench: Bench, compiling: bool) -> dict[str, object]:
+    """Every form of one encoder."""
+    options = {} if name == "adaptsign" else {"blocks": "2-4" if bench.tower == "tiny-clip" else "5-12"}
+    module, clips = encoder(name, bench.tower, **options).to(bench.device), Clips([LENGTH] * 4, bench.device)
+    if bench.frames < clips.total:
+        clips = Clips([bench.frames], bench.device)
+    result: dict[str, object] = {}
+    if compiling:
+        result["error against float32"] = errors(module, bench)
+    result["eager"] = bench.form(f"{name}, eager", module, lambda x: module(x, clips))
+    if bench.gpu:
+        images = torch.randn(16, 3, *[module.backbone.image_size] * 2, device=bench.device)
+        with FlopCounterMode(display=False) as counter:
+            run_step(module.train(), lambda x: module(x, Clips([16], bench.device)), images, HALF)
+        result["gflop_per_trained_frame"] = round(counter.get_total_flops() / 16e9, 1)
+    for form, again in (("published, recomputed", True), ("published, kept", False)) if name == "adaptsign" else ():
+        result[form] = bench.form(f"{name}, {form}", module, PublishedAdaptSign(module, again))
+    if compiling:
+        begin = time.perf_counter()
+        with compiled(module, True, bench.device, HALF, say=False):
+            result["seconds to compile again"] = round(time.perf_counter() - begin, 1)
+            result["compiled"] = bench.form(f"{name}, compiled", module, lambda x: module(x, clips))
+    return result
+
+
+def whole_steps(bench: Bench, compiling: bool) -> dict[str, dict]:
+    """SLA-LoRA's training step with everything."""
+    blocks = "2-4" if bench.tower == "tiny-clip" else "5-12"
+    model = create_model("sla-lora", [f"G{i}" for i in range(1295)], bench.tower, None, blocks=blocks).to(bench.device)
+    found = {}
+    for clips, length in ((2, LENGTH), (4, LENGTH)) if bench.gpu else ((1, 8),):
+        settings = replace(TrainConfig(), batch_size=clips, compile=compiling)
+        row = measure(model, settings, frames=length, steps=bench.repeats)
+        print(f"whole step of {clips} clips of {length} frames: {row['frames_per_second']:.0f} frames/s", flush=True)
+        peak = row["peak_memory_mb"] and round(row["peak_memory_mb"] / 1024, 2)
+        found[f"{clips} clips"] = {"frames_per_second": round(row["frames_per_second"]), "peak_gib": peak}
     return found
 
 
@@ -104,7 +167,7 @@ def planned(device: torch.device, tower: str, frames: int) -> dict[str, float | 
     glosses = [f"G{i}" for i in range(1295)]
     blocks = "2-4" if tower == "tiny-clip" else "5-12"
     model = create_model("sla-lora", glosses, tower, None, blocks=blocks, rank=32).to(device)
-    settings = replace(TrainConfig(), batch_size=1, precision="float16")
+    settings = replace(TrainConfig(), batch_size=1, precision="float16", compile=False)
     counted = memory_plan(model, settings, device, available=15e9).bytes_for(frames) / 2**30
     peak = measure(model, settings, frames=frames, steps=1)["peak_memory_mb"]
     if peak is not None:  # measure() works on a copy: the model's own weights are there a second time
@@ -114,10 +177,16 @@ def planned(device: torch.device, tower: str, frames: int) -> dict[str, float | 
     return {"frames": frames, "counted_gib": round(counted, 3), "measured_gib": peak and round(peak, 3)}
 
 
+def product_rate(device: torch.device) -> float:
+    """TFLOP/s of a bfloat16 product of 8192 x 8192 matrices: what this device can do at all."""
+    a = torch.randn(8192, 8192, device=device, dtype=HALF)
+    bench = Bench(device, 1, 10, "")
+    return 2 * 8192**3 / bench.seconds(lambda: a @ a) / 1e12
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=64, help="of the clip whose speed is measured")
-    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--device", default="cuda", help=argparse.SUPPRESS)
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)  # tries the script; writes nothing
@@ -127,18 +196,28 @@ def main() -> None:
         return
     torch.manual_seed(0)
     device = torch.device(options.device)
-    tower, frames, repeats = "ViT-B-16-quickgelu", options.frames, options.repeats
+    tower, frames, repeats = "ViT-B-16-quickgelu", 4 * LENGTH, options.repeats
     if options.tiny:
         tower, frames, repeats = "tiny-clip", 2, 1
-    bench, result = Bench(device, frames, repeats), {"tower": tower, "frames": frames, "repeats": repeats}
-    for method in ("sla-lora", "adaptsign"):
-        result[method] = speeds(method, tower, bench, not options.no_compile)
-    result["plan"] = planned(device, tower, 4 if options.tiny else 200)
-    if device.type != "cuda":
+    bench, compiling = Bench(device, frames, repeats, tower), not options.no_compile
+    result: dict[str, object] = {"tower": tower, "precision": "bfloat16", "frames": frames, "repeats": repeats}
+    if bench.gpu:
+        machine = {"device": torch.cuda.get_device_name(device), "torch": torch.__version__}
+        result = machine | result | {"product_tflops": round(product_rate(device))}
+        print(f"{machine['device']}: products at {result['product_tflops']} TFLOP/s at most", flush=True)
+    parts = {
+        **{name: lambda name=name: method(name, bench, compiling) for name in ("sla-lora", "adaptsign")},
+        "whole step, sla-lora": lambda: whole_steps(bench, compiling),
+        "plan": lambda: planned(device, tower, 4 if options.tiny else 200),
+        "sla-adapter": lambda: method("sla-adapter", bench, compiling),
+    }
+    for name, part in parts.items():
+        result[name] = part()
+        if bench.gpu:
+            RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+            torch.cuda.empty_cache()
+    if not bench.gpu:
         print("tried on the CPU: these are no figures of a GPU, nothing is written")
-        return
-    machine = {"device": torch.cuda.get_device_name(device), "torch": torch.__version__, "precision": "bfloat16"}
-    RESULTS.write_text(json.dumps(machine | result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

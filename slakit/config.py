@@ -114,6 +114,8 @@ class TrainConfig:
     length_buckets: clips of about the same length share a batch; so many batches are sorted together, 0 for none.
     num_workers: processes that read clips; None: as many as fit the machine.
     checkpoint_seconds, checkpoint_steps: inside an epoch the state is saved so often (0: never); at its end always.
+    compile: whether the encoder's blocks go through torch.compile, which takes a minute at the start; "auto": on a GPU
+        of compute capability 8 and above, for towers 256 channels wide and more.
     deterministic: deterministic kernels where torch has them. track: "tensorboard", "wandb", "mlflow"; "auto" is
         TensorBoard where it is installed; () for history.jsonl alone.
     """
@@ -140,6 +142,7 @@ class TrainConfig:
     evaluate_every: int = 1
     checkpoint_seconds: float = 300.0
     checkpoint_steps: int = 0
+    compile: Literal["auto"] | bool = "auto"
     deterministic: bool = False
     track: tuple[str, ...] = ("auto",)
     seed: int = 0

@@ -16,6 +16,7 @@ from slakit.config import TrainConfig
 from slakit.devices import half_precision
 from slakit.losses import recognition_loss
 from slakit.models import Recognizer
+from slakit.models.compiled import compiled
 from slakit.models.kept import LiveBytes
 from slakit.models.parameters import count_parameters
 from slakit.optimizers import make_optimizer
@@ -51,8 +52,9 @@ def measure(
     trainable, total: parameters. encoder_gflops: per frame (see encoder_flops()). step_seconds: median over `steps`
     after one for warming up: the whole step (forward, losses, backward, optimiser). On a GPU it is waited for; on a
     CPU it is the time that its cores worked, which other programs disturb less than the clock's. frames_per_second:
-    the same per frame. kept_mb_per_frame: what the forward pass keeps for the backward pass, without the parameters
-    (MiB); the number is the same on every device of one precision. peak_memory_mb: highest GPU memory, None on a CPU.
+    the same per frame, with the encoder compiled as settings.compile says. kept_mb_per_frame: what the forward pass
+    keeps for the backward pass where nothing is compiled, without the parameters (MiB); the number is the same on every
+    device of one precision. peak_memory_mb: highest GPU memory, None on a CPU.
     """
     settings = settings or TrainConfig()
     device = next(model.parameters()).device
@@ -66,14 +68,16 @@ def measure(
     lengths = torch.full((batch,), frames)
     words = max(1, frames // 12)
     targets = torch.randint(1, len(model.vocabulary), (batch * words,), generator=generator)
+    if device.type == "cuda":  # as the readers hand them over
+        clips = clips.pin_memory()
     optimizer = make_optimizer(model, settings, warm=False)
     half = half_precision(settings.precision, device)
 
     def forward() -> torch.Tensor:
         with torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None):
-            logits = model(clips.to(device), lengths.to(device))
+            logits = model(clips.to(device, non_blocking=True), lengths)
         loss, _ = recognition_loss(
-            logits, targets.to(device), torch.full((batch,), words, device=device),
+            logits, targets.to(device), torch.full((batch,), words),
             weights=settings.loss_weights, temperature=settings.distillation_temperature,
         )  # fmt: skip
         return loss
@@ -91,15 +95,19 @@ def measure(
         kept = live.live()
     loss.backward()
     optimizer.step()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
     times = []
-    for _ in range(steps):
-        begin = clock()
-        step()
+    with compiled(model.encoder, settings.compile, device, half):
+        if model.encoder.compiled:
+            step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(clock() - begin)
+            torch.cuda.reset_peak_memory_stats(device)
+        for _ in range(steps):
+            begin = clock()
+            step()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(clock() - begin)
     seconds = statistics.median(times)
     return result | {
         "step_seconds": seconds,

@@ -67,7 +67,7 @@ def emissions(
     found: dict[str, Emission] = {}
     model.eval()
     for batch in progress(loader, "emissions", show_progress):
-        logits = model(batch.frames.to(device), batch.lengths.to(device))
+        logits = model(batch.frames.to(device), batch.lengths)
         steps = logits.sequence.float().log_softmax(-1).cpu().numpy()  # [B, T', V]
         frames = per_frame(model, logits, batch.lengths.tolist())
         for clip, row, length, by_frame in zip(batch.ids, steps, logits.lengths.tolist(), frames, strict=True):

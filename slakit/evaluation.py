@@ -50,7 +50,7 @@ def transcribe(
     model.eval()
     for batch in progress(loader, "evaluating", show_progress if processes.main else False):
         with autocast(settings.precision, device):
-            logits = model(batch.to(device).frames, batch.lengths.to(device))
+            logits = model(batch.to(device).frames, batch.lengths)
         found = beam_search(
             logits.sequence.float().log_softmax(-1).cpu(), logits.lengths.cpu(), beam_width=decode.beam_width,
             top_tokens=decode.top_tokens, collapse_repeats=decode.collapse_repeats,

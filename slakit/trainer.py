@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -151,25 +152,26 @@ class Trainer:
         at, settings, forward = self.at, self.settings, self.model.recognize_features if warm else self.model
         buffers = [buffer.clone() for buffer in self.model.sequence.buffers()]
         with autocast(settings.precision, self.device):
-            logits = forward(batch.to(self.device).frames, batch.lengths.to(self.device))
+            logits = forward(batch.to(self.device).frames, batch.lengths)
         loss, terms = recognition_loss(
-            logits, batch.targets.to(self.device), batch.target_lengths.to(self.device),
+            logits, batch.targets.to(self.device), batch.target_lengths,
             weights=settings.loss_weights, temperature=settings.distillation_temperature,
         )  # fmt: skip
+        values = torch.stack([loss, *terms.values()]).detach().tolist()  # now: a GPU is waited for once a step
         clips, frames, bad, due = self.processes.sum(
-            (len(batch.ids), int(batch.lengths.sum()), not torch.isfinite(loss), self.due())
+            (len(batch.ids), int(batch.lengths.sum()), not math.isfinite(values[0]), self.due())
         )
         at.clips, at.frames = at.clips + int(clips), at.frames + int(frames)
         if bad:
             for buffer, before in zip(self.model.sequence.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-            self.skip(batch.ids, int(clips), f"the loss is {loss.item()}")
+            self.skip(batch.ids, int(clips), f"the loss is {values[0]}")
             return False, due > 0
         at.counted += int(clips)
         share = 1.0 if self.processes.size == 1 else len(batch.ids) / clips
         self.scaler.scale(loss * share / settings.accumulate).backward()
-        for name, value in {"total": loss, **terms}.items():
-            at.losses[name] = at.losses.get(name, 0.0) + float(value.detach()) * len(batch.ids)
+        for name, value in zip(("total", *terms), values, strict=True):
+            at.losses[name] = at.losses.get(name, 0.0) + value * len(batch.ids)
         return True, due > 0
 
     def skip(self, ids: Sequence[str], clips: int, reason: str) -> None:

@@ -20,16 +20,18 @@ from slakit.config import TrainConfig, override, to_dict
 from slakit.data.batches import split_trainable
 from slakit.data.samples import Corpus
 from slakit.data.store import ClipStore
-from slakit.devices import deterministic
+from slakit.devices import deterministic, half_precision
 from slakit.distributed import ALONE, Processes, shared_statistics
 from slakit.errors import ConfigError, SlakitError
 from slakit.loggers import Logger, make_loggers
 from slakit.memory import naming_what_fits
+from slakit.models.compiled import compiled
 from slakit.models.recognizer import Recognizer
 from slakit.run_state import RunState, held, restore_trained
 from slakit.trainer import Trainer
 
-HARMLESS = ("num_workers", "keep_in_memory", "checkpoint_seconds", "checkpoint_steps", "track")  # change no weight
+# Settings that change no weight, or its rounding at most: a run may go on with others.
+HARMLESS = ("num_workers", "keep_in_memory", "checkpoint_seconds", "checkpoint_steps", "track", "compile")
 
 
 @dataclass
@@ -101,6 +103,9 @@ def fit(
         for logger in loggers:
             stack.callback(logger.close)
             logger.start(identity, trainer.history)
+        if trainer.at.epoch < settings.warm_start_epochs + settings.epochs:
+            half = half_precision(settings.precision, device)
+            stack.enter_context(compiled(model.encoder, settings.compile, device, half, say=processes.main))
         trainer.run()
         processes.barrier()
     if trainer.best is None:

@@ -68,7 +68,7 @@ class FeatureBatches:
             bar = progress(loader, f"encoding clips, view {view + 1}/{settings.warm_start_views}", show_progress)
             for batch in bar:
                 with torch.inference_mode():
-                    encoded = model.encode(batch.to(device).frames, batch.lengths.to(device)).float().cpu()
+                    encoded = model.encode(batch.to(device).frames, batch.lengths).float().cpu()
                 for clip, row, length in zip(batch.ids, encoded, batch.lengths.tolist(), strict=True):
                     features[clip] = row[:length].clone()  # [T, D]
             for share in processes.gather(features) if processes.size > 1 else ():

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -126,6 +127,10 @@ class AdaptSignEncoder(Encoder):
     def feature_dim(self) -> int:
         return self._feature_dim
 
+    def compilable(self) -> Iterable[nn.Module]:
+        """Blocks and aggregations."""
+        return [*super().compilable(), *(self.aggregations if self.aggregation else ())]
+
     def forward(self, images: torch.Tensor, clips: Clips) -> torch.Tensor:
         """images, normalised [N, 3, S, S], packed as `clips` says -> features [N, feature_dim]."""
         tower, blocks = self.backbone.tower, self.backbone.blocks
@@ -135,7 +140,9 @@ class AdaptSignEncoder(Encoder):
         for index, block in enumerate(blocks):
             x = self.run_block(block, x, clips, only_class and index == len(blocks) - 1)
             if self.aggregation:
-                query = self.aggregations[index](query, x)
+                layer = self.aggregations[index]
+                self.vary(query, x)
+                query = self.compiled.get(layer, layer)(query, x)
         if self.cross_frame is not None:
             x = self.cross_frame(x, clips, self.backbone.prefix_tokens, tower.pools_class_token)
         features = self.backbone.pool(x)

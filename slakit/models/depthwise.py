@@ -95,6 +95,7 @@ class DepthwiseConv3d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.reach = 1
 
+    @torch.compiler.disable  # it walks from clip to clip: compiled, every batch would be compiled anew
     def forward(self, x: torch.Tensor, clips: Clips) -> torch.Tensor:
         """x [N, rows, columns, C] -> the same shape, in the precision of x."""
         with torch.autocast(x.device.type, enabled=False):

@@ -10,7 +10,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
+
+ALIGNED = 8  # a GPU's products want rows of 16 bytes: the numbers of queries and tokens (12 and 197) are none
 
 
 class _FewQueries(torch.autograd.Function):
@@ -22,42 +25,43 @@ class _FewQueries(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, u, constant, tokens, eps, kind, skip):
-        normal, mean, rstd = torch.native_layer_norm(tokens, tokens.shape[-1:], None, None, eps)
+        normal, mean, rstd = torch.native_layer_norm(tokens, tokens.shape[-1:], None, None, eps)  # mean, rstd [N, L, 1]
         normal = normal.to(u.dtype)
-        scores = (u @ normal.transpose(1, 2)).to(mean.dtype)  # [N, K, L]
+        scores = (normal @ u.transpose(1, 2)).to(mean.dtype)  # [N, L, K]
         if kind == "softmax":
-            weights = (scores + constant).softmax(-1)
+            weights = (scores + constant.transpose(1, 2)).softmax(1)
         else:
-            weights = (scores + constant).sigmoid() - 0.5
-            weights[..., :skip] = 0
-        ctx.save_for_backward(u, tokens, mean.transpose(1, 2), rstd.transpose(1, 2), scores, weights)
+            weights = (scores + constant.transpose(1, 2)).sigmoid() - 0.5
+            weights[:, :skip] = 0
+        ctx.save_for_backward(u, tokens, mean, rstd, scores, weights)
         ctx.kind, ctx.skip = kind, skip
-        return weights.to(u.dtype) @ normal, weights.sum(-1, keepdim=True)
+        return weights.to(u.dtype).transpose(1, 2) @ normal, weights.sum(1)[..., None]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g, g_total):
-        u, tokens, mean, rstd, scores, weights = ctx.saved_tensors  # mean, rstd [N, 1, L]
+        u, tokens, mean, rstd, scores, weights = ctx.saved_tensors
         x, g, wide = tokens.to(u.dtype), g.to(u.dtype), scores.dtype
-        g_normal = ((g @ x.transpose(1, 2)).to(wide) - g.sum(-1, keepdim=True, dtype=wide) * mean) * rstd  # [N, K, L]
+        g_normal = ((x @ g.transpose(1, 2)).to(wide) - g.sum(-1, dtype=wide)[:, None] * mean) * rstd  # [N, L, K]
         if ctx.kind == "softmax":  # the total is 1 whatever the scores are
-            d_scores = weights * (g_normal - (g_normal * weights).sum(-1, keepdim=True))
+            d_scores = weights * (g_normal - (g_normal * weights).sum(1, keepdim=True))
         else:
-            d_scores = (g_normal + g_total) * (0.25 - weights * weights)
-            d_scores[..., : ctx.skip] = 0
+            d_scores = (g_normal + g_total.transpose(1, 2)) * (0.25 - weights * weights)
+            d_scores[:, : ctx.skip] = 0
         pulled = d_scores * rstd
-        to_u = (pulled.to(u.dtype) @ x).to(wide) - (pulled * mean).sum(-1, keepdim=True)
+        to_u = (pulled.to(u.dtype).transpose(1, 2) @ x).to(wide) - (pulled * mean).sum(1)[..., None]
         to_x = None
         if ctx.needs_input_grad[2]:
-            shares, rows = torch.cat([weights, d_scores], 1), torch.cat([g, u], 1)  # [N, 2K, L], [N, 2K, D]
-            mean_f = (shares * rows.mean(-1, keepdim=True, dtype=wide)).sum(1, keepdim=True)  # [N, 1, L]
-            mean_fn = (weights * g_normal + d_scores * scores).sum(1, keepdim=True) / tokens.shape[-1]
+            shares, rows = torch.cat([weights, d_scores], 2), torch.cat([g, u], 1)  # [N, L, 2K], [N, 2K, D]
+            mean_f = (shares * rows.mean(-1, dtype=wide)[:, None]).sum(2, keepdim=True)  # [N, L, 1]
+            mean_fn = (weights * g_normal + d_scores * scores).sum(2, keepdim=True) / tokens.shape[-1]
             slope, offset = -rstd * rstd * mean_fn, rstd * (rstd * mean * mean_fn - mean_f)
-            shares = torch.cat([shares * rstd, offset], 1).to(u.dtype)
-            rows = torch.cat([rows, rows.new_ones(len(rows), 1, rows.shape[2])], 1)
-            to_x = (shares.transpose(1, 2) @ rows).to(tokens.dtype)  # [N, L, D], without the part along n
-            to_x.addcmul_(tokens, slope.transpose(1, 2).to(tokens.dtype))
-        return to_u.to(u.dtype), d_scores.sum(-1, keepdim=True), to_x, None, None, None
+            # The offset is the same for all D channels: one more row of ones, in equal parts to keep rows aligned.
+            shares = torch.cat([shares * rstd, offset.expand(-1, -1, ALIGNED)], 2).to(u.dtype)
+            rows = torch.cat([rows, rows.new_full((len(rows), ALIGNED, rows.shape[2]), 1 / ALIGNED)], 1)
+            to_x = (shares @ rows).to(tokens.dtype)  # [N, L, D], without the part along n
+            to_x.addcmul_(tokens, slope.to(tokens.dtype))
+        return to_u.to(u.dtype), d_scores.sum(1)[..., None], to_x, None, None, None
 
 
 class _FirstToken(torch.autograd.Function):
@@ -90,9 +94,14 @@ def few_queries(
     """
     device = tokens.device.type
     wanted = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tokens.dtype
+    count = queries.shape[1]
+    if device == "cuda" and count % ALIGNED:
+        fill = (0, 0, 0, -count % ALIGNED)
+        queries, constant = F.pad(queries, fill), F.pad(constant, fill)
     with torch.autocast(device, enabled=False):
         wide = torch.promote_types(tokens.dtype, torch.float32)
-        return _FewQueries.apply(queries.to(wanted), constant.to(wide), tokens, eps, kind, skip)
+        given, total = _FewQueries.apply(queries.to(wanted), constant.to(wide), tokens, eps, kind, skip)
+    return given[:, :count], total[:, :count]
 
 
 def first_token(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -54,7 +54,7 @@ def through(step: nn.Module, x: torch.Tensor, layer: Callable, width: int, *argu
         return y if half is None or y.dtype is not torch.float32 else y.to(half)
 
     y = compute(x)
-    if not y.requires_grad or width < WIDTH or _keep_all.get() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or not y.requires_grad or width < WIDTH or _keep_all.get():
         return layer(y, *arguments)
     kept, storage, start = x.detach(), y.untyped_storage()._cdata, y.storage_offset()  # y lives until the end
     contiguous, again = y.is_contiguous(), []

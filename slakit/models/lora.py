@@ -42,6 +42,41 @@ class _MergedLinear(torch.autograd.Function):
         )
 
 
+class _HalfLinear(torch.autograd.Function):
+    """y = W x + b + s B (A x) in half precision, by one product: [W | s B] [x; A x], without the full matrix' gradient.
+
+    The update is summed in float32 inside the product, not rounded away as in a merged matrix; no tensor of the size of
+    y is passed over a second time. The gradient that goes on to x passes the merged matrix: rounding that to half is an
+    error of the size of W's own rounding, and nothing is learned from it.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, lora_a, lora_b, scale):
+        half = x.dtype
+        w, a, b = weight.to(half), lora_a.to(half), (scale * lora_b).to(half)
+        low = F.linear(x, a)  # [..., r]
+        ctx.save_for_backward(x, weight, lora_a, lora_b, low)
+        ctx.scale = scale
+        return F.linear(torch.cat([x, low], -1), torch.cat([w, b], 1), None if bias is None else bias.to(half))
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight, lora_a, lora_b, low = ctx.saved_tensors
+        half = x.dtype
+        flat, rows = gradient.flatten(0, -2), x.flatten(0, -2)  # [M, out], [M, in]
+        needs_x, needs_w, needs_bias, *_ = ctx.needs_input_grad
+        g_low = flat @ (ctx.scale * lora_b).to(half)  # [M, r]
+        merged = torch.addmm(weight, lora_b, lora_a, alpha=ctx.scale) if needs_x else None  # in float32
+        return (
+            gradient @ merged.to(half) if needs_x else None,
+            (flat.T @ rows).to(weight.dtype) if needs_w else None,
+            flat.sum(0).to(weight.dtype) if needs_bias else None,
+            (g_low.T @ rows).to(lora_a.dtype),
+            ctx.scale * (flat.T @ low.flatten(0, -2)).to(lora_b.dtype),
+            None,
+        )
+
+
 class LoRALinear(nn.Linear):
     """A Linear with a trainable low-rank update; its own weight and bias keep their names and are frozen.
 
@@ -68,12 +103,18 @@ class LoRALinear(nn.Linear):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        half = torch.is_autocast_enabled(x.device.type) or x.dtype in (torch.float16, torch.bfloat16)
-        if half or (self.training and self.dropping):
+        kind = x.device.type
+        half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        narrow = half in (torch.float16, torch.bfloat16)
+        tracing = torch.jit.is_tracing()
+        if (narrow and tracing) or (self.training and self.dropping):
             return F.linear(x, self.weight, self.bias) + self.scale * F.linear(
                 F.linear(self.dropout(x), self.lora_A), self.lora_B
             )
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if narrow:
+            with torch.autocast(kind, enabled=False):
+                return _HalfLinear.apply(x.to(half), self.weight, self.bias, self.lora_A, self.lora_B, self.scale)
+        if torch.compiler.is_compiling() or tracing:
             return F.linear(x, self.effective_weight(), self.bias)
         return _MergedLinear.apply(x, self.weight, self.bias, self.lora_A, self.lora_B, self.scale)
 

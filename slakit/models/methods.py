@@ -6,7 +6,7 @@ register_method(). It is then a name that create_model() takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ class Encoder(nn.Module):
     gradients_everywhere: build the graph down to the first block all the same (for explanations).
     all_tokens: compute every token in the last block too (for attention maps of its patches).
     recompute: what of a trained block is computed again in the backward pass: "none", "mlp", "block" (all of it).
+    compiled: part -> its compiled form, for those of compilable() that run compiled (see compiled.py).
     """
 
     def __init__(self, backbone: Backbone):
@@ -37,6 +38,7 @@ class Encoder(nn.Module):
         self.gradients_everywhere = False
         self.all_tokens = False
         self.recompute = "none"
+        self.compiled: dict[nn.Module, Callable] = {}
 
     @property
     def feature_dim(self) -> int:
@@ -63,9 +65,20 @@ class Encoder(nn.Module):
         trained = torch.is_grad_enabled() and any(p.requires_grad for p in block.parameters())
         again = self.recompute if trained else "none"
         block.recompute_mlp = again == "mlp"
+        self.vary(x)
+        call = self.compiled.get(block, block)
         if again == "block":
-            return computed_again(block, x, clips, class_token_only)
-        return block(x, clips, class_token_only)
+            return computed_again(call, x, clips, class_token_only)
+        return call(x, clips, class_token_only)
+
+    def compilable(self) -> Iterable[nn.Module]:
+        """The parts that are worth compiling; equal ones share their code."""
+        return self.backbone.blocks
+
+    def vary(self, *tensors: torch.Tensor) -> None:
+        """Tell the compiler that the number of frames changes from batch to batch, and nothing else does."""
+        for tensor in tensors if self.compiled else ():
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
 
     def prefix_context(self, images: torch.Tensor, frozen: bool) -> Any:
         """no_grad() for the frozen part, unless somebody wants gradients with respect to the frames."""
@@ -76,6 +89,7 @@ class Encoder(nn.Module):
     def forward(self, images: torch.Tensor, clips: Clips) -> torch.Tensor:
         """images, normalised [N, 3, S, S], packed as `clips` says -> features [N, feature_dim]."""
         blocks, trained = self.backbone.blocks, self.first_trained()
+        self.vary(*clips.masks())
         with self.prefix_context(images, trained > 0):
             x = self.backbone.embed(images)  # [N, L, D]
         last = len(blocks) - 1

@@ -35,7 +35,7 @@ class Logits:
 
     sequence: the BiLSTM head [B, T', V]: the prediction. conv: the head on the temporal convolution [B, T', V].
     frame: the auxiliary head on frame features [B, frames, V], or None. lengths: int64 [B], steps = ceil(T/4).
-    frame_lengths: int64 [B], places of `frame` that count (see ModelConfig.auxiliary_lengths).
+    frame_lengths: int64 [B], places of `frame` that count (see ModelConfig.auxiliary_lengths). Both are on the CPU.
     """
 
     sequence: torch.Tensor
@@ -102,7 +102,7 @@ class Recognizer(nn.Module):
 
         features [B, T, F], lengths int64 [B] in real frames.
         """
-        lengths = torch.as_tensor(lengths, device=features.device)
+        lengths = torch.as_tensor(lengths).cpu()  # counting steps there keeps a GPU from being waited for
         reported = padded_lengths(lengths)
         expected = int((reported if self.config.padding == "published" else lengths).max())
         if features.shape[0] != len(lengths) or features.shape[1] != expected:

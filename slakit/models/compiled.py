@@ -1,0 +1,92 @@
+"""torch.compile on a GPU: norms, shifts, activations and sums of a block become a few kernels between its products.
+
+On a GPU about half of an adapted block's time goes into such steps, each a kernel and a pass over memory. Blocks are
+compiled one by one (equal ones share their kernels, so that a tower takes about a minute, once), for any number of
+frames. On a CPU nothing is gained, so nothing is compiled there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+
+from slakit.models.clips import Clips
+from slakit.models.lean import WIDTH
+from slakit.models.methods import Encoder
+
+CAPABILITY = (8, 0)  # "auto" begins here: measured on such GPUs alone
+GRAPHS = 64  # of one block's code: trained or not, first or last, training or evaluation
+
+
+def pays(encoder: Encoder, device: torch.device) -> bool:
+    """Whether "auto" compiles: a GPU of compute capability 8 and above, and a tower of some width."""
+    return (
+        device.type == "cuda"
+        and torch.cuda.get_device_capability(device) >= CAPABILITY
+        and encoder.backbone.width >= WIDTH
+    )
+
+
+@contextmanager
+def compiled(
+    encoder: Encoder, wanted: Literal["auto"] | bool, device: torch.device, half: torch.dtype | None, say: bool = True
+) -> Iterator[None]:
+    """Within: the encoder's blocks run compiled. Where that fails the reason is printed and they run as they are.
+
+    wanted: True, False, or "auto", see pays(). half: the autocast type of the steps to come, None for float32. say:
+    print a line, that it takes a minute.
+    """
+    if wanted is False or (wanted == "auto" and not pays(encoder, device)):
+        yield
+        return
+    missing = "Triton" if find_spec("triton") is None else "a C compiler" if not (_compiler()) else None
+    if device.type == "cuda" and missing:
+        print(f"not compiled: torch.compile needs {missing}; training is slower, its results are the same")
+        yield
+        return
+    if say:
+        print("compiling the encoder's blocks, about a minute")
+    warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")  # how a kernel is built: no news
+    with torch._dynamo.config.patch(cache_size_limit=GRAPHS):
+        encoder.compiled = {part: torch.compile(part) for part in encoder.compilable()}
+        try:
+            _try(encoder, device, half)
+        except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = str(error).strip().splitlines()[0][:200]
+            print(f"not compiled ({type(error).__name__}: {reason}); training is slower, its results are the same")
+            encoder.compiled = {}
+        try:
+            yield
+        finally:
+            encoder.compiled = {}
+
+
+def _compiler() -> str | None:
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
+def _try(encoder: Encoder, device: torch.device, half: torch.dtype | None) -> None:
+    """Steps on a few frames: what cannot be compiled shows here, and the graphs of training are ready after it.
+
+    Two of them: behind a part that is left out of the graph, a number of frames is only seen to vary at the second.
+    """
+    size, training = encoder.backbone.image_size, encoder.training
+    encoder.train()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        for lengths in ([5, 4], [6, 7]):
+            clips = Clips(lengths, device)
+            with torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None):
+                features = encoder(torch.zeros(clips.total, 3, size, size, device=device), clips)
+            if features.requires_grad:
+                features.float().sum().backward()
+    encoder.train(training)
+    for parameter in encoder.parameters():
+        parameter.grad = None
