@@ -33,7 +33,8 @@ def ctc(
 ) -> torch.Tensor:
     """CTC of logits [B, T, V] in float32: the mean over the batch of each clip's loss, not divided by its length."""
     log_probs = logits.float().log_softmax(-1).transpose(0, 1)  # [T, B, V]
-    return F.ctc_loss(log_probs, targets, lengths, target_lengths, blank=BLANK, reduction="none").mean()
+    steps, words = lengths.tolist(), target_lengths.tolist()
+    return F.ctc_loss(log_probs, targets, steps, words, blank=BLANK, reduction="none").mean()
 
 
 def distillation(student: torch.Tensor, teacher: torch.Tensor, temperature: float = 8.0) -> torch.Tensor:

@@ -35,12 +35,17 @@ def pays(encoder: Encoder, device: torch.device) -> bool:
 
 @contextmanager
 def compiled(
-    encoder: Encoder, wanted: Literal["auto"] | bool, device: torch.device, half: torch.dtype | None, say: bool = True
+    encoder: Encoder,
+    wanted: Literal["auto"] | bool,
+    device: torch.device,
+    half: torch.dtype | None,
+    say: bool = True,
+    backend: str = "inductor",
 ) -> Iterator[None]:
     """Within: the encoder's blocks run compiled. Where that fails the reason is printed and they run as they are.
 
     wanted: True, False, or "auto", see pays(). half: the autocast type of the steps to come, None for float32. say:
-    print a line, that it takes a minute.
+    print a line, that it takes a minute. backend: torch.compile's.
     """
     if wanted is False or (wanted == "auto" and not pays(encoder, device)):
         yield
@@ -54,13 +59,13 @@ def compiled(
         print("compiling the encoder's blocks, about a minute")
     warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")  # how a kernel is built: no news
     with torch._dynamo.config.patch(cache_size_limit=GRAPHS):
-        encoder.compiled = {part: torch.compile(part) for part in encoder.compilable()}
+        encoder.compiled = {part: torch.compile(part, backend=backend) for part in encoder.compilable()}
         try:
             _try(encoder, device, half)
         except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            reason = str(error).strip().splitlines()[0][:200]
+            reason = " ".join(str(error).split("\n\n")[0].split())[:300]
             print(f"not compiled ({type(error).__name__}: {reason}); training is slower, its results are the same")
             encoder.compiled = {}
         try:

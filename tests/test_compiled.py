@@ -1,0 +1,149 @@
+"""Compiled blocks: the same results, one graph for any number of frames, and a way back where compiling fails."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import survival
+import torch
+from tiny_models import frames, stir, tiny
+from torch._dynamo.testing import CompileCounterWithBackend
+
+import slakit
+from slakit.models.clips import Clips
+from slakit.models.compiled import compiled, pays
+from slakit.models.towers import patch_product
+
+CPU = torch.device("cpu")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+METHODS = {
+    "sla-lora": {"blocks": "2-3", "rank": 2, "n_div": 8},
+    "sla-adapter": {"blocks": "2-3", "width": 8},
+    "adaptsign": {},
+    "full": {},
+    "frozen": {},
+}
+
+
+@pytest.fixture(autouse=True)
+def clean():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def encoder(method: str) -> torch.nn.Module:
+    model = tiny(method, **METHODS[method])
+    stir(model)
+    return model.encoder.train()
+
+
+def results(encoder, lengths, half=None, wide=False):
+    """Features, and all gradients in one vector, in float64 numbers."""
+    parameter = next(encoder.parameters())
+    images = (frames(sum(lengths)).double() / 127.5 - 1).to(parameter)
+    encoder.zero_grad(set_to_none=True)
+    with torch.autocast(parameter.device.type, half or torch.bfloat16, enabled=half is not None):
+        features = encoder(images, Clips(lengths, parameter.device))
+    found = [torch.zeros(0)]
+    if features.requires_grad:
+        weights = torch.linspace(-1, 1, features.numel()).view_as(features).to(features.device)
+        (features.double() * weights).sum().backward()
+        found = [p.grad.double().flatten().cpu() for p in encoder.parameters() if p.grad is not None]
+    return features.detach().double().cpu(), torch.cat(found)
+
+
+def distances(found, wanted):
+    return [float((a - b).norm() / b.norm()) if b.numel() else 0.0 for a, b in zip(found, wanted, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("method", "half"), [("sla-lora", None), *((method, torch.bfloat16) for method in METHODS if method != "full")]
+)
+def test_results_are_those_of_the_plain_form_for_any_clips(method, half):
+    """Against float64: no further away than the plain form. The graphs are checked, no kernels are made for them."""
+    ours = encoder(method)
+    exact = copy.deepcopy(ours).double()
+    with compiled(ours, True, CPU, half, say=False, backend="aot_eager"):
+        assert len(ours.compiled) >= len(ours.backbone.blocks)
+        for lengths in ([5], [3, 4], [8, 2]):
+            wanted, found = results(exact, lengths), results(ours, lengths, half)
+            plain = copy.deepcopy(ours)
+            plain.compiled = {}
+            for far, usual in zip(
+                distances(found, wanted), distances(results(plain, lengths, half), wanted), strict=True
+            ):
+                assert far <= 1.5 * usual + 1e-6
+    assert ours.compiled == {}
+
+
+@pytest.mark.parametrize("method", ["sla-lora", "adaptsign", "full"])
+def test_no_batch_makes_new_graphs(method):
+    counter, ours = CompileCounterWithBackend("aot_eager"), encoder(method)
+    with compiled(ours, True, CPU, None, say=False, backend=counter):
+        before = counter.frame_count
+        assert before > 0
+        for lengths in ([5], [3, 4], [8, 2, 6]):
+            results(ours, lengths)
+        assert counter.frame_count == before
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("method", ["sla-lora", "adaptsign"])
+def test_kernels_give_the_same(method):
+    """The whole way, kernels included; on a GPU where there is one."""
+    ours = encoder(method).to(DEVICE)
+    exact = copy.deepcopy(ours).double()
+    wanted, plain = results(exact, [6, 5]), results(ours, [6, 5], torch.bfloat16)
+    with compiled(ours, True, DEVICE, torch.bfloat16, say=False):
+        found = results(ours, [6, 5], torch.bfloat16)
+        assert ours.compiled
+    for far, usual in zip(distances(found, wanted), distances(plain, wanted), strict=True):
+        assert far <= 1.5 * usual
+
+
+def test_what_cannot_be_compiled_runs_as_it_is_and_says_why(capsys):
+    def broken(graph, inputs):
+        raise RuntimeError("no such kernel")
+
+    ours = encoder("sla-lora")
+    wanted = results(ours, [4, 3])
+    with compiled(ours, True, CPU, None, backend=broken):
+        assert ours.compiled == {} and all(map(torch.equal, results(ours, [4, 3]), wanted))
+    said = capsys.readouterr().out
+    assert "not compiled" in said and "no such kernel" in said
+
+
+def test_nothing_is_left_behind():
+    """No gradients, no random numbers drawn, no other mode; and `auto` leaves a CPU alone."""
+    ours, state = encoder("sla-lora").eval(), torch.get_rng_state()
+    with compiled(ours, True, CPU, None, say=False, backend="aot_eager"):
+        assert not ours.training and all(p.grad is None for p in ours.parameters())
+        assert torch.equal(torch.get_rng_state(), state)
+    assert not pays(ours, CPU)
+    with compiled(ours, "auto", CPU, None):
+        assert ours.compiled == {}
+
+
+def test_a_run_that_is_told_to_compile_trains_as_any_other(tmp_path, monkeypatch, capsys):
+    from slakit import training
+
+    quick = lambda *arguments, **options: compiled(*arguments, **options, backend="aot_eager")  # noqa: E731
+    monkeypatch.setattr(training, "compiled", quick)
+    clips, losses = survival.corpus(tmp_path / "clips"), {}
+    for wanted in (True, False):
+        run = slakit.fit(
+            survival.model(), clips, tmp_path / str(wanted), survival.SETTINGS, compile=wanted, show_progress=False
+        )
+        losses[wanted] = [row["loss_total"] for row in run.history]
+        assert not run.model.encoder.compiled
+    assert capsys.readouterr().out.count("compiling the encoder's blocks") == 1
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+
+
+def test_patches_by_one_product_are_the_convolution():
+    conv = torch.nn.Conv2d(3, 10, 4, stride=4).double()
+    images = torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    wanted = conv(images).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(patch_product(conv, images, (3, 3)), wanted, rtol=0, atol=1e-13)
