@@ -1,12 +1,13 @@
 """A training step of slakit beside the published formulations: processor time, and bytes kept for the backward pass.
 
-    OMP_NUM_THREADS=1 python benchmarks/training_step.py                      # about 10 minutes on one core
-    OMP_NUM_THREADS=1 python benchmarks/training_step.py --parts adaptsign    # of: adaptsign, sla-lora, frames, bytes
+    OMP_NUM_THREADS=1 python benchmarks/training_step.py                      # about 20 minutes on one core, 20 GB
+    OMP_NUM_THREADS=1 python benchmarks/training_step.py --parts adaptsign    # or sla-lora, frames, vit-frames, bytes
 
 ViT-B/16 (QuickGELU) with random weights, 8 frames, float32, one thread. All forms of a comparison run in turns
 (A B C A B C …) in this process; medians of processor time. The published forms are written out in published.py and
-have the same weights; features and gradients are compared before anything is timed. "frames" is timed on the small
-tower of the demo: is the step's time proportional to the frames? "bytes" is counted on tensors without data.
+have the same weights; features and gradients are compared before anything is timed. "frames" (the small tower of the
+demo) and "vit-frames" (ViT-B/16, once): is the step's time proportional to the frames? "bytes" is counted on tensors
+without data.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from slakit.models.clips import Clips
 from slakit.models.kept import LiveBytes, without_data
 
 FRAMES, TOWER = 8, "ViT-B-16-quickgelu"
-PARTS = ("adaptsign", "sla-lora", "frames", "bytes")
+PARTS = ("adaptsign", "sla-lora", "frames", "vit-frames", "bytes")
 RESULTS = Path(__file__).parent / "results" / "training_step.json"
 
 
@@ -145,13 +146,23 @@ def sla_lora(repeats: int) -> dict[str, object]:
 
 def frames(repeats: int) -> dict[str, object]:
     """SLA-LoRA's step for one clip of 50 to 400 frames, on the demo's tower (84 pixels, 4 blocks of width 96)."""
-    model, counts = encoder("sla-lora", "tiny-clip", blocks="2-4"), (50, 100, 200, 400)
-    size = model.backbone.image_size
+    return by_length(encoder("sla-lora", "tiny-clip", blocks="2-4"), 2 * repeats + 1)
+
+
+def vit_frames(repeats: int) -> dict[str, object]:
+    """The same on ViT-B/16, blocks 5-12, timed once."""
+    del repeats
+    return by_length(encoder("sla-lora", blocks="5-12"), 1)
+
+
+def by_length(model: nn.Module, repeats: int) -> dict[str, object]:
+    """Milliseconds a frame of a step on one clip of 50, 100, 200 and 400 frames."""
+    size, counts = model.backbone.image_size, (50, 100, 200, 400)
     forms = {}
     for count in counts:
         images, clips = torch.randn(count, 3, size, size), Clips([count])
         forms[str(count)] = step(lambda images=images, clips=clips: model(images, clips), model)
-    t = medians(forms, 2 * repeats + 1)
+    t = medians(forms, repeats)
     each = {name: 1e3 * seconds / int(name) for name, seconds in t.items()}
     print("SLA-LoRA step, ms a frame: " + ", ".join(f"{v:.2f} at {n} frames" for n, v in each.items()))
     return {"ms a frame": {name: round(value, 3) for name, value in each.items()}}
@@ -201,7 +212,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    kinds = dict(zip(PARTS, (adaptsign, sla_lora, frames, count_bytes), strict=True))
+    kinds = dict(zip(PARTS, (adaptsign, sla_lora, frames, vit_frames, count_bytes), strict=True))
     machine = {"cpu": cpu_name(), "torch": torch.__version__, "threads": 1, "clip_frames": FRAMES, "tower": TOWER}
     for part in options.parts:
         found = {part: {**kinds[part](options.repeats), "repeats": options.repeats}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ def test_bytes_a_frame_are_those_of_a_real_step():
     assert found.per_frame == pytest.approx((peaks[1] - peaks[0]) / 16, rel=0.15)
     assert max(found.recomputed.values()) < found.per_frame  # of which is least, the number of blocks decides
     assert found.fixed >= sum(p.nbytes for p in model.parameters())
+    compiled = memory_plan(model, replace(SETTINGS, compile=True), "cpu", 10**9)
+    assert compiled.per_frame == int(1.1 * found.per_frame) and compiled.fixed == found.fixed
 
 
 def test_frames_fill_the_device_and_no_more():

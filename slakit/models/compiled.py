@@ -21,6 +21,7 @@ from slakit.models.lean import WIDTH
 from slakit.models.methods import Encoder
 
 CAPABILITY = (8, 0)  # "auto" begins here: measured on such GPUs alone
+SLOWER = "training is slower, its results are the same"
 GRAPHS = 64  # of one block's code: trained or not, first or last, training or evaluation
 
 
@@ -50,9 +51,9 @@ def compiled(
     if wanted is False or (wanted == "auto" and not pays(encoder, device)):
         yield
         return
-    missing = "Triton" if find_spec("triton") is None else "a C compiler" if not (_compiler()) else None
-    if device.type == "cuda" and missing:
-        print(f"not compiled: torch.compile needs {missing}; training is slower, its results are the same")
+    missing = _missing() if device.type == "cuda" else None
+    if missing:
+        print(f"not compiled: torch.compile needs {missing}; {SLOWER}")
         yield
         return
     if say:
@@ -66,7 +67,7 @@ def compiled(
             if isinstance(error, torch.OutOfMemoryError):
                 raise
             reason = " ".join(str(error).split("\n\n")[0].split())[:300]
-            print(f"not compiled ({type(error).__name__}: {reason}); training is slower, its results are the same")
+            print(f"not compiled ({type(error).__name__}: {reason}); {SLOWER}")
             encoder.compiled = {}
         try:
             yield
@@ -74,8 +75,11 @@ def compiled(
             encoder.compiled = {}
 
 
-def _compiler() -> str | None:
-    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+def _missing() -> str | None:
+    """What a GPU's kernels are made with and is not here."""
+    if find_spec("triton") is None:
+        return "Triton"
+    return None if any(map(shutil.which, ("cc", "gcc", "clang"))) else "a C compiler"
 
 
 def _try(encoder: Encoder, device: torch.device, half: torch.dtype | None) -> None:
@@ -85,13 +89,14 @@ def _try(encoder: Encoder, device: torch.device, half: torch.dtype | None) -> No
     """
     size, training = encoder.backbone.image_size, encoder.training
     encoder.train()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        for lengths in ([5, 4], [6, 7]):
-            clips = Clips(lengths, device)
-            with torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None):
-                features = encoder(torch.zeros(clips.total, 3, size, size, device=device), clips)
-            if features.requires_grad:
-                features.float().sum().backward()
-    encoder.train(training)
-    for parameter in encoder.parameters():
-        parameter.grad = None
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            for lengths in ([5, 4], [6, 7]):
+                clips = Clips(lengths, device)
+                with torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None):
+                    features = encoder(torch.zeros(clips.total, 3, size, size, device=device), clips)
+                if features.requires_grad:
+                    features.float().sum().backward()
+    finally:
+        encoder.train(training)
+        encoder.zero_grad(set_to_none=True)
