@@ -1,6 +1,6 @@
 """A training step of slakit beside the published formulations: processor time, and bytes kept for the backward pass.
 
-    OMP_NUM_THREADS=1 python benchmarks/training_step.py                      # about 20 minutes on one core, 20 GB
+    OMP_NUM_THREADS=1 python benchmarks/training_step.py                      # about 25 minutes on one core
     OMP_NUM_THREADS=1 python benchmarks/training_step.py --parts adaptsign    # or sla-lora, frames, vit-frames, bytes
 
 ViT-B/16 (QuickGELU) with random weights, 8 frames, float32, one thread. All forms of a comparison run in turns
@@ -150,22 +150,35 @@ def frames(repeats: int) -> dict[str, object]:
 
 
 def vit_frames(repeats: int) -> dict[str, object]:
-    """The same on ViT-B/16, blocks 5-12, timed once."""
+    """The same on ViT-B/16, blocks 5-12, once, every block recomputed (a few GB of memory where it were 20).
+
+    The program's own time and the system's apart: the system hands out and wipes fresh memory for tensors of hundreds
+    of megabytes again and again, which costs more the longer the clip is and nothing on a GPU.
+    """
     del repeats
-    return by_length(encoder("sla-lora", blocks="5-12"), 1)
+    model = encoder("sla-lora", blocks="5-12")
+    model.recompute = "block"
+    return by_length(model, 1)
 
 
 def by_length(model: nn.Module, repeats: int) -> dict[str, object]:
-    """Milliseconds a frame of a step on one clip of 50, 100, 200 and 400 frames."""
-    size, counts = model.backbone.image_size, (50, 100, 200, 400)
+    """Milliseconds a frame of a step on one clip of 50, 100, 200 and 400 frames: the program's and the system's."""
+    size, counts, times = model.backbone.image_size, (50, 100, 200, 400), []
     forms = {}
     for count in counts:
         images, clips = torch.randn(count, 3, size, size), Clips([count])
-        forms[str(count)] = step(lambda images=images, clips=clips: model(images, clips), model)
-    t = medians(forms, repeats)
-    each = {name: 1e3 * seconds / int(name) for name, seconds in t.items()}
-    print("SLA-LoRA step, ms a frame: " + ", ".join(f"{v:.2f} at {n} frames" for n, v in each.items()))
-    return {"ms a frame": {name: round(value, 3) for name, value in each.items()}}
+        forms[count] = step(lambda images=images, clips=clips: model(images, clips), model)
+    for _ in range(repeats):
+        for count, form in forms.items():
+            begin = os.times()
+            form()
+            end = os.times()
+            times.append((count, 1e3 * (end.user - begin.user) / count, 1e3 * (end.system - begin.system) / count))
+    found = {}
+    for part, kind in ((1, "ms a frame"), (2, "of the system besides")):
+        found[kind] = {n: round(statistics.median(row[part] for row in times if row[0] == n), 3) for n in counts}
+        print(f"SLA-LoRA step, {kind}: " + ", ".join(f"{v:.2f} at {n} frames" for n, v in found[kind].items()))
+    return found
 
 
 def kept_bytes(module: nn.Module, call: Callable, half: torch.dtype | None) -> float:
