@@ -146,9 +146,10 @@ class Trainer:
 
         A batch whose loss is not finite leaves no trace: no gradient, and batch norm's statistics as they were.
         """
-        if self.processes.sum([not batch.ids])[0]:
+        empty, due = self.processes.sum((not batch.ids, self.due()))
+        if empty:
             self.at.left_out += batch.ids  # a process without a clip: its partners leave theirs out, too
-            return False, self.due()
+            return False, due > 0
         at, settings, forward = self.at, self.settings, self.model.recognize_features if warm else self.model
         buffers = [buffer.clone() for buffer in self.model.sequence.buffers()]
         with autocast(settings.precision, self.device):
@@ -157,9 +158,9 @@ class Trainer:
             logits, batch.targets.to(self.device), batch.target_lengths,
             weights=settings.loss_weights, temperature=settings.distillation_temperature,
         )  # fmt: skip
-        values = torch.stack([loss, *terms.values()]).detach().tolist()  # now: a GPU is waited for once a step
-        clips, frames, bad, due = self.processes.sum(
-            (len(batch.ids), int(batch.lengths.sum()), not math.isfinite(values[0]), self.due())
+        values = torch.stack([loss, *terms.values()]).detach().tolist()  # now, and not after the backward pass
+        clips, frames, bad = self.processes.sum(
+            (len(batch.ids), int(batch.lengths.sum()), not math.isfinite(values[0]))
         )
         at.clips, at.frames = at.clips + int(clips), at.frames + int(frames)
         if bad:

@@ -1,6 +1,7 @@
 """Runs in real processes that are killed, or that train together; test_survival.py starts this file.
 
-python tests/survival.py kills FOLDER SEED [DEATHS [WORKERS]] | ranks FOLDER | scores FOLDER | widows FOLDER SEED
+python tests/survival.py kills FOLDER SEED [DEATHS [WORKERS]] | ranks FOLDER | scores FOLDER | widows FOLDER SEED |
+  broken FOLDER
 
 The parent only imports and forks (an import costs seconds, a fork nothing); its children train.
 """
@@ -309,8 +310,22 @@ def ranks(folder: Path) -> dict:
     }
 
 
+def broken(folder: Path) -> dict:
+    """Two processes, a checkpoint after every step, and a clip that cannot be read."""
+    for picture in corpus(folder).train[3].source.iterdir():
+        picture.write_bytes(b"broken")
+    settings = replace(SETTINGS, warm_start_epochs=0, batch_size=1, accumulate=1, keep_in_memory=False)
+    children = started(2, rank, folder, folder / "run", settings)
+    for child in children:
+        child.join(100)
+    ends = [child.exitcode for child in children]
+    for child in children:
+        child.kill()
+    return {"ends": ends, "left out": [row["left_out"] for row in rows(folder / "run")] if ends == [0, 0] else None}
+
+
 if __name__ == "__main__":
     tower("tiny-vit")  # written once, so that all children name the same file
     command, place, *more = sys.argv[1:]
-    run = {"kills": kills, "ranks": ranks, "scores": scores, "widows": widows}[command]
+    run = {"kills": kills, "ranks": ranks, "scores": scores, "widows": widows, "broken": broken}[command]
     print(json.dumps(run(Path(place), *map(int, more))))

@@ -71,6 +71,15 @@ def test_one_of_two_processes_killed_ends_both_and_they_go_on_to_the_same_bits(t
     assert found["straight steps"] < found["steps"] <= found["straight steps"] + 3, "one interval a death at most"
 
 
+@pytest.mark.thorough
+def test_two_processes_leave_a_broken_clip_out_together_and_keep_their_checkpoints(tmp_path):
+    """One has a batch without a clip, and a checkpoint is due: both must save it, or both wait for ever."""
+    found = helper("broken", str(tmp_path))
+    assert found["ends"] == [0, 0]
+    for left_out in found["left out"]:
+        assert "clip3" in left_out and len(left_out) == 2, "and its partner's clip of the same step"
+
+
 def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     """Over gloo, clips of different lengths, warm start and adaptation; also the score on dev."""
     found = helper("ranks", str(tmp_path))
