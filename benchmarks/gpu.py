@@ -1,6 +1,8 @@
 """On a GPU: frames a second of training and inference, peak memory, and whether memory_plan() counts right.
 
-    python benchmarks/gpu.py                  # about 4 minutes on one GPU; without one it says so and ends
+    python benchmarks/gpu.py                  # some 4 minutes on one GPU; without one it says so and ends
+
+Results are written after every part; a run that is stopped leaves those it has.
 
 ViT-B/16 (QuickGELU) with random weights, bfloat16, 512 frames. Encoders: SLA-LoRA and SLA-Adapter in blocks 5-12 and
 AdaptSign, as they are and compiled as training compiles them, and AdaptSign as published (published.py, same weights;
@@ -98,8 +100,9 @@ def run_step(module: nn.Module, call: Callable, images: torch.Tensor, half: torc
     return features.detach()
 
 
-def errors(module: nn.Module, bench: Bench) -> dict[str, float]:
-    """Relative error, by norm, of features and of all gradients in bfloat16: plain and compiled, against float32."""
+def errors(module: nn.Module, bench: Bench) -> tuple[dict[str, float], float]:
+    """Relative error, by norm, of features and of all gradients in bfloat16, plain and compiled, against float32; and
+    the seconds that compiling took."""
     clips, size = Clips([7, 9], bench.device), module.backbone.image_size
     images = torch.randn(clips.total, 3, size, size, device=bench.device)
 
@@ -109,7 +112,9 @@ def errors(module: nn.Module, bench: Bench) -> dict[str, float]:
 
     module.train()
     wanted, found = results(None), {"plain": results(HALF)}
-    with compiled(module, True, bench.device, HALF, say=False):
+    begin = time.perf_counter()
+    with compiled(module, True, bench.device, HALF):
+        seconds = round(time.perf_counter() - begin, 1)
         if not module.compiled:
             raise SystemExit("the encoder was not compiled, see above")
         found["compiled"] = results(HALF)
@@ -120,7 +125,7 @@ def errors(module: nn.Module, bench: Bench) -> dict[str, float]:
     if any(said[f"compiled, {part}"] > 1.5 * said[f"plain, {part}"] for part in ("features", "gradients")):
         raise SystemExit(f"the compiled form is less exact than the plain one: {said}")
     print("relative error against float32: " + ", ".join(f"{part} {value:.1e}" for part, value in said.items()))
-    return said
+    return said, seconds
 
 
 def method(name: str, bench: Bench, compiling: bool) -> dict[str, object]:
@@ -131,7 +136,7 @@ def method(name: str, bench: Bench, compiling: bool) -> dict[str, object]:
         clips = Clips([bench.frames], bench.device)
     result: dict[str, object] = {}
     if compiling:
-        result["error against float32"] = errors(module, bench)
+        result["error against float32"], result["seconds to compile"] = errors(module, bench)
     result["eager"] = bench.form(f"{name}, eager", module, lambda x: module(x, clips))
     if bench.gpu:
         images = torch.randn(16, 3, *[module.backbone.image_size] * 2, device=bench.device)
@@ -141,9 +146,7 @@ def method(name: str, bench: Bench, compiling: bool) -> dict[str, object]:
     for form, again in (("published, recomputed", True), ("published, kept", False)) if name == "adaptsign" else ():
         result[form] = bench.form(f"{name}, {form}", module, PublishedAdaptSign(module, again))
     if compiling:
-        begin = time.perf_counter()
         with compiled(module, True, bench.device, HALF, say=False):
-            result["seconds to compile again"] = round(time.perf_counter() - begin, 1)
             result["compiled"] = bench.form(f"{name}, compiled", module, lambda x: module(x, clips))
     return result
 
@@ -185,7 +188,7 @@ def product_rate(device: torch.device) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=6, help="single runs of which the median is taken (6)")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--device", default="cuda", help=argparse.SUPPRESS)
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)  # tries the script; writes nothing

@@ -89,12 +89,13 @@ def memory_plan(
     model: Recognizer,
     settings: TrainConfig | None = None,
     device: str | torch.device | None = None,
-    available: int | None = None,
+    available: float | None = None,
 ) -> MemoryPlan:
     """How many frames a training step of `model` can hold.
 
     device: "cuda", "cpu", …; None: the GPU if there is one. available: bytes; None: what is free on it now, which for
-    a GPU that is not at hand must be given. settings: precision, optimiser and `compile` of the run.
+    a GPU that is not at hand must be given; such a one is counted with float16 where the precision is "auto", and
+    without compiled blocks. settings: precision, optimiser and `compile` of the run.
     """
     settings = settings or TrainConfig()
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -122,7 +123,7 @@ def free_memory(device: torch.device) -> int:
     """Bytes that this process could use on the device, what it holds already included on a GPU."""
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise SlakitError('there is no GPU here; say how much memory the one you mean has, as in available="14e9"')
+            raise SlakitError("there is no GPU here; say how much memory the one you mean has, as in available=14e9")
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     if "SC_AVPHYS_PAGES" not in os.sysconf_names:
         raise SlakitError("this system does not say how much memory is free; give available=… in bytes")

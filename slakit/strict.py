@@ -87,14 +87,14 @@ def convert(value: Any, hint: Any, name: str) -> Any:
                 return convert(value, choice, name)
             except ConfigError:
                 words = typing.get_args(choice) if typing.get_origin(choice) is typing.Literal else ()
-                if any(type(value) is type(word) for word in words):
-                    raise  # one of several words was meant: its message names the nearest
+                if any(type(value) is type(word) for word in words):  # one of several words was meant
+                    switch = ["true", "false"] if bool in arguments else []
+                    raise _none_of(value, [*words, *switch], name) from None
         raise _wrong(value, hint, name)
     if origin is typing.Literal:
         if value in arguments and type(value) in {type(a) for a in arguments}:
             return value
-        known = [str(a) for a in arguments]
-        raise ConfigError(f"{name}={value!r} is not possible{nearest(value, known)}")
+        raise _none_of(value, arguments, name)
     if hint is types.NoneType:
         if value is None:
             return None
@@ -112,6 +112,10 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise _wrong(value, hint, name)
+
+
+def _none_of(value: Any, known: Iterable[Any], name: str) -> ConfigError:
+    return ConfigError(f"{name}={value!r} is not possible{nearest(value, [str(word) for word in known])}")
 
 
 def _wrong(value: Any, hint: Any, name: str) -> ConfigError:

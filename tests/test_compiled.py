@@ -115,6 +115,18 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_why(capsys):
     assert "not compiled" in said and "no such kernel" in said
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, KeyboardInterrupt])
+def test_a_trial_that_is_broken_off_leaves_the_encoder_plain(monkeypatch, error):
+    def stop(*arguments):
+        raise error("now")
+
+    monkeypatch.setattr("slakit.models.compiled._try", stop)
+    ours = encoder("sla-lora")
+    with pytest.raises(error), compiled(ours, True, CPU, None, say=False):
+        pass
+    assert ours.compiled == {}
+
+
 def test_nothing_is_left_behind():
     """No gradients, no random numbers drawn, no other mode; and `auto` leaves a CPU alone."""
     ours, state = encoder("sla-lora").eval(), torch.get_rng_state()

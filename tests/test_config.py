@@ -91,3 +91,9 @@ def test_a_run_from_a_file(tmp_path):
     path.write_text(json.dumps({"modle": {}}))
     with pytest.raises(ConfigError, match="did you mean 'model'"):
         load_run(path)
+
+
+def test_a_switch_that_takes_a_word_too_names_all_of_them():
+    assert from_dict(TrainConfig, {"compile": False}).compile is False
+    with pytest.raises(ConfigError, match=r"compile='yes' is not possible; known: auto, false, true"):
+        from_dict(TrainConfig, {"compile": "yes"})

@@ -2,7 +2,7 @@
 
 On a GPU about half of an adapted block's time goes into such steps, each a kernel and a pass over memory. Blocks are
 compiled one by one (equal ones share their kernels, so that a tower takes about a minute, once), for any number of
-frames. On a CPU nothing is gained, so nothing is compiled there.
+frames. On a CPU nothing is gained, and "auto" compiles nothing there.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def compiled(
     say: bool = True,
     backend: str = "inductor",
 ) -> Iterator[None]:
-    """Within: the encoder's blocks run compiled. Where that fails the reason is printed and they run as they are.
+    """Within: the encoder's blocks run compiled. A step on a few frames is tried first; where it fails, the reason is
+    printed and they run as they are.
 
     wanted: True, False, or "auto", see pays(). half: the autocast type of the steps to come, None for float32. say:
     print a line, that it takes a minute. backend: torch.compile's.
@@ -53,23 +54,21 @@ def compiled(
         return
     missing = _missing() if device.type == "cuda" else None
     if missing:
-        print(f"not compiled: torch.compile needs {missing}; {SLOWER}")
+        if say:
+            print(f"not compiled: torch.compile needs {missing}; {SLOWER}")
         yield
         return
     if say:
         print("compiling the encoder's blocks, about a minute")
     warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")  # how a kernel is built: no news
     with torch._dynamo.config.patch(cache_size_limit=GRAPHS):
-        encoder.compiled = {part: torch.compile(part, backend=backend) for part in encoder.compilable()}
         try:
-            _try(encoder, device, half)
-        except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            reason = " ".join(str(error).split("\n\n")[0].split())[:300]
-            print(f"not compiled ({type(error).__name__}: {reason}); {SLOWER}")
-            encoder.compiled = {}
-        try:
+            encoder.compiled = {part: torch.compile(part, backend=backend) for part in encoder.compilable()}
+            reason = _try(encoder, device, half)
+            if reason:
+                encoder.compiled = {}
+                if say:
+                    print(f"not compiled ({reason}); {SLOWER}")
             yield
         finally:
             encoder.compiled = {}
@@ -82,8 +81,8 @@ def _missing() -> str | None:
     return None if any(map(shutil.which, ("cc", "gcc", "clang"))) else "a C compiler"
 
 
-def _try(encoder: Encoder, device: torch.device, half: torch.dtype | None) -> None:
-    """Steps on a few frames: what cannot be compiled shows here, and the graphs of training are ready after it.
+def _try(encoder: Encoder, device: torch.device, half: torch.dtype | None) -> str | None:
+    """Steps on a few frames: why they cannot be compiled, or None, and the graphs of training are ready then.
 
     Two of them: behind a part that is left out of the graph, a number of frames is only seen to vary at the second.
     """
@@ -97,6 +96,11 @@ def _try(encoder: Encoder, device: torch.device, half: torch.dtype | None) -> No
                     features = encoder(torch.zeros(clips.total, 3, size, size, device=device), clips)
                 if features.requires_grad:
                     features.float().sum().backward()
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
+        return f"{type(error).__name__}: " + " ".join(str(error).split("\n\n")[0].split())[:300]
     finally:
         encoder.train(training)
         encoder.zero_grad(set_to_none=True)
+    return None

@@ -15,8 +15,8 @@ from slakit.models.products import Linear, linear
 class _MergedLinear(torch.autograd.Function):
     """y = (W + s B A) x + b as one product, without ever forming the gradient of the full matrix.
 
-    Exact up to rounding in float32 and float64. In half precision the sum W + s B A would round the update away, so
-    LoRALinear takes two products there.
+    Exact up to rounding in float32 and float64. In half precision the sum W + s B A would round the update away: see
+    _HalfLinear.
     """
 
     @staticmethod
@@ -43,11 +43,12 @@ class _MergedLinear(torch.autograd.Function):
 
 
 class _HalfLinear(torch.autograd.Function):
-    """y = W x + b + s B (A x) in half precision, by one product: [W | s B] [x; A x], without the full matrix' gradient.
+    """y = W x + b + s B (A x) in half precision: the thin product A x, then one of [W | s B] with [x; A x].
 
-    The update is summed in float32 inside the product, not rounded away as in a merged matrix; no tensor of the size of
-    y is passed over a second time. The gradient that goes on to x passes the merged matrix: rounding that to half is an
-    error of the size of W's own rounding, and nothing is learned from it.
+    The update is summed in float32 inside that product, not rounded away as in a merged matrix, and no tensor of the
+    size of y is passed over a second time. Only the gradient that goes on to x passes the merged matrix, rounded to
+    half: an error as large as W's own rounding, harmless there, since what A and B learn is computed apart. The full
+    matrix' gradient is never formed.
     """
 
     @staticmethod
@@ -64,15 +65,15 @@ class _HalfLinear(torch.autograd.Function):
         x, weight, lora_a, lora_b, low = ctx.saved_tensors
         half = x.dtype
         flat, rows = gradient.flatten(0, -2), x.flatten(0, -2)  # [M, out], [M, in]
-        needs_x, needs_w, needs_bias, *_ = ctx.needs_input_grad
-        g_low = flat @ (ctx.scale * lora_b).to(half)  # [M, r]
+        needs_x, needs_w, needs_bias, needs_a, needs_b, _ = ctx.needs_input_grad
+        g_low = flat @ (ctx.scale * lora_b).to(half) if needs_a else None  # [M, r]
         merged = torch.addmm(weight, lora_b, lora_a, alpha=ctx.scale) if needs_x else None  # in float32
         return (
             gradient @ merged.to(half) if needs_x else None,
             (flat.T @ rows).to(weight.dtype) if needs_w else None,
             flat.sum(0).to(weight.dtype) if needs_bias else None,
-            (g_low.T @ rows).to(lora_a.dtype),
-            ctx.scale * (flat.T @ low.flatten(0, -2)).to(lora_b.dtype),
+            (g_low.T @ rows).to(lora_a.dtype) if needs_a else None,
+            ctx.scale * (flat.T @ low.flatten(0, -2)).to(lora_b.dtype) if needs_b else None,
             None,
         )
 
