@@ -90,11 +90,11 @@ class ClipLoader:
         keep_empty: bool = False,
     ):
         num_workers = fitting_workers(dataset.store, world_size) if num_workers is None else num_workers
-        if batch_size < 1 or num_workers < 0 or start_batch < 0 or length_buckets < 0:
-            raise ConfigError(
-                f"batch_size={batch_size}, num_workers={num_workers}, start_batch={start_batch}, "
-                f"length_buckets={length_buckets}: batches have one clip or more, the others are 0 or more"
-            )
+        least = {"batch_size": 1, "num_workers": 0, "start_batch": 0, "length_buckets": 0}
+        given = (batch_size, num_workers, start_batch, length_buckets)
+        for (name, smallest), value in zip(least.items(), given, strict=True):
+            if value < smallest:
+                raise ConfigError(f"{name}={value}; it is {smallest} or more")
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank={rank} of world_size={world_size}: ranks are 0 to {world_size - 1}")
         self.dataset, self.batch_size, self.max_frames = dataset, batch_size, max_frames
