@@ -39,7 +39,7 @@ def encoder(method: str) -> torch.nn.Module:
     return model.encoder.train()
 
 
-def results(encoder, lengths, half=None, wide=False):
+def results(encoder, lengths, half=None):
     """Features, and all gradients in one vector, in float64 numbers."""
     parameter = next(encoder.parameters())
     images = (frames(sum(lengths)).double() / 127.5 - 1).to(parameter)

@@ -89,7 +89,8 @@ class Encoder(nn.Module):
     def forward(self, images: torch.Tensor, clips: Clips) -> torch.Tensor:
         """images, normalised [N, 3, S, S], packed as `clips` says -> features [N, feature_dim]."""
         blocks, trained = self.backbone.blocks, self.first_trained()
-        self.vary(*clips.masks())
+        if self.compiled:  # made out here: inside they would be made for one batch's lengths
+            self.vary(*clips.masks())
         with self.prefix_context(images, trained > 0):
             x = self.backbone.embed(images)  # [N, L, D]
         last = len(blocks) - 1
