@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import pytest
 import survival
 import torch
+import torch.nn.functional as F
 from tiny_models import frames, stir, tiny
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.nn.attention import sdpa_kernel
 
 import slakit
+from slakit.models import blocks, few_queries, towers
 from slakit.models.clips import Clips
 from slakit.models.compiled import compiled, pays
 from slakit.models.towers import patch_product
@@ -66,7 +70,7 @@ def test_results_are_those_of_the_plain_form_for_any_clips(method, half):
     ours = encoder(method)
     exact = copy.deepcopy(ours).double()
     with compiled(ours, True, CPU, half, say=False, backend="aot_eager"):
-        assert len(ours.compiled) >= len(ours.backbone.blocks)
+        assert ours.compiled
         for lengths in ([5], [3, 4], [8, 2]):
             wanted, found = results(exact, lengths), results(ours, lengths, half)
             plain = copy.deepcopy(ours)
@@ -76,6 +80,25 @@ def test_results_are_those_of_the_plain_form_for_any_clips(method, half):
             ):
                 assert far <= 1.5 * usual + 1e-6
     assert ours.compiled == {}
+
+
+@pytest.mark.parametrize("method", ["sla-lora", "adaptsign"])
+def test_what_only_a_gpu_takes_gives_the_same_and_breaks_no_graph(monkeypatch, method):
+    """Aligned rows, patches as a product, another choice of attention kernels: all of it on the CPU, in float64."""
+    ours = encoder(method).double()
+    wanted = results(ours, [3, 4])
+
+    def fill(rows):
+        return F.pad(rows, (0, 0, 0, -rows.shape[1] % few_queries.ALIGNED))
+
+    for module in (blocks, few_queries):
+        monkeypatch.setattr(module, "aligned", fill)
+    monkeypatch.setattr(blocks, "kernels", lambda x, training: sdpa_kernel(blocks.ANY_LENGTH))
+    monkeypatch.setattr(towers.OpenClipTower, "patches", lambda self, x: patch_product(self.conv1, x, self.grid))
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, fullgraph=True))
+    with compiled(ours, True, CPU, None, say=False, backend="aot_eager"):
+        assert ours.compiled
+        assert max(distances(results(ours, [3, 4]), wanted)) < 1e-12
 
 
 @pytest.mark.parametrize("method", ["sla-lora", "adaptsign", "full"])

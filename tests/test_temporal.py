@@ -12,7 +12,7 @@ from slakit.models import merge, open_clip_weights
 from slakit.models.adapter import SlaAdapterOptions, TimeAwareAdapter
 from slakit.models.clips import Clips
 from slakit.models.depthwise import DepthwiseConv3d
-from slakit.models.lora import LoRALinear
+from slakit.models.lora import LoRALinear, _HalfLinear, together
 from slakit.models.methods import chosen_blocks
 from slakit.models.temporal_shift import TemporalShift
 
@@ -46,6 +46,51 @@ def test_lora_in_half_precision_keeps_small_updates():
         whole, plain = layer(x).float(), nn.functional.linear(x, layer.weight, layer.bias).float()
     assert (low - exact).norm() < 0.02 * exact.norm()
     assert torch.allclose(whole, plain + low, atol=0.02)  # the two products; merged weights would lose the update
+
+
+@pytest.mark.parametrize("outs", [(20, 8, 14), (5,)], ids=["several", "to fewer channels"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_form_for_half_precision_is_the_dense_sum_for_layers_of_one_input(outs, bias):
+    """In float64, where its roundings vanish: every output and every gradient, of other ranks and scales."""
+    torch.manual_seed(0)
+    layers = [LoRALinear(nn.Linear(12, out, bias=bias).double(), rank=2 + i, alpha=6.0) for i, out in enumerate(outs)]
+    for layer in layers:
+        stir(layer, scale=1.0)
+        layer.requires_grad_(True)
+    x = torch.randn(7, 5, 12, dtype=torch.float64, requires_grad=True)
+    parameters = [p for layer in layers for p in (layer.weight, layer.bias, layer.lora_A, layer.lora_B)]
+    ours = _HalfLinear.apply(x, tuple(layer.scale for layer in layers), *parameters)
+    wanted = [x @ layer.effective_weight().T + (layer.bias if bias else 0) for layer in layers]
+    inputs = [x, *filter(torch.is_tensor, parameters)]
+    for found, exact in zip(ours, wanted, strict=True):
+        assert (found - exact).abs().max() < 1e-12
+    weights = [torch.randn_like(exact) for exact in wanted]
+    gradients = []
+    for results in (ours, wanted):
+        loss = sum((result * weight).sum() for result, weight in zip(results, weights, strict=True))
+        gradients.append(torch.autograd.grad(loss, inputs))
+    for found, exact in zip(*gradients, strict=True):
+        assert (found - exact).abs().max() < 1e-10
+
+
+def test_layers_together_are_the_layers_one_by_one():
+    """Whatever they are: LoRA in half precision, with and without a bias, dropping, plain."""
+    torch.manual_seed(0)
+    lora = [
+        LoRALinear(nn.Linear(32, 16, bias=bias), rank=4, dropout=p) for bias, p in [(1, 0), (1, 0), (0, 0), (1, 0.5)]
+    ]
+    for layer in lora:
+        stir(layer)
+    plain, x = nn.Linear(32, 16), torch.randn(3, 5, 32)
+    for layers in (lora[:2], lora[1:3], [lora[0], plain], lora[2:]):
+        for half in (True, False):
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                torch.manual_seed(1)
+                found = together(x, *layers)
+                torch.manual_seed(1)
+                wanted = [layer(x) for layer in layers]
+            for ours, theirs in zip(found, wanted, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-2 if half else 0, atol=1e-2 if half else 0)
 
 
 @pytest.mark.parametrize("options", [{"rank": 0}, {"rank": 65}])

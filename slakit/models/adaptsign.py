@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,6 +73,11 @@ class Prefix(nn.Module):
         return self.k, self.k
 
 
+def before(rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """[m, D] in front of every frame's tokens: x [N, L, D] -> [N, m + L, D]."""
+    return torch.cat([rows.expand(x.shape[0], -1, -1).to(x.dtype), x], dim=1)
+
+
 class AdaptSignBlock(Block):
     """z' = z + MSA(LN z; prefix) + A1(z), Eq. (1) and (3); z' + FFN(LN z') + A2(z'), Eq. (2)."""
 
@@ -86,9 +90,12 @@ class AdaptSignBlock(Block):
         attn = self.attn
         if self.prefix is None:
             return attn(x, class_token_only)
-        q, k, v = attn.q_proj(x[:, :1] if class_token_only else x), attn.k_proj(x), attn.v_proj(x)
-        before = [rows.expand(x.shape[0], -1, -1).to(k.dtype) for rows in self.prefix.rows(attn)]  # [N, m, D]
-        k, v = torch.cat([before[0], k], dim=1), torch.cat([before[1], v], dim=1)  # [N, m + L, D]
+        q = attn.q_proj(x[:, :1] if class_token_only else x)
+        if self.prefix.v is not None and torch.compiler.is_compiling():  # m more rows a frame are less than two copies
+            k, v = attn.k_proj(before(self.prefix.k, x)), attn.v_proj(before(self.prefix.v, x))  # [N, m + L, D]
+        else:
+            rows_k, rows_v = self.prefix.rows(attn)
+            k, v = before(rows_k, attn.k_proj(x)), before(rows_v, attn.v_proj(x))
         return attn.out_proj(attn.attend(attn.heads(q), attn.heads(k), attn.heads(v)))
 
     def forward(self, x: torch.Tensor, clips: Clips, class_token_only: bool = False) -> torch.Tensor:
@@ -127,22 +134,29 @@ class AdaptSignEncoder(Encoder):
     def feature_dim(self) -> int:
         return self._feature_dim
 
-    def compilable(self) -> Iterable[nn.Module]:
-        """Blocks and aggregations."""
-        return [*super().compilable(), *(self.aggregations if self.aggregation else ())]
+    @staticmethod
+    def level(
+        block: nn.Module,
+        x: torch.Tensor,
+        clips: Clips,
+        class_token_only: bool,
+        query: torch.Tensor | None = None,
+        aggregation: Aggregation | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """One block, and what the query token [N, D] collects from its tokens."""
+        x = block(x, clips, class_token_only)
+        return x, None if aggregation is None else aggregation(query, x)
 
     def forward(self, images: torch.Tensor, clips: Clips) -> torch.Tensor:
         """images, normalised [N, 3, S, S], packed as `clips` says -> features [N, feature_dim]."""
         tower, blocks = self.backbone.tower, self.backbone.blocks
-        x = self.backbone.embed(images)  # [N, L, D]
+        x = self.call(self.embed, self.backbone, images)  # [N, L, D]
         query = self.query.expand(x.shape[0], -1) if self.aggregation else None  # [N, D]
         only_class = tower.pools_class_token and not (self.aggregation or self.cross_frame or self.all_tokens)
-        for index, block in enumerate(blocks):
-            x = self.run_block(block, x, clips, only_class and index == len(blocks) - 1)
-            if self.aggregation:
-                layer = self.aggregations[index]
-                self.vary(query, x)
-                query = self.compiled.get(layer, layer)(query, x)
+        aggregations = self.aggregations if self.aggregation else [None] * len(blocks)
+        for index, (block, aggregation) in enumerate(zip(blocks, aggregations, strict=True)):
+            only = only_class and index == len(blocks) - 1
+            x, query = self.run_level(block, x, clips, only, query, aggregation)
         if self.cross_frame is not None:
             x = self.cross_frame(x, clips, self.backbone.prefix_tokens, tower.pools_class_token)
         features = self.backbone.pool(x)

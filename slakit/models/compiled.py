@@ -1,8 +1,8 @@
 """torch.compile on a GPU: norms, shifts, activations and sums of a block become a few kernels between its products.
 
-On a GPU about half of an adapted block's time goes into such steps, each a kernel and a pass over memory. Blocks are
-compiled one by one (equal ones share their kernels, so that a tower takes about a minute, once), for any number of
-frames. On a CPU nothing is gained, and "auto" compiles nothing there.
+On a GPU about half of an adapted block's time goes into such steps, each a kernel and a pass over memory. The embedding
+is one graph and every block, with what hangs on it, another (equal ones share their kernels, so that a tower takes half
+a minute, once), for any number of frames. On a CPU nothing is gained, and "auto" compiles nothing there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from slakit.models.methods import Encoder
 
 CAPABILITY = (8, 0)  # "auto" begins here: measured on such GPUs alone
 SLOWER = "training is slower, its results are the same"
-GRAPHS = 64  # of one block's code: trained or not, first or last, training or evaluation
+GRAPHS = 128  # of one level's code: trained or not, first or last, training or evaluation, of every model
 
 
 def pays(encoder: Encoder, device: torch.device) -> bool:
@@ -63,7 +63,7 @@ def compiled(
     warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")  # how a kernel is built: no news
     with torch._dynamo.config.patch(cache_size_limit=GRAPHS):
         try:
-            encoder.compiled = {part: torch.compile(part, backend=backend) for part in encoder.compilable()}
+            encoder.compiled = {part: torch.compile(part, backend=backend) for part in (encoder.embed, encoder.level)}
             reason = _try(encoder, device, half)
             if reason:
                 encoder.compiled = {}
@@ -86,14 +86,15 @@ def _try(encoder: Encoder, device: torch.device, half: torch.dtype | None) -> st
 
     Two of them: behind a part that is left out of the graph, a number of frames is only seen to vary at the second.
     """
-    size, training = encoder.backbone.image_size, encoder.training
+    size, training, weight = encoder.backbone.image_size, encoder.training, next(encoder.parameters())
     encoder.train()
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for lengths in ([5, 4], [6, 7]):
                 clips = Clips(lengths, device)
+                images = torch.zeros(clips.total, 3, size, size, device=device, dtype=weight.dtype)
                 with torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None):
-                    features = encoder(torch.zeros(clips.total, 3, size, size, device=device), clips)
+                    features = encoder(images, clips)
                 if features.requires_grad:
                     features.float().sum().backward()
     except torch.OutOfMemoryError:

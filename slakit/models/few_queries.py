@@ -16,6 +16,11 @@ from torch.autograd.function import once_differentiable
 ALIGNED = 8  # a GPU's products want rows of 16 bytes: the numbers of queries and tokens (12 and 197) are none
 
 
+def aligned(rows: torch.Tensor) -> torch.Tensor:
+    """[N, K, …] with zeros behind, on a GPU, until K is a multiple of ALIGNED."""
+    return F.pad(rows, (0, 0, 0, -rows.shape[1] % ALIGNED)) if rows.is_cuda and rows.shape[1] % ALIGNED else rows
+
+
 class _FewQueries(torch.autograd.Function):
     """z = a n(x) and sum(a), with a = softmax(s) or sigmoid(s) - 1/2, s = u n(x)^T + c, n the plain LayerNorm.
 
@@ -94,10 +99,7 @@ def few_queries(
     """
     device = tokens.device.type
     wanted = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tokens.dtype
-    count = queries.shape[1]
-    if device == "cuda" and count % ALIGNED:
-        fill = (0, 0, 0, -count % ALIGNED)
-        queries, constant = F.pad(queries, fill), F.pad(constant, fill)
+    count, queries, constant = queries.shape[1], aligned(queries), aligned(constant)
     with torch.autocast(device, enabled=False):
         wide = torch.promote_types(tokens.dtype, torch.float32)
         given, total = _FewQueries.apply(queries.to(wanted), constant.to(wide), tokens, eps, kind, skip)

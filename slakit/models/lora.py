@@ -11,6 +11,8 @@ from torch import nn
 from slakit.errors import ConfigError
 from slakit.models.products import Linear, linear
 
+HALF = (torch.float16, torch.bfloat16)
+
 
 class _MergedLinear(torch.autograd.Function):
     """y = (W + s B A) x + b as one product, without ever forming the gradient of the full matrix.
@@ -43,39 +45,52 @@ class _MergedLinear(torch.autograd.Function):
 
 
 class _HalfLinear(torch.autograd.Function):
-    """y = W x + b + s B (A x) in half precision: the thin product A x, then one of [W | s B] with [x; A x].
+    """y = W x + b + s B (A x) in half precision, for one layer or for several that share their input.
 
-    The update is summed in float32 inside that product, not rounded away as in a merged matrix, and no tensor of the
-    size of y is passed over a second time. Only the gradient that goes on to x passes the merged matrix, rounded to
-    half: an error as large as W's own rounding, harmless there, since what A and B learn is computed apart. The full
-    matrix' gradient is never formed.
+    The thin product A x comes first, of all layers at once, then one of [W | s B] with [x; A x]: the update is summed
+    in float32 inside that product, not rounded away as in a merged matrix, and no tensor of the size of y is passed
+    over a second time. Where y is smaller than x, two products and their sum cost less than a copy of x. Only the
+    gradient that goes on to x passes the merged matrix, rounded to half: an error as large as W's own rounding,
+    harmless there, since what A and B learn is computed apart. The full matrix' gradient is never formed.
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, lora_a, lora_b, scale):
-        half = x.dtype
-        w, a, b = weight.to(half), lora_a.to(half), (scale * lora_b).to(half)
-        low = F.linear(x, a)  # [..., r]
-        ctx.save_for_backward(x, weight, lora_a, lora_b, low)
-        ctx.scale = scale
-        return F.linear(torch.cat([x, low], -1), torch.cat([w, b], 1), None if bias is None else bias.to(half))
+    def forward(ctx, x, scales, *parameters):
+        """parameters: weight, bias, A, B of every layer in turn. Returns one y for every layer."""
+        half, (weights, biases, lora_a, lora_b) = x.dtype, (parameters[i::4] for i in range(4))
+        low = F.linear(x, torch.cat(lora_a).to(half))  # [..., sum of r]
+        w, bias = torch.cat(weights).to(half), None if biases[0] is None else torch.cat(biases).to(half)
+        update = torch.block_diag(*(scale * b for scale, b in zip(scales, lora_b, strict=True))).to(half)
+        ctx.save_for_backward(x, low, *weights, *lora_a, *lora_b)
+        ctx.scales = scales
+        if len(w) < w.shape[1]:
+            y = F.linear(x, w, bias) + F.linear(low, update)
+        else:
+            y = F.linear(torch.cat([x, low], -1), torch.cat([w, update], 1), bias)
+        return y.split([len(weight) for weight in weights], -1)
 
     @staticmethod
-    def backward(ctx, gradient):
-        x, weight, lora_a, lora_b, low = ctx.saved_tensors
-        half = x.dtype
-        flat, rows = gradient.flatten(0, -2), x.flatten(0, -2)  # [M, out], [M, in]
-        needs_x, needs_w, needs_bias, needs_a, needs_b, _ = ctx.needs_input_grad
-        g_low = flat @ (ctx.scale * lora_b).to(half) if needs_a else None  # [M, r]
-        merged = torch.addmm(weight, lora_b, lora_a, alpha=ctx.scale) if needs_x else None  # in float32
-        return (
-            gradient @ merged.to(half) if needs_x else None,
-            (flat.T @ rows).to(weight.dtype) if needs_w else None,
-            flat.sum(0).to(weight.dtype) if needs_bias else None,
-            (g_low.T @ rows).to(lora_a.dtype) if needs_a else None,
-            ctx.scale * (flat.T @ low.flatten(0, -2)).to(lora_b.dtype) if needs_b else None,
-            None,
-        )
+    def backward(ctx, *gradients):
+        (x, low, *rest), layers = ctx.saved_tensors, len(gradients)
+        weights, lora_a, lora_b = (rest[i * layers : (i + 1) * layers] for i in range(3))
+        half, rows, ranks = x.dtype, x.flatten(0, -2), [len(a) for a in lora_a]
+        lows = low.flatten(0, -2).split(ranks, 1)  # [M, r] each
+        flat = [gradient.flatten(0, -2) for gradient in gradients]  # [M, out] each
+        scaled = [scale * b for scale, b in zip(ctx.scales, lora_b, strict=True)]
+        g_low = torch.cat([g @ b.to(half) for g, b in zip(flat, scaled, strict=True)], 1)  # [M, sum of r]
+        g_a = (g_low.T @ rows).to(lora_a[0].dtype).split(ranks)
+        to_x = None
+        if ctx.needs_input_grad[0]:  # merged in float32
+            merged = [torch.addmm(w, b, a) for w, b, a in zip(weights, scaled, lora_a, strict=True)]
+            to_x = sum(gradient @ m.to(half) for gradient, m in zip(gradients, merged, strict=True))
+        found = []
+        for i, g in enumerate(flat):
+            needs_w, needs_bias, needs_a, needs_b = ctx.needs_input_grad[2 + 4 * i : 6 + 4 * i]
+            found.append((g.T @ rows).to(weights[i].dtype) if needs_w else None)
+            found.append(g.sum(0).to(weights[i].dtype) if needs_bias else None)
+            found.append(g_a[i] if needs_a else None)
+            found.append(ctx.scales[i] * (g.T @ lows[i]).to(lora_b[i].dtype) if needs_b else None)
+        return to_x, None, *found
 
 
 class LoRALinear(nn.Linear):
@@ -104,20 +119,20 @@ class LoRALinear(nn.Linear):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        kind = x.device.type
-        half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        narrow = half in (torch.float16, torch.bfloat16)
-        tracing = torch.jit.is_tracing()
-        if (narrow and tracing) or (self.training and self.dropping):
+        if self.narrow(x):
+            return together(x, self)[0]
+        half = computed_in(x) in HALF
+        if half or (self.training and self.dropping):
             return F.linear(x, self.weight, self.bias) + self.scale * F.linear(
                 F.linear(self.dropout(x), self.lora_A), self.lora_B
             )
-        if narrow:
-            with torch.autocast(kind, enabled=False):
-                return _HalfLinear.apply(x.to(half), self.weight, self.bias, self.lora_A, self.lora_B, self.scale)
-        if torch.compiler.is_compiling() or tracing:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return F.linear(x, self.effective_weight(), self.bias)
         return _MergedLinear.apply(x, self.weight, self.bias, self.lora_A, self.lora_B, self.scale)
+
+    def narrow(self, x: torch.Tensor) -> bool:
+        """Whether this layer takes _HalfLinear for x."""
+        return computed_in(x) in HALF and not torch.jit.is_tracing() and not (self.training and self.dropping)
 
     @property
     def dropping(self) -> bool:
@@ -140,3 +155,21 @@ class LoRALinear(nn.Linear):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rank={self.rank}, scale={self.scale:g}"
+
+
+def computed_in(x: torch.Tensor) -> torch.dtype:
+    """The precision of a product with x."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def together(x: torch.Tensor, *layers: nn.Linear) -> tuple[torch.Tensor, ...]:
+    """layer(x) of each: LoRA layers in half precision as one product, x is read once."""
+    if not all(isinstance(layer, LoRALinear) and layer.narrow(x) for layer in layers):
+        return tuple(layer(x) for layer in layers)
+    if len({layer.bias is None for layer in layers}) > 1:
+        return tuple(together(x, layer)[0] for layer in layers)
+    parameters = [p for layer in layers for p in (layer.weight, layer.bias, layer.lora_A, layer.lora_B)]
+    half = computed_in(x)
+    with torch.autocast(x.device.type, enabled=False):
+        return _HalfLinear.apply(x.to(half), tuple(layer.scale for layer in layers), *parameters)

@@ -6,7 +6,7 @@ register_method(). It is then a name that create_model() takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,7 @@ class Encoder(nn.Module):
     gradients_everywhere: build the graph down to the first block all the same (for explanations).
     all_tokens: compute every token in the last block too (for attention maps of its patches).
     recompute: what of a trained block is computed again in the backward pass: "none", "mlp", "block" (all of it).
-    compiled: part -> its compiled form, for those of compilable() that run compiled (see compiled.py).
+    compiled: the compiled forms of level() and embed(), where they run compiled (see compiled.py).
     """
 
     def __init__(self, backbone: Backbone):
@@ -38,7 +38,7 @@ class Encoder(nn.Module):
         self.gradients_everywhere = False
         self.all_tokens = False
         self.recompute = "none"
-        self.compiled: dict[nn.Module, Callable] = {}
+        self.compiled: dict[Callable, Callable] = {}
 
     @property
     def feature_dim(self) -> int:
@@ -60,24 +60,34 @@ class Encoder(nn.Module):
         trained = (i for i, block in enumerate(blocks) if any(p.requires_grad for p in block.parameters()))
         return next(trained, len(blocks))
 
-    def run_block(self, block: nn.Module, x: torch.Tensor, clips: Clips, class_token_only: bool) -> torch.Tensor:
-        """One block, with activation checkpointing where that is asked for and a graph is built."""
+    @staticmethod
+    def embed(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images [N, 3, S, S] -> tokens [N, L, D]."""
+        return backbone.embed(images)
+
+    @staticmethod
+    def level(block: nn.Module, x: torch.Tensor, clips: Clips, class_token_only: bool) -> Any:
+        """One block, and what a method hangs on every block: what is compiled as one graph, or computed again."""
+        return block(x, clips, class_token_only)
+
+    def run_level(self, block: nn.Module, *arguments: Any) -> Any:
+        """level(), with activation checkpointing where that is asked for and a graph is built."""
         trained = torch.is_grad_enabled() and any(p.requires_grad for p in block.parameters())
         again = self.recompute if trained else "none"
         block.recompute_mlp = again == "mlp"
-        self.vary(x)
-        call = self.compiled.get(block, block)
         if again == "block":
-            return computed_again(call, x, clips, class_token_only)
-        return call(x, clips, class_token_only)
+            return computed_again(self.call, self.level, block, *arguments)
+        return self.call(self.level, block, *arguments)
 
-    def compilable(self) -> Iterable[nn.Module]:
-        """The parts that are worth compiling; equal ones share their code."""
-        return self.backbone.blocks
+    def call(self, function: Callable, module: nn.Module, *arguments: Any) -> Any:
+        """function(module, *arguments), compiled where it is. Of tensors, the number of frames alone may change."""
+        if self.compiled:
+            self.vary(*(argument for argument in arguments if isinstance(argument, torch.Tensor)))
+        return self.compiled.get(function, function)(module, *arguments)
 
     def vary(self, *tensors: torch.Tensor) -> None:
         """Tell the compiler that the number of frames changes from batch to batch, and nothing else does."""
-        for tensor in tensors if self.compiled else ():
+        for tensor in tensors:
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
 
     def prefix_context(self, images: torch.Tensor, frozen: bool) -> Any:
@@ -92,12 +102,12 @@ class Encoder(nn.Module):
         if self.compiled:  # made out here: inside they would be made for one batch's lengths
             self.vary(*clips.masks())
         with self.prefix_context(images, trained > 0):
-            x = self.backbone.embed(images)  # [N, L, D]
+            x = self.call(self.embed, self.backbone, images)  # [N, L, D]
         last = len(blocks) - 1
         only_class = self.backbone.tower.pools_class_token and not self.all_tokens
         for index, block in enumerate(blocks):
             with self.prefix_context(images, index < trained):
-                x = self.run_block(block, x, clips, index == last and only_class)
+                x = self.run_level(block, x, clips, index == last and only_class)
         return self.backbone.pool(x)
 
 
