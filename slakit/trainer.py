@@ -58,6 +58,8 @@ class Trainer:
             total = self.settings.warm_start_epochs + self.settings.epochs
             if self.processes.main and self.at.epoch < total:
                 print(f"going on in epoch {self.at.epoch + 1} of {total} after {self.at.batches} batches of it")
+            elif self.processes.main:
+                print(f"{self.state.folder} holds this run, and all its {total} epochs are done: nothing to train")
         if self.processes.main:
             self.state.settle_best(self.best and self.best["epoch"])
             kept = best_row(self.state.folder / "best")

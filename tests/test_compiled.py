@@ -173,7 +173,8 @@ def test_a_run_that_is_told_to_compile_trains_as_any_other(tmp_path, monkeypatch
         )
         losses[wanted] = [row["loss_total"] for row in run.history]
         assert not run.model.encoder.compiled
-    assert capsys.readouterr().out.count("compiling the encoder's blocks") == 1
+    said = capsys.readouterr().out
+    assert said.count("compiling the encoder's blocks") == said.count("on a CPU it gains nothing") == 1
     assert losses[True] == pytest.approx(losses[False], rel=1e-4)
 
 

@@ -55,9 +55,10 @@ def test_history_and_files(straight, corpus):
     assert slakit.evaluate(loaded, corpus.dev, "minisign", settings=SETTINGS).wer == straight.best["wer"]
 
 
-def test_a_finished_run_is_not_run_again(straight, corpus):
+def test_a_finished_run_is_not_run_again_and_says_so(straight, corpus, capsys):
     begin = time.perf_counter()
     again = slakit.fit(make(corpus), corpus, straight.out_dir, SETTINGS, show_progress=False)
+    assert "are done: nothing to train" in capsys.readouterr().out
     assert again.history == straight.history and same(weights(again.model), weights(straight.model))
     assert again.seconds == straight.seconds and time.perf_counter() - begin < 60
 
