@@ -161,11 +161,16 @@ def _demo_table(metrics: dict, seconds: float, notebook: Path, out: Path) -> str
 
 
 def _train(options: argparse.Namespace) -> int:
+    import torch
+
     from slakit import create_model, fit, load_corpus
+    from slakit.devices import find_device, half_precision
     from slakit.distributed import launched
     from slakit.presets import load_run
 
     config = load_run(options.config)
+    device = find_device(options.device)  # a wrong one is said before a corpus is read
+    half = half_precision(config.train.precision, device)
 
     def load():
         return load_corpus(config.corpus, root=config.root, **config.corpus_options)
@@ -175,6 +180,8 @@ def _train(options: argparse.Namespace) -> int:
         processes.barrier()
         corpus = corpus or load()
         model = create_model(glosses=corpus.glosses, **config.model_options())
+        if processes.main:
+            print(f"training on {device.type} in {str(half or torch.float32).removeprefix('torch.')}; {config.out_dir}")
         run = fit(model, corpus, config.out_dir, config.train, device=options.device, processes=processes)
         if processes.main:
             print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch'] + 1}; {run.out_dir / 'best'}")

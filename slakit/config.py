@@ -114,7 +114,7 @@ class TrainConfig:
     length_buckets: clips of about the same length share a batch; so many batches are sorted together, 0 for none.
     num_workers: processes that read clips; None: as many as fit the machine.
     checkpoint_seconds, checkpoint_steps: inside an epoch the state is saved so often (0: never); at its end always.
-    compile: whether the encoder's blocks go through torch.compile, which takes a minute at the start; "auto": on a GPU
+    compile: whether the encoder goes through torch.compile, which takes half a minute at the start; "auto": on a GPU
         of compute capability 8 and above, for towers 256 channels wide and more.
     deterministic: deterministic kernels where torch has them. track: "tensorboard", "wandb", "mlflow"; "auto" is
         TensorBoard where it is installed; () for history.jsonl alone.
@@ -152,6 +152,24 @@ class TrainConfig:
     loss_weights: LossWeights = field(default_factory=LossWeights)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
+
+    def __post_init__(self) -> None:
+        for names, least in _LEAST.items():
+            for name in names.split():
+                value = getattr(self, name)
+                if value is not None and value < least:
+                    raise ConfigError(f"{name}={value}; it is {least} or more")
+        for name in ("learning_rate", "head_learning_rate", "warm_start_learning_rate"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name}={value}; it is more than 0 (published: 1e-4)")
+
+
+_LEAST = {
+    "batch_size accumulate evaluate_every warm_start_batch_size warm_start_views max_frames_per_batch": 1,
+    "epochs warm_start_epochs weight_decay gamma clip_norm max_bad_clips length_buckets num_workers": 0,
+    "checkpoint_seconds checkpoint_steps": 0,
+}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,21 @@ from contextlib import contextmanager
 
 import torch
 
+from slakit.errors import ConfigError
+
+
+def find_device(name: str | None = None) -> torch.device:
+    """The device of that name, or the GPU if there is one; ConfigError for one that is not here."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ConfigError(f"there is no device {name!r}; choose cpu, cuda or cuda:1") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise ConfigError(f"device {name}: PyTorch sees {count or 'no'} GPU{'s' * (count != 1)} here; choose cpu")
+    return device
+
 
 def half_precision(precision: str, device: torch.device) -> torch.dtype | None:
     """The autocast type: None is float32. "auto": bfloat16 from compute capability 8, float16 below, CPU float32.

@@ -79,10 +79,14 @@ class MemoryPlan:
             accumulate = settings.accumulate * -(-settings.batch_size // size)
             same = "" if size == settings.batch_size else f" and accumulate={accumulate}"
             start = "" if recompute == "none" else f'recompute="{recompute}", '
+            if size == settings.batch_size and recompute != "none":
+                ways.append(f'recompute="{recompute}" alone')
+                continue
             ways.append(f"{start}batch_size={size}{same}, or {start}max_frames_per_batch={frames}")
         fit = "; ".join(ways[:2]) or "no setting for whole clips"
         shorter = f'; try augment.max_frames={self.frames_with("block") // 4 * 4}, recompute="block", batch_size=1'
-        return f"{self}. Clips here have up to {longest} frames. These fit: {fit}" + ("" if ways else shorter)
+        kept = ". recompute is the model's setting, and a run may go on with another; other batches are a new run"
+        return f"{self}. Clips here have up to {longest} frames. These fit: {fit}{'' if ways else shorter}{kept}"
 
 
 def memory_plan(

@@ -112,18 +112,24 @@ def preset(name: str) -> RunConfig:
     return for_t4(presets[plain]) if machine else presets[plain]
 
 
+_KEEP_MUCH = ("sla-adapter", "adaptsign", "full")
+
+
 def for_t4(config: RunConfig) -> RunConfig:
     """A setting for a T4 with 15 usable GB and a session that may die: one clip at a time and two to a step of the
-    optimiser (the published batch; batch norm sees one clip instead of two), float16 with a scaler, two readers."""
+    optimiser (the published batch; batch norm sees one clip instead of two), float16 with a scaler, two readers.
+    Methods that keep much compute the MLPs a second time: else a clip of 230 frames would not fit."""
     accumulate = config.train.accumulate * config.train.batch_size
     train = replace(
         config.train, batch_size=1, accumulate=accumulate, precision="float16", num_workers=2, checkpoint_seconds=120.0
     )
-    return replace(config, name=f"{config.name}@t4", train=train)
+    model = replace(config.model, recompute="mlp") if config.model.method in _KEEP_MUCH else config.model
+    return replace(config, name=f"{config.name}@t4", model=model, train=train)
 
 
 def load_run(path: str | Path) -> RunConfig:
-    """The settings of a JSON file; its key "preset" names the setting to start from, the other keys change that.
+    """The settings of a JSON file; its key "preset" names the setting to start from, the other keys change that, and
+    what they do not name stays, also of the method's options (unless "model" names another method).
 
     {"preset": "sla-lora/phoenix2014", "root": "/data/phoenix", "train": {"batch_size": 4}}
     """
@@ -134,4 +140,7 @@ def load_run(path: str | Path) -> RunConfig:
     if not isinstance(values, dict):
         raise ConfigError(f"the settings file {path} must hold one JSON object")
     start = preset(values.pop("preset")) if "preset" in values else RunConfig()
+    changed = values.get("model")
+    if isinstance(changed, dict) and changed.get("method", start.model.method) != start.model.method:
+        start = replace(start, model=replace(start.model, options={}))  # those of another method
     return override(start, values)

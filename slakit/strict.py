@@ -44,7 +44,10 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
 
 
 def override(settings: T, changes: Mapping[str, Any], where: str = "") -> T:
-    """A copy of the dataclass with some fields replaced; "decode.beam_width" reaches into a nested one."""
+    """A copy of the dataclass with some fields replaced; "decode.beam_width" reaches into a nested one.
+
+    A dictionary is merged: its other keys stay.
+    """
     for key, value in changes.items():
         head, _, rest = key.partition(".")
         inner = getattr(settings, head, None)
@@ -52,6 +55,10 @@ def override(settings: T, changes: Mapping[str, Any], where: str = "") -> T:
             value = override(inner, {rest: value}, _path(where, head))
         elif dataclasses.is_dataclass(inner) and isinstance(value, Mapping):
             value = override(inner, value, _path(where, head))
+        elif rest and isinstance(inner, Mapping):
+            value = {**inner, rest: value}
+        elif isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = {**inner, **value}
         elif rest:
             raise ConfigError(
                 f"{_path(where, key)!r} is no setting of {type(settings).__name__}; {head!r} has no parts"
@@ -115,6 +122,8 @@ def convert(value: Any, hint: Any, name: str) -> Any:
 
 
 def _none_of(value: Any, known: Iterable[Any], name: str) -> ConfigError:
+    if value in ("true", "false") and value in known:
+        return ConfigError(f"{name} is the word {value!r}; write {value} without quotation marks")
     return ConfigError(f"{name}={value!r} is not possible{nearest(value, [str(word) for word in known])}")
 
 

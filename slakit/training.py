@@ -13,14 +13,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 
 from slakit.config import TrainConfig, override, to_dict
 from slakit.data.batches import split_trainable
 from slakit.data.samples import Corpus
 from slakit.data.store import ClipStore
-from slakit.devices import deterministic, half_precision
+from slakit.devices import deterministic, find_device, half_precision
 from slakit.distributed import ALONE, Processes, shared_statistics
 from slakit.errors import ConfigError, SlakitError
 from slakit.loggers import Logger, make_loggers
@@ -74,7 +73,7 @@ def fit(
     memory runs out (it names settings that fit).
     """
     settings = override(settings or TrainConfig(), changes)
-    out_dir, device = Path(out_dir), torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    out_dir, device = Path(out_dir), find_device(device)
     if model.vocabulary != corpus.glosses:
         raise ConfigError(
             f"the model has {len(model.vocabulary)} classes and {corpus.name} has {len(corpus.glosses)}, or other "

@@ -67,7 +67,7 @@ class Prefix(nn.Module):
         self.v = nn.Parameter(torch.randn(length, width) * width**-0.5) if in_input_space else None
 
     def rows(self, attn: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
-        """(keys, values), each [m, D]: projected once, not once a frame."""
+        """(keys, values), each [m, D]: projected once for all frames; compiled blocks go another way."""
         if self.in_input_space:
             return attn.k_proj(self.k), attn.v_proj(self.v)
         return self.k, self.k
@@ -171,7 +171,7 @@ class AdaptSignEncoder(Encoder):
 
 
 def adapter(width: int, options: AdaptSignOptions) -> MLP:
-    """Linear to a quarter, activation, Linear back; no skip connection inside. The second layer starts at zero."""
+    """Linear to a quarter, activation, Linear back; no skip connection inside. See AdaptSignOptions.adapter_init."""
     inner = width // 4 if options.adapter_width is None else options.adapter_width
     if inner < 1:
         raise ConfigError(f"adapter_width={inner} is no number of channels; published: a quarter of {width}")

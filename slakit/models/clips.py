@@ -39,9 +39,9 @@ class Clips:
             self._inside[offset] = torch.tensor(flags, device=self.device)
         return self._inside[offset]
 
-    def masks(self, reach: int = 1) -> list[torch.Tensor]:
-        """inside() of every neighbour up to `reach` frames away, made here and now and kept for neighbour()."""
-        return [self.inside(offset) for offset in range(-reach, reach + 1)]
+    def masks(self) -> list[torch.Tensor]:
+        """inside() of the frames before and after, made here and now and kept for neighbour()."""
+        return [self.inside(offset) for offset in (-1, 0, 1)]
 
     def neighbour(self, x: torch.Tensor, offset: int, boundary: str = "zeros") -> torch.Tensor:
         """y[t] = x[t + offset] within each video; x [N, …]. Beyond its ends zeros, or x[t] ("replicate")."""

@@ -16,12 +16,10 @@ from torch.utils._pytree import tree_iter
 class LiveBytes(TorchDispatchMode):
     """Within: storages that operations make are watched. live(): bytes of those still alive; peak: the most so far."""
 
-    EVERY = 40  # operations between two looks at the peak
-
     def __init__(self) -> None:
         super().__init__()
         self.storages: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.peak, self._operations, self._ignored = 0, 0, set()
+        self.peak, self._at_most, self._ignored = 0, 0, set()
 
     def ignore(self, module: nn.Module) -> None:
         """Parameters and buffers of `module` are not counted."""
@@ -32,19 +30,22 @@ class LiveBytes(TorchDispatchMode):
         for tensor in tree_iter(made):
             if isinstance(tensor, torch.Tensor):
                 storage = tensor.untyped_storage()
-                if storage._cdata not in self._ignored:
-                    self.storages[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-        self._operations += 1
-        if self._operations % self.EVERY == 0:
+                key = storage._cdata
+                if key not in self._ignored:
+                    known = self.storages.get(key)
+                    if known is None or known[0].expired():
+                        self._at_most += storage.nbytes()
+                    self.storages[key] = (StorageWeakRef(storage), storage.nbytes())
+        if self._at_most > self.peak:  # otherwise no peak, whatever has been freed since the last look
             self.live()
         return made
 
     def live(self) -> int:
         """Bytes of the storages that still exist."""
         self.storages = {key: item for key, item in self.storages.items() if not item[0].expired()}
-        total = sum(size for _, size in self.storages.values())
-        self.peak = max(self.peak, total)
-        return total
+        self._at_most = sum(size for _, size in self.storages.values())
+        self.peak = max(self.peak, self._at_most)
+        return self._at_most
 
 
 def without_data(module: nn.Module, mode: FakeTensorMode, device: torch.device) -> nn.Module:
