@@ -9,7 +9,8 @@ AdaptSign, as they are and compiled as training compiles them, and AdaptSign as 
 every block recomputed as the released code does, and not). Medians of single runs, the device waited for. Before,
 features and gradients in bfloat16 of both forms are compared with float32. Then the whole training step of SLA-LoRA
 (frames from the host, all heads and losses, optimiser) on 2 and on 4 clips of 128 frames, and a float16 step on one
-clip of 200 frames: torch's peak of allocated memory against memory_plan().
+clip of 200 frames: torch's peak of allocated memory against memory_plan(). Last, attention alone by two of PyTorch's
+kernels: one is faster, the other asks for no preparation when the number of frames changes.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from published import PublishedAdaptSign
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from training_step import encoder
 
@@ -179,6 +182,35 @@ def planned(device: torch.device, tower: str, frames: int) -> dict[str, float | 
     return {"frames": frames, "counted_gib": round(counted, 3), "measured_gib": peak and round(peak, 3)}
 
 
+def attention(bench: Bench) -> dict[str, dict[str, float]]:
+    """Milliseconds of attention forward and back, by cuDNN's kernels and by FlashAttention's: with all frames, when
+    their number is known, and with 300 to 305, each for the first time."""
+
+    def inputs(frames: int) -> list[torch.Tensor]:
+        lengths = (197, 205, 205, 197)  # queries, keys, values, gradient
+        rows = [torch.randn(frames, length, 12, 64, device=bench.device, dtype=HALF) for length in lengths]
+        return [x.transpose(1, 2).requires_grad_() for x in rows]
+
+    def both(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gradient: torch.Tensor) -> None:
+        torch.autograd.grad(F.scaled_dot_product_attention(q, k, v), (q, k, v), gradient.detach())
+
+    found = {}
+    for name, kernels in (("cuDNN", SDPBackend.CUDNN_ATTENTION), ("flash", SDPBackend.FLASH_ATTENTION)):
+        with sdpa_kernel(kernels):
+            known, first = inputs(bench.frames), []
+            often = bench.seconds(lambda known=known: both(*known))
+            for frames in range(300, 306):
+                new = inputs(frames)
+                bench.wait()
+                begin = time.perf_counter()
+                both(*new)
+                bench.wait()
+                first.append(time.perf_counter() - begin)
+        found[name] = {"known": round(1e3 * often, 2), "new": round(1e3 * statistics.median(first), 2)}
+        print(f"attention by {name}: {found[name]['known']} ms, a new number of frames {found[name]['new']} ms")
+    return found
+
+
 def product_rate(device: torch.device) -> float:
     """TFLOP/s of a bfloat16 product of 8192 x 8192 matrices: what this device can do at all."""
     a = torch.randn(8192, 8192, device=device, dtype=HALF)
@@ -213,6 +245,7 @@ def main() -> None:
         **({"whole step, sla-lora, compiled": lambda: whole_steps(bench, True)} if compiling else {}),
         "plan": lambda: planned(device, tower, 4 if options.tiny else 200),
         "sla-adapter": lambda: method("sla-adapter", bench, compiling),
+        **({"attention, ms": lambda: attention(bench)} if bench.gpu else {}),
     }
     for name, part in parts.items():
         result[name] = part()

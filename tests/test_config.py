@@ -43,6 +43,20 @@ def test_strict(kind, values, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["batch_size", "accumulate", "evaluate_every", "warm_start_views", "learning_rate"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_numbers_that_no_training_can_have(name, value):
+    with pytest.raises(ConfigError, match=f"{name}={value}.*; it is "):
+        from_dict(TrainConfig, {name: value})
+
+
+def test_none_and_zero_where_they_mean_something():
+    given = {"epochs": 0, "num_workers": None, "checkpoint_seconds": 0, "max_frames_per_batch": None, "clip_norm": 0}
+    assert from_dict(TrainConfig, given).epochs == 0
+    with pytest.raises(ConfigError, match="epochs=-2; it is 0 or more"):
+        from_dict(TrainConfig, {"epochs": -2})
+
+
 def test_what_is_converted():
     config = from_dict(TrainConfig, {"learning_rate": 1, "milestones": [3, 5], "decode": {"beam_width": 4}})
     assert (config.learning_rate, config.milestones, config.decode.beam_width) == (1.0, (3, 5), 4)
@@ -85,6 +99,12 @@ def test_a_run_from_a_file(tmp_path):
     path.write_text(json.dumps({"preset": "sla-lora/csl-daily", "root": "/data", "train": {"batch_size": 4}}))
     run = load_run(path)
     assert (run.corpus, run.root, run.train.batch_size, run.train.epochs) == ("csl-daily", "/data", 4, 35)
+    path.write_text(json.dumps({"preset": "sla-adapter/phoenix2014", "model": {"options": {"width": 128}}}))
+    assert load_run(path).model.options == {**preset("sla-adapter/phoenix2014").model.options, "width": 128}
+    path.write_text(json.dumps({"preset": "sla-adapter/phoenix2014", "model": {"options.width": 128, "seed": 1}}))
+    assert load_run(path).model.options == {**preset("sla-adapter/phoenix2014").model.options, "width": 128}
+    path.write_text(json.dumps({"preset": "sla-adapter/phoenix2014", "model": {"method": "frozen"}}))
+    assert load_run(path).model.options == {}
     path.write_text("{")
     with pytest.raises(ConfigError, match=r"run\.json"):
         load_run(path)
@@ -97,3 +117,5 @@ def test_a_switch_that_takes_a_word_too_names_all_of_them():
     assert from_dict(TrainConfig, {"compile": False}).compile is False
     with pytest.raises(ConfigError, match=r"compile='yes' is not possible; known: auto, false, true"):
         from_dict(TrainConfig, {"compile": "yes"})
+    with pytest.raises(ConfigError, match="compile is the word 'true'; write true without quotation marks"):
+        from_dict(TrainConfig, {"compile": "true"})

@@ -222,6 +222,13 @@ def test_half_precision_trains_and_ctc_stays_in_float32(clips, tmp_path, monkeyp
     assert seen == {torch.float32} and np.isfinite([row["loss_total"] for row in run.history]).all()
 
 
+@pytest.mark.parametrize(("name", "said"), [("gpu", "no device 'gpu'"), ("cuda:99", "PyTorch sees .* GPUs? here")])
+def test_a_device_that_is_not_here_is_refused_in_a_sentence(clips, tmp_path, name, said):
+    with pytest.raises(ConfigError, match=said):
+        quick(clips, tmp_path, device=name)
+    assert not any(tmp_path.iterdir())
+
+
 def test_the_t4_preset_keeps_the_published_step():
     paper, small = slakit.preset("sla-lora/phoenix2014"), slakit.preset("sla-lora/phoenix2014@t4")
     assert small.train.batch_size * small.train.accumulate == paper.train.batch_size == 2
@@ -229,6 +236,7 @@ def test_the_t4_preset_keeps_the_published_step():
     same = {"epochs", "learning_rate", "milestones", "augment", "decode", "loss_weights"}
     assert all(getattr(small.train, name) == getattr(paper.train, name) for name in same)
     assert from_dict(type(small), to_dict(small)) == small
+    assert slakit.preset("adaptsign/phoenix2014@t4").model.recompute == "mlp"
     with pytest.raises(ConfigError, match="no preset 'sla-lora/phoenix2014@t5'"):
         slakit.preset("sla-lora/phoenix2014@t5")
 

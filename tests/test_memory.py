@@ -13,8 +13,10 @@ from tiny_models import frames, tiny
 from slakit.config import AugmentConfig, TrainConfig
 from slakit.errors import SlakitError
 from slakit.memory import MemoryPlan, memory_plan, naming_what_fits
+from slakit.models import create_model
 from slakit.models.clips import Clips
 from slakit.models.kept import LiveBytes
+from slakit.presets import preset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from published import PublishedAdaptSign
@@ -33,7 +35,6 @@ def test_bytes_a_frame_are_those_of_a_real_step():
     peaks = []
     for count in (16, 32):
         images, live = model.normalise(frames(count)), LiveBytes()
-        live.EVERY = 1
         live.ignore(model)
         with live:
             features = model.encode(images, torch.tensor([count]))
@@ -45,6 +46,29 @@ def test_bytes_a_frame_are_those_of_a_real_step():
     assert found.fixed >= sum(p.nbytes for p in model.parameters())
     compiled = memory_plan(model, replace(SETTINGS, compile=True), "cpu", 10**9)
     assert compiled.per_frame == int(1.1 * found.per_frame) and compiled.fixed == found.fixed
+
+
+def test_the_peak_is_that_of_every_single_operation():
+    """Storages that live together, that are gone before the next comes, and that are used again in place."""
+    with LiveBytes() as live:
+        kept = [torch.zeros(100)]
+        for _ in range(3):
+            short = torch.zeros(1000)
+            short.add_(1)
+            del short
+        kept.append(kept[0] + 1)
+    assert live.peak == 4 * (100 + 1000) and live.live() == 4 * (100 + 100)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sla-lora", "sla-adapter", "adaptsign", "full", "partial", "frozen"])
+def test_the_t4_presets_hold_the_longest_clip_of_phoenix(method):
+    chosen = preset(f"{method}/phoenix2014@t4")
+    options = chosen.model_options() | {"pretrained": None}
+    model = create_model(glosses=[f"G{i}" for i in range(1295)], **options)
+    longest = 4 * -(-chosen.train.augment.max_frames // 4)
+    made = memory_plan(model, chosen.train, "cuda", available=15e9)
+    assert made.frames_with(chosen.model.recompute) >= longest * chosen.train.batch_size == 232
 
 
 def test_frames_fill_the_device_and_no_more():
@@ -67,6 +91,8 @@ def test_the_advice_names_settings_that_fit():
     assert 'recompute="block", batch_size=1 and accumulate=8' in plan(10_000).advice(232, SETTINGS)
     assert 'fit: recompute="mlp", batch_size=1 and accumulate=8' in plan(16_000).advice(232, SETTINGS)
     assert "augment.max_frames=84" in plan(3_000).advice(232, SETTINGS)
+    said = plan(60_000).advice(232, SETTINGS)
+    assert 'or max_frames_per_batch=530; recompute="mlp" alone. recompute is the model\'s' in said
 
 
 def test_running_out_of_memory_names_what_fits():
