@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from slakit.errors import ConfigError
-from slakit.strict import from_dict, override, to_dict
+from slakit.strict import at_least, from_dict, override, to_dict
 
 __all__ = [
     "AugmentConfig",
@@ -154,11 +154,8 @@ class TrainConfig:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
-        for names, least in _LEAST.items():
-            for name in names.split():
-                value = getattr(self, name)
-                if value is not None and value < least:
-                    raise ConfigError(f"{name}={value}; it is {least} or more")
+        for least, names in _LEAST.items():
+            at_least(least, **{name: getattr(self, name) for name in names.split()})
         for name in ("learning_rate", "head_learning_rate", "warm_start_learning_rate"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -166,9 +163,9 @@ class TrainConfig:
 
 
 _LEAST = {
-    "batch_size accumulate evaluate_every warm_start_batch_size warm_start_views max_frames_per_batch": 1,
-    "epochs warm_start_epochs weight_decay gamma clip_norm max_bad_clips length_buckets num_workers": 0,
-    "checkpoint_seconds checkpoint_steps": 0,
+    1: "batch_size accumulate evaluate_every warm_start_batch_size warm_start_views max_frames_per_batch",
+    0: "epochs warm_start_epochs weight_decay gamma clip_norm max_bad_clips length_buckets num_workers "
+    "checkpoint_seconds checkpoint_steps",
 }
 
 

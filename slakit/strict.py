@@ -68,6 +68,13 @@ def override(settings: T, changes: Mapping[str, Any], where: str = "") -> T:
     return settings
 
 
+def at_least(least: int, **values: float | None) -> None:
+    """ConfigError for a value below `least`; None stands for "not given" and passes."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise ConfigError(f"{name}={value}; it is {least} or more")
+
+
 def to_dict(settings: Any) -> dict[str, Any]:
     """The dataclass as plain dictionaries and lists that JSON can hold; from_dict() of it gives an equal one."""
     return _plain(dataclasses.asdict(settings))

@@ -71,6 +71,10 @@ def test_the_form_for_half_precision_is_the_dense_sum_for_layers_of_one_input(ou
         gradients.append(torch.autograd.grad(loss, inputs))
     for found, exact in zip(*gradients, strict=True):
         assert (found - exact).abs().max() < 1e-10
+    fixed = [p if p is None else p.detach() for p in parameters]  # as where only the frames' gradients are asked for
+    ours = _HalfLinear.apply(x, tuple(layer.scale for layer in layers), *fixed)
+    loss = sum((result * weight).sum() for result, weight in zip(ours, weights, strict=True))
+    assert (torch.autograd.grad(loss, x)[0] - gradients[1][0]).abs().max() < 1e-10
 
 
 def test_layers_together_are_the_layers_one_by_one():

@@ -18,6 +18,7 @@ from slakit.data.clips import Batch, Clip, ClipDataset, LeftOut, collate, needed
 from slakit.data.samples import Sample, Vocabulary
 from slakit.data.store import ClipStore
 from slakit.errors import ConfigError, SlakitError
+from slakit.strict import at_least
 
 if TYPE_CHECKING:
     from slakit.config import TrainConfig
@@ -90,11 +91,8 @@ class ClipLoader:
         keep_empty: bool = False,
     ):
         num_workers = fitting_workers(dataset.store, world_size) if num_workers is None else num_workers
-        least = {"batch_size": 1, "num_workers": 0, "start_batch": 0, "length_buckets": 0}
-        given = (batch_size, num_workers, start_batch, length_buckets)
-        for (name, smallest), value in zip(least.items(), given, strict=True):
-            if value < smallest:
-                raise ConfigError(f"{name}={value}; it is {smallest} or more")
+        at_least(1, batch_size=batch_size)
+        at_least(0, num_workers=num_workers, start_batch=start_batch, length_buckets=length_buckets)
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank={rank} of world_size={world_size}: ranks are 0 to {world_size - 1}")
         self.dataset, self.batch_size, self.max_frames = dataset, batch_size, max_frames

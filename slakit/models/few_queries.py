@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
+from slakit.models.products import computed_in
+
 ALIGNED = 8  # a GPU's products want rows of 16 bytes: the numbers of queries and tokens (12 and 197) are none
 
 
@@ -97,10 +99,9 @@ def few_queries(
     normalised without gain and shift. kind "softmax", or "sigmoid": sigmoid - 1/2, without the first `skip` tokens.
     Returns ([N, K, D], [N, K, 1]).
     """
-    device = tokens.device.type
-    wanted = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else tokens.dtype
+    wanted = computed_in(tokens)
     count, queries, constant = queries.shape[1], aligned(queries), aligned(constant)
-    with torch.autocast(device, enabled=False):
+    with torch.autocast(tokens.device.type, enabled=False):
         wide = torch.promote_types(tokens.dtype, torch.float32)
         given, total = _FewQueries.apply(queries.to(wanted), constant.to(wide), tokens, eps, kind, skip)
     return given[:, :count], total[:, :count]

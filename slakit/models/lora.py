@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from slakit.errors import ConfigError
-from slakit.models.products import Linear, linear
+from slakit.models.products import Linear, computed_in, linear
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -77,9 +77,10 @@ class _HalfLinear(torch.autograd.Function):
         lows = low.flatten(0, -2).split(ranks, 1)  # [M, r] each
         flat = [gradient.flatten(0, -2) for gradient in gradients]  # [M, out] each
         scaled = [scale * b for scale, b in zip(ctx.scales, lora_b, strict=True)]
-        g_low = torch.cat([g @ b.to(half) for g, b in zip(flat, scaled, strict=True)], 1)  # [M, sum of r]
-        g_a = (g_low.T @ rows).to(lora_a[0].dtype).split(ranks)
-        to_x = None
+        to_x, g_a = None, ()
+        if any(ctx.needs_input_grad[4::4]):
+            g_low = torch.cat([g @ b.to(half) for g, b in zip(flat, scaled, strict=True)], 1)  # [M, sum of r]
+            g_a = (g_low.T @ rows).to(lora_a[0].dtype).split(ranks)
         if ctx.needs_input_grad[0]:  # merged in float32
             merged = [torch.addmm(w, b, a) for w, b, a in zip(weights, scaled, lora_a, strict=True)]
             to_x = sum(gradient @ m.to(half) for gradient, m in zip(gradients, merged, strict=True))
@@ -157,18 +158,11 @@ class LoRALinear(nn.Linear):
         return f"{super().extra_repr()}, rank={self.rank}, scale={self.scale:g}"
 
 
-def computed_in(x: torch.Tensor) -> torch.dtype:
-    """The precision of a product with x."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-
-
 def together(x: torch.Tensor, *layers: nn.Linear) -> tuple[torch.Tensor, ...]:
     """layer(x) of each: LoRA layers in half precision as one product, x is read once."""
-    if not all(isinstance(layer, LoRALinear) and layer.narrow(x) for layer in layers):
+    narrow = all(isinstance(layer, LoRALinear) and layer.narrow(x) for layer in layers)
+    if not narrow or len({layer.bias is None for layer in layers}) > 1:
         return tuple(layer(x) for layer in layers)
-    if len({layer.bias is None for layer in layers}) > 1:
-        return tuple(together(x, layer)[0] for layer in layers)
     parameters = [p for layer in layers for p in (layer.weight, layer.bias, layer.lora_A, layer.lora_B)]
     half = computed_in(x)
     with torch.autocast(x.device.type, enabled=False):

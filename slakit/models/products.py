@@ -16,6 +16,12 @@ COPIED = 2**18  # elements
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 
 
+def computed_in(x: torch.Tensor) -> torch.dtype:
+    """The precision of a product with x."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x W^T + b, as F.linear, for use inside autograd functions alone: it does not build a graph.
 
