@@ -29,10 +29,10 @@ import torch
 from PIL import Image
 
 from slakit.data.augment import ClipTransform, sample_generator
-from slakit.data.cache import prepare
-from slakit.data.cropping import signer_crop
-from slakit.data.samples import Corpus, Sample, Vocabulary
-from slakit.data.video import read_frames
+from slakit.data.prepare import prepare
+from slakit.data.video.cropping import signer_crop
+from slakit.data.video.read import read_frames
+from slakit.records import Corpus, Sample, Vocabulary
 
 CLIP = 100  # frames of one clip
 Reader = Callable[[int, np.ndarray], np.ndarray]

@@ -32,11 +32,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from training_step import encoder
 
 from slakit.config import TrainConfig
-from slakit.efficiency import measure
-from slakit.memory import memory_plan
 from slakit.models import create_model
-from slakit.models.clips import Clips
 from slakit.models.compiled import compiled
+from slakit.models.packing import Clips
+from slakit.training.costs import measure
+from slakit.training.memory import memory_plan
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 HALF = torch.bfloat16

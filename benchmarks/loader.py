@@ -27,10 +27,10 @@ from data_formats import cpu_name
 from PIL import Image
 
 import slakit
-from slakit.data.batches import make_loader
-from slakit.data.cache import prepare
-from slakit.data.samples import Corpus, Sample, Vocabulary
-from slakit.losses import recognition_loss
+from slakit.data.loader import make_loader
+from slakit.data.prepare import prepare
+from slakit.records import Corpus, Sample, Vocabulary
+from slakit.training.losses import recognition_loss
 
 FRAMES = 30  # of one clip; the published rescale makes 32 of them
 

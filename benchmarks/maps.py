@@ -23,8 +23,8 @@ import torch
 import slakit
 from slakit import explain
 from slakit.explain import maps_of
-from slakit.paths import demo_model, project_root
-from slakit.progress import progress
+from slakit.machine import progress, project_root
+from slakit.models.towers.weights import demo_model
 
 KINDS = ("grad-cam", "gradient x token", "relevance", "attention", "rollout")
 FRACTIONS = (0.0, 0.1, 0.4, 1.0)

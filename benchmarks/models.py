@@ -24,12 +24,11 @@ from data_formats import cpu_name
 from published import sliced, unfolded
 from torch import nn
 
-from slakit.models.aggregation import Aggregation
-from slakit.models.blocks import MLP, Attention, Block
-from slakit.models.clips import Clips
-from slakit.models.cross_frame import CrossFrameAttention
-from slakit.models.depthwise import DepthwiseConv3d
-from slakit.models.lora import LoRALinear
+from slakit.models.exact.depthwise import DepthwiseConv3d
+from slakit.models.methods.adaptsign_attention import Aggregation, CrossFrameAttention
+from slakit.models.methods.lora import LoRALinear
+from slakit.models.packing import Clips
+from slakit.models.towers.blocks import MLP, Attention, Block
 
 WIDTH, HEADS, TOKENS, FRAMES = 768, 12, 197, 8
 

@@ -25,9 +25,9 @@ import torch
 from data_formats import cpu_name, test_frames
 from PIL import Image
 
-from slakit.data.cache import encode
-from slakit.data.resize import resize
-from slakit.data.samples import Sample
+from slakit.data.prepare import encode
+from slakit.data.video.resize import resize
+from slakit.records import Sample
 
 FRAMES = 60
 # corpus -> height and width of its frames, kind of its files, frames in millions (CSL-Daily's training split estimated)

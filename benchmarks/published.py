@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from slakit.models.adaptsign import AdaptSignEncoder
+from slakit.models.methods.adaptsign import AdaptSignEncoder
 
 
 def quick_gelu(x: torch.Tensor) -> torch.Tensor:

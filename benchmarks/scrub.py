@@ -17,10 +17,9 @@ from pathlib import Path
 import torch
 
 import slakit
-from slakit.explain.explorer import MapExplorer
-from slakit.models.aggregation import Aggregation
-from slakit.models.cross_frame import CrossFrameAttention
-from slakit.paths import demo_model
+from slakit.models.methods.adaptsign_attention import Aggregation, CrossFrameAttention
+from slakit.models.towers.weights import demo_model
+from slakit.show.map_explorer import MapExplorer
 
 
 def scrub(explorer: MapExplorer, frames: list[int]) -> list[float]:

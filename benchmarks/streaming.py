@@ -24,7 +24,7 @@ import torch
 from data_formats import cpu_name
 
 import slakit
-from slakit.streaming import StreamingRecognizer, long_streams, stream_frames
+from slakit.recognition.streaming import StreamingRecognizer, long_streams, stream_frames
 
 OFFLINE = {"chunk_frames": 10**6}
 DEFAULT = {"chunk_frames": 16, "context_steps": 24, "lookahead_steps": 8}
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "streaming.json")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    model = slakit.load_checkpoint(given.checkpoint or slakit.paths.demo_model("sla-lora"))
+    model = slakit.load_checkpoint(given.checkpoint or slakit.models.towers.weights.demo_model("sla-lora"))
     corpus = slakit.load_corpus("minisign")
     seconds, frames_encoded = dict.fromkeys(SETTINGS, 0.0), dict.fromkeys(SETTINGS, 0)
     wer: dict[str, dict[str, float]] = {name: {} for name in ("offline, single clips", *SETTINGS)}

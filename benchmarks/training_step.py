@@ -29,8 +29,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from slakit.models import create_model
-from slakit.models.clips import Clips
-from slakit.models.kept import LiveBytes, without_data
+from slakit.models.exact.live_bytes import LiveBytes, without_data
+from slakit.models.packing import Clips
 
 FRAMES, TOWER = 8, "ViT-B-16-quickgelu"
 PARTS = ("adaptsign", "sla-lora", "frames", "vit-frames", "bytes")

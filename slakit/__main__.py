@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from slakit.errors import SlakitError
+from slakit.records import SlakitError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,9 +119,9 @@ def _demo(options: argparse.Namespace) -> int:
     import yaml
     from papermill.exceptions import PapermillExecutionError
 
-    from slakit.paths import project_root
-    from slakit.presets import preset
+    from slakit.machine import project_root
     from slakit.sweeps import load_spec, run_notebook
+    from slakit.training.presets import preset
 
     root = project_root()
     spec = load_spec(options.spec or root / "papermill_runs" / "specs" / "demo.yaml")
@@ -164,9 +164,8 @@ def _train(options: argparse.Namespace) -> int:
     import torch
 
     from slakit import create_model, fit, load_corpus
-    from slakit.devices import find_device, half_precision
-    from slakit.distributed import launched
-    from slakit.presets import load_run
+    from slakit.machine import find_device, half_precision, launched
+    from slakit.training.presets import load_run
 
     config = load_run(options.config)
     device = find_device(options.device)  # a wrong one is said before a corpus is read
@@ -199,7 +198,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _recognize(options: argparse.Namespace) -> int:
     from slakit import load_checkpoint, recognize
-    from slakit.data.cropping import Box
+    from slakit.data.video.cropping import Box
 
     model = load_checkpoint(options.checkpoint)
     crop = Box(*options.crop) if options.crop else "none" if options.no_crop else "auto"
@@ -208,7 +207,7 @@ def _recognize(options: argparse.Namespace) -> int:
         result.save(path)
     print(result.json() if options.json else result)
     if options.out is not None:
-        from slakit.report import model_card, write_report
+        from slakit.show.report import model_card, write_report
 
         paths = write_report(model, result, options.out)
         said = [model_card(model), *(f"{kind:<4}  {path}" for kind, path in paths.items())]
@@ -236,7 +235,7 @@ def _score(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from slakit.data.corpora import CORPORA, load_corpus
     from slakit.data.doctor import doctor
-    from slakit.errors import ConfigError
+    from slakit.records import ConfigError
 
     if options.corpus not in CORPORA:
         load_corpus(options.corpus)  # raises with the nearest name
@@ -249,7 +248,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 def _prepare(options: argparse.Namespace) -> int:
     from slakit import load_corpus
-    from slakit.data.cache import prepare
+    from slakit.data.prepare import prepare
 
     ready = prepare(
         load_corpus(options.corpus, root=options.root, **_options(options)), options.out, size=options.size,

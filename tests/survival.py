@@ -24,12 +24,12 @@ from media import pictures, write_frames
 from tiny_models import stir, tiny, tower
 
 import slakit
-from slakit import run_state
 from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
-from slakit.data.samples import Corpus, Sample, Vocabulary
-from slakit.distributed import launched
-from slakit.evaluation import evaluate, transcribe
-from slakit.trainer import Trainer
+from slakit.machine import launched
+from slakit.recognition.transcribe import evaluate, transcribe
+from slakit.records import Corpus, Sample, Vocabulary
+from slakit.training import state as run_state
+from slakit.training.loop import Trainer
 
 GLOSSES = ("G0", "G1", "G2", "G3", "G4")
 SETTINGS = TrainConfig(

@@ -10,15 +10,14 @@ import torch
 from tiny_models import frames, golden, stir, tiny
 from torch import nn
 
-from slakit.errors import CheckpointError, ConfigError
-from slakit.losses import recognition_loss
 from slakit.models import load_adaptsign_checkpoint
-from slakit.models.adaptsign import AdaptSignOptions, adaptsign
-from slakit.models.adaptsign_import import _backbone, read_gloss_dict, released_names
-from slakit.models.aggregation import Aggregation
-from slakit.models.clips import Clips
-from slakit.models.cross_frame import CrossFrameAttention
+from slakit.models.methods.adaptsign import AdaptSignOptions, adaptsign
+from slakit.models.methods.adaptsign_attention import Aggregation, CrossFrameAttention
+from slakit.models.methods.adaptsign_import import _backbone, read_gloss_dict, released_names
+from slakit.models.packing import Clips
 from slakit.models.recognizer import Logits
+from slakit.records import CheckpointError, ConfigError
+from slakit.training.losses import recognition_loss
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "golden"
 

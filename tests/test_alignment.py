@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_decoding import random_log_probs
 
-from slakit.data.samples import Span, Vocabulary
 from slakit.decoding import (
     GlossSpan,
     align,
@@ -22,7 +21,7 @@ from slakit.decoding import (
     span_agreement,
     step_frames,
 )
-from slakit.errors import ConfigError, CorpusError
+from slakit.records import ConfigError, CorpusError, Span, Vocabulary
 
 GLOSSES = Vocabulary(["A", "B", "C", "D"])
 

@@ -10,8 +10,8 @@ import pytest
 from media import pictures
 
 from slakit.data.augment import ClipTransform, apply_plan, normalise, rescaled_length, sample_generator
-from slakit.data.resize import resize
-from slakit.errors import ConfigError, VideoError
+from slakit.data.video.resize import resize
+from slakit.records import ConfigError, VideoError
 
 
 def published_length(frames: int, u: float, low: int = 32, high: int = 230) -> int:

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from tiny_models import CONFIGS, FLAVA, tower
 
-from slakit.errors import CheckpointError, ConfigError
 from slakit.models import load_backbone, record_attention
-from slakit.models.clips import Clips
-from slakit.models.weights import resample_positions
+from slakit.models.packing import Clips
+from slakit.models.towers.weights import resample_positions
+from slakit.records import CheckpointError, ConfigError
 
 # Families of open_clip that slakit opens, a model of each, and how many of its blocks are built (wide ones: one).
 FAMILIES = {

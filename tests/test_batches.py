@@ -12,7 +12,8 @@ from media import pictures, write_frames, write_video
 
 from slakit.config import AugmentConfig, TrainConfig
 from slakit.data.augment import ClipTransform, apply_plan
-from slakit.data.batches import (
+from slakit.data.clips import BufferPool, ClipStore
+from slakit.data.loader import (
     Clip,
     ClipDataset,
     LeftOut,
@@ -23,10 +24,7 @@ from slakit.data.batches import (
     split_trainable,
     time_steps,
 )
-from slakit.data.buffers import BufferPool
-from slakit.data.samples import Sample, Vocabulary
-from slakit.data.store import ClipStore
-from slakit.errors import ConfigError, CorpusError, SlakitError
+from slakit.records import ConfigError, CorpusError, Sample, SlakitError, Vocabulary
 
 VOCABULARY = Vocabulary(["A", "B", "C"])
 SMALL = {"image_size": 32, "crop_size": 28, "min_clip_frames": 8}

@@ -17,13 +17,12 @@ import pytest
 from media import pictures, write_frames, write_video
 from PIL import Image
 
-from slakit.data.batches import make_loader
-from slakit.data.cache import prepare, prepared
-from slakit.data.packed import open_split
-from slakit.data.resize import resize
-from slakit.data.samples import Corpus, Sample, Vocabulary
-from slakit.data.video import DamageWarning, probe_video, read_frames
-from slakit.errors import ConfigError, CorpusError, SlakitError, VideoError
+from slakit.data.loader import make_loader
+from slakit.data.prepare import prepare, prepared
+from slakit.data.video.packed import open_split
+from slakit.data.video.read import DamageWarning, probe_video, read_frames
+from slakit.data.video.resize import resize
+from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, VideoError, Vocabulary
 
 QUIET = {"show_progress": False}
 
@@ -97,7 +96,7 @@ def test_workers_write_the_same_bytes(corpus, tmp_path):
 def test_a_killed_run_goes_on(tmp_path):
     """Kill the process in the middle, twice; the end is byte for byte that of an undisturbed run."""
     script = (
-        "import sys, time, test_cache as t, slakit.data.cache as c\n"
+        "import sys, time, test_cache as t, slakit.data.prepare as c\n"
         "from pathlib import Path\n"
         "encode = c.encode\n"
         "def slow(*a):\n    time.sleep(0.15)\n    return encode(*a)\n"

@@ -14,10 +14,12 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.attention import sdpa_kernel
 
 import slakit
-from slakit.models import blocks, few_queries, towers
-from slakit.models.clips import Clips
 from slakit.models.compiled import compiled, pays
-from slakit.models.towers import patch_product
+from slakit.models.exact import few_queries
+from slakit.models.packing import Clips
+from slakit.models.towers import blocks
+from slakit.models.towers import open_clip as towers
+from slakit.models.towers.open_clip import patch_product
 
 CPU = torch.device("cpu")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -162,7 +164,7 @@ def test_nothing_is_left_behind():
 
 
 def test_a_run_that_is_told_to_compile_trains_as_any_other(tmp_path, monkeypatch, capsys):
-    from slakit import training
+    from slakit.training import run as training
 
     quick = lambda *arguments, **options: compiled(*arguments, **options, backend="aot_eager")  # noqa: E731
     monkeypatch.setattr(training, "compiled", quick)

@@ -6,19 +6,11 @@ import json
 
 import pytest
 
-from slakit.config import (
-    ModelConfig,
-    RunConfig,
-    TrainConfig,
-    from_dict,
-    from_json,
-    override,
-    to_json,
-)
-from slakit.errors import ConfigError
+from slakit.config import ModelConfig, RunConfig, TrainConfig, from_dict, from_json, override, to_json
 from slakit.models.methods import chosen_blocks, find_method
 from slakit.models.recognizer import create_model  # noqa: F401  (registers the methods)
-from slakit.presets import load_run, preset, preset_names
+from slakit.records import ConfigError
+from slakit.training.presets import load_run, preset, preset_names
 
 
 @pytest.mark.parametrize(

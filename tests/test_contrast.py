@@ -9,10 +9,10 @@ import matplotlib.colors
 import numpy as np
 import pytest
 
-import slakit.video_app as video_app
-from slakit import plots
-from slakit.data.samples import Span
-from slakit.explain import figures
+import slakit.show.video_app as video_app
+from slakit.records import Span
+from slakit.show import figures as plots
+from slakit.show import map_figures as figures
 
 PACKAGE = Path(video_app.__file__).parent
 SMALL = [path for path in sorted(PACKAGE.rglob("*.py")) if "/data/" not in path.as_posix()]

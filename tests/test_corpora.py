@@ -17,15 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media import pictures, shared, write_frames, write_video
 
-from slakit.data.batches import make_loader
-from slakit.data.cache import prepare
 from slakit.data.corpora import load_corpus
 from slakit.data.corpora.pickles import load_npy_dict, load_plain_pickle, read_gloss_dict
 from slakit.data.doctor import doctor
-from slakit.data.minisign.export import LAYOUTS, export
-from slakit.data.samples import Corpus, Sample, Vocabulary
-from slakit.data.video import read_frames
-from slakit.errors import ConfigError, CorpusError, SlakitError
+from slakit.data.loader import make_loader
+from slakit.data.prepare import prepare
+from slakit.data.video.read import read_frames
+from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, Vocabulary
+from tests.layouts import LAYOUTS, export
 
 
 @pytest.fixture(scope="module")
@@ -392,7 +391,7 @@ def test_pickles_take_no_memory_for_what_is_not_there(tmp_path, bomb):
     code = (
         "import resource, sys\n"
         "from slakit.data.corpora.pickles import load_plain_pickle\n"
-        "from slakit.errors import CorpusError\n"
+        "from slakit.records import CorpusError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"try:\n    load_plain_pickle({str(path)!r})\n"
         "except CorpusError as error:\n    print('refused', 'MemoryError' in str(error))\n"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from media import shared
 
-from slakit.data.cropping import Box, signer_box, signer_crop
-from slakit.data.video import read_frames
-from slakit.errors import ConfigError, VideoError
+from slakit.data.video.cropping import Box, signer_box, signer_crop
+from slakit.data.video.read import read_frames
+from slakit.records import ConfigError, VideoError
 
 
 def moving_hands(centre: int, noise: int = 0) -> np.ndarray:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from slakit.decoding import beam_search, collapse, greedy_search
 from slakit.decoding.beam_torch import select_tokens_batch
-from slakit.decoding.select_numba import select_tokens
-from slakit.errors import ConfigError
+from slakit.decoding.select import select_tokens
+from slakit.records import ConfigError
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 BACKENDS = ("numba", "torch")
@@ -295,7 +295,7 @@ import sys
 sys.modules["numba"] = None
 import torch, warnings
 from slakit.decoding import beam_search
-from slakit.errors import ConfigError
+from slakit.records import ConfigError
 log_probs = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
 with warnings.catch_warnings(record=True) as seen:
     warnings.simplefilter("always")

@@ -9,8 +9,9 @@ import torch
 from tiny_models import tiny
 
 import slakit
-from slakit.errors import ConfigError
-from slakit.paths import demo_model, project_root
+from slakit.machine import project_root
+from slakit.models.towers.weights import demo_model
+from slakit.records import ConfigError
 
 SHIPPED = sorted(path.parent.name for path in (project_root() / "data" / "demo_models").glob("*/model.json"))
 

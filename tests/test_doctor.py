@@ -10,10 +10,10 @@ import pytest
 from media import pictures, write_frames
 
 from slakit.__main__ import main
-from slakit.data.cache import prepare
 from slakit.data.corpora import load_corpus
 from slakit.data.doctor import doctor
-from slakit.data.video import read_frames
+from slakit.data.prepare import prepare
+from slakit.data.video.read import read_frames
 
 QUIET = {"show_progress": False}
 

@@ -16,12 +16,12 @@ from tiny_models import stir
 
 import slakit
 from slakit.config import from_dict, to_dict
-from slakit.data.batches import clip_loader, make_loader
-from slakit.devices import autocast, deterministic, half_precision
-from slakit.errors import ConfigError
-from slakit.live import LiveCurves, _lines
-from slakit.loggers import JsonLines, make_loggers, numbers
-from slakit.models.clips import Clips
+from slakit.data.loader import clip_loader, make_loader
+from slakit.machine import autocast, deterministic, half_precision
+from slakit.models.packing import Clips
+from slakit.records import ConfigError
+from slakit.show.live import LiveCurves, _lines
+from slakit.training.trackers import JsonLines, make_loggers, numbers
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_tensorboard_has_the_same_numbers_and_no_row_twice(clips, tmp_path):
 def test_tensorboard_is_the_default_where_it_is_installed(clips, tmp_path, monkeypatch):
     """And only there; a run that began without it goes on with it."""
     from slakit.config import TrainConfig
-    from slakit.loggers import TensorBoard
+    from slakit.training.trackers import TensorBoard
 
     assert TrainConfig().track == ("auto",)
     with monkeypatch.context() as patch:
@@ -188,7 +188,7 @@ def test_the_order_does_not_depend_on_the_number_of_processes(clips):
 
 
 def test_resuming_needs_no_decoding_of_what_was_done(clips, monkeypatch):
-    from slakit.data.store import ClipStore
+    from slakit.data.clips import ClipStore
 
     loader = clip_loader(clips.train, clips.glosses, SETTINGS, train=True, epoch=2, start_batch=3)
     read, original = [], ClipStore.read
@@ -213,7 +213,7 @@ def test_precision_by_device(monkeypatch):
 
 
 def test_half_precision_trains_and_ctc_stays_in_float32(clips, tmp_path, monkeypatch):
-    from slakit import losses
+    from slakit.training import losses
 
     seen, original = set(), torch.nn.functional.ctc_loss
     monkeypatch.setattr(losses.F, "ctc_loss", lambda log_probs, *rest, **o: seen.add(log_probs.dtype) or original(
@@ -309,9 +309,9 @@ def test_a_launched_run_that_fails_says_why_and_one_that_is_interrupted_stops(tm
     import os
     import subprocess
 
-    from slakit import live
     from slakit.config import RunConfig
-    from slakit.errors import SlakitError
+    from slakit.records import SlakitError
+    from slakit.show import live
 
     started, told, popen = [], Listening(), subprocess.Popen
     monkeypatch.setattr(live.subprocess, "Popen", lambda *a, **o: started.append(popen(*a, **o)) or started[-1])
@@ -334,8 +334,8 @@ def test_a_launched_run_that_fails_says_why_and_one_that_is_interrupted_stops(tm
 
 
 def test_reading_processes_that_fit_the_machine(monkeypatch):
-    from slakit.data import batches
-    from slakit.data.store import ClipStore
+    from slakit.data import loader as batches
+    from slakit.data.clips import ClipStore
 
     found = {}
     for cores in (1, 2, 4, 64):

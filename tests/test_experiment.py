@@ -10,10 +10,10 @@ from tiny_models import tiny
 
 import slakit
 from slakit.config import TrainConfig
-from slakit.efficiency import encoder_flops, measure
-from slakit.errors import ConfigError
-from slakit.experiment import experiment, share_warm_start
 from slakit.models.recognizer import build_model
+from slakit.records import ConfigError
+from slakit.sweeps.experiment import experiment, share_warm_start
+from slakit.training.costs import encoder_flops, measure
 
 
 def test_only_what_is_named_changes():

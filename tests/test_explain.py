@@ -10,11 +10,11 @@ import torch
 from tiny_models import frames, stir, tiny
 
 from slakit import explain
-from slakit.errors import SlakitError
-from slakit.losses import recognition_loss
 from slakit.models import record_attention
-from slakit.models.clips import Clips
 from slakit.models.methods import METHODS
+from slakit.models.packing import Clips
+from slakit.records import SlakitError
+from slakit.training.losses import recognition_loss
 
 ALL = sorted(METHODS)
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from slakit.decoding import GlossSpan
-from slakit.errors import ConfigError
-from slakit.exports import as_json, write_ctm_spans, write_elan, write_json, write_webvtt
+from slakit.recognition.exports import as_json, write_ctm_spans, write_elan, write_json, write_webvtt
+from slakit.records import ConfigError
 from slakit.scoring import read_ctm
 
 SPANS = [

@@ -16,10 +16,10 @@ import torch
 from survival import SETTINGS, deltas, model, same, weights
 
 import slakit
-from slakit.efficiency import measure
-from slakit.memory import memory_plan
 from slakit.models import create_model
-from slakit.trainer import Trainer
+from slakit.training.costs import measure
+from slakit.training.loop import Trainer
+from slakit.training.memory import memory_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -10,8 +10,8 @@ import torch
 from survival import SETTINGS, model, rows, same, weights
 
 import slakit
-from slakit.errors import SlakitError
-from slakit.trainer import Trainer
+from slakit.records import SlakitError
+from slakit.training.loop import Trainer
 
 # Eight clips, a step each. The scaler starts at 2^16 and halves it at every step that is left out.
 HALF = replace(
@@ -91,7 +91,7 @@ def test_a_resumed_run_is_the_same_to_the_bit_scale_included(clips, straight, tm
 
 def test_a_run_that_began_without_a_scaler_goes_on_with_one(clips, tmp_path, monkeypatch):
     """precision="auto": float32 on a CPU, and later float16 on an older GPU."""
-    from slakit import trainer
+    from slakit.training import loop as trainer
 
     auto = replace(HALF, precision="auto")
     original = Trainer.save

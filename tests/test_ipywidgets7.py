@@ -16,12 +16,12 @@ import sys
 import ipywidgets, numpy as np, pandas as pd
 assert ipywidgets.__version__.startswith("7."), ipywidgets.__version__
 import slakit
-from slakit.explain.explorer import MapExplorer
-from slakit.sweeps.explorer import run_explorer
+from slakit.show.map_explorer import MapExplorer
+from slakit.show.run_explorer import run_explorer
 from slakit.sweeps.spec import load_spec
 from slakit.sweeps.tables import Results
-from slakit.video_app import VideoApp
-from slakit.widgets import clip_player
+from slakit.show.video_app import VideoApp
+from slakit.show.player import clip_player
 
 corpus = slakit.load_corpus("minisign", root=sys.argv[1], train=1, dev=1, test=2, progress=False)
 model = slakit.create_model("sla-lora", corpus.glosses, "tiny-clip", hidden_size=32, rank=4)
@@ -43,7 +43,7 @@ assert "0.12 s" in player.children[2].value
 spec = load_spec(sys.argv[2], "minisign")
 rows = [{"run": p.name, "blocks": p.value("blocks"), "rank": p.value("rank"), "seed": p.seed, "test_wer": 9.0 + p.seed}
         for p in spec.points()]
-view = run_explorer(Results(spec, pd.DataFrame(rows), pd.DataFrame(), {}))
+view = run_explorer(pd.DataFrame(rows), Results(spec, pd.DataFrame(rows), pd.DataFrame(), {}).varied)
 view.children[1].children[2].value = (0,)
 kept = sum(row["seed"] == 0 for row in rows)
 assert view.children[3].value == f"{kept} of {len(rows)} runs"

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_decoding import BACKENDS, brute_force, random_log_probs
 
-from slakit.data.samples import Vocabulary
 from slakit.decoding import NgramLanguageModel, beam_search
-from slakit.errors import ConfigError, CorpusError
+from slakit.records import ConfigError, CorpusError, Vocabulary
 
 GLOSSES = Vocabulary(["A", "B", "C"])
 SENTENCES = [["A", "B"], ["A", "B", "C"], ["C"], ["A", "A", "B"]]

@@ -10,13 +10,13 @@ from tiny_models import tower
 
 import slakit
 from slakit.config import AugmentConfig, TrainConfig
-from slakit.data.batches import clip_loader
-from slakit.data.cache import prepare
 from slakit.data.corpora import CORPORA
 from slakit.data.doctor import doctor
-from slakit.data.minisign.export import LAYOUTS, export
-from slakit.data.resize import resize
-from slakit.losses import recognition_loss
+from slakit.data.loader import clip_loader
+from slakit.data.prepare import prepare
+from slakit.data.video.resize import resize
+from slakit.training.losses import recognition_loss
+from tests.layouts import LAYOUTS, export
 
 SETTINGS = TrainConfig(batch_size=2, augment=AugmentConfig(36, 32, min_frames=16, max_frames=100))
 

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from tiny_models import frames, stir, tiny
 
-from slakit.models import lean, products
-from slakit.models.kept import LiveBytes
+from slakit.models.exact import linear as products
+from slakit.models.exact import recompute as lean
+from slakit.models.exact.live_bytes import LiveBytes
 
 LENGTHS = torch.tensor([5, 3])
 

@@ -16,11 +16,11 @@ from PIL import Image
 
 import slakit
 from slakit import explain
-from slakit.errors import SlakitError, VideoError
-from slakit.explain import figures
-from slakit.explain.explorer import MapExplorer
-from slakit.explain.film import film, font, overlay, save_film, scale_of
-from slakit.plots import HEAT
+from slakit.records import SlakitError, VideoError
+from slakit.show import map_figures as figures
+from slakit.show.figures import HEAT
+from slakit.show.film import film, font, overlay, save_film, scale_of
+from slakit.show.map_explorer import MapExplorer
 
 matplotlib.use("agg")
 

@@ -11,12 +11,12 @@ import torch
 from tiny_models import frames, tiny
 
 from slakit.config import AugmentConfig, TrainConfig
-from slakit.errors import SlakitError
-from slakit.memory import MemoryPlan, memory_plan, naming_what_fits
 from slakit.models import create_model
-from slakit.models.clips import Clips
-from slakit.models.kept import LiveBytes
-from slakit.presets import preset
+from slakit.models.exact.live_bytes import LiveBytes
+from slakit.models.packing import Clips
+from slakit.records import SlakitError
+from slakit.training.memory import MemoryPlan, memory_plan, naming_what_fits
+from slakit.training.presets import preset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from published import PublishedAdaptSign

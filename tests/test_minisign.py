@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from slakit.data.minisign import hands, lexicon, looks, motion, render, sentences, sheets, skeleton
-from slakit.data.minisign.phonology import HANDSHAPES, PARAMETERS, HandPose, Pose, describe, sample_pose
-from slakit.errors import ConfigError
+from slakit.minisign import hands, lexicon, looks, motion, render, sentences, sheets, skeleton
+from slakit.minisign.phonology import HANDSHAPES, PARAMETERS, HandPose, Pose, describe, sample_pose
+from slakit.records import ConfigError
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -19,9 +19,9 @@ import yaml
 
 import slakit
 from slakit.data.corpora import load_corpus
-from slakit.data.minisign.export import export
-from slakit.experiment import experiment
 from slakit.sweeps import check_parameters, load_spec, run_notebook
+from slakit.sweeps.experiment import experiment
+from tests.layouts import export
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))

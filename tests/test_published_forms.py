@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_models import stir, tiny
 
-from slakit.models.clips import Clips
+from slakit.models.packing import Clips
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from published import PublishedAdaptSign, PublishedFull

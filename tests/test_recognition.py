@@ -12,8 +12,8 @@ import pytest
 
 import slakit
 from slakit.__main__ import main
-from slakit.errors import CheckpointError, ConfigError, CorpusError, VideoError
-from slakit.recognition import fit_frames
+from slakit.recognition.video import fit_frames
+from slakit.records import CheckpointError, ConfigError, CorpusError, VideoError
 from slakit.scoring import read_ctm
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"

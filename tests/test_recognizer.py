@@ -11,9 +11,6 @@ from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, frames, stir, tiny, tower
 
 from slakit.config import ModelConfig, from_dict
-from slakit.data.samples import Vocabulary
-from slakit.errors import CheckpointError, ConfigError, SlakitError
-from slakit.losses import recognition_loss
 from slakit.models import (
     compare_with_papers,
     count_parameters,
@@ -23,10 +20,12 @@ from slakit.models import (
     save_checkpoint,
 )
 from slakit.models.checkpoints import load_weights
-from slakit.models.kept import LiveBytes
+from slakit.models.exact.live_bytes import LiveBytes
 from slakit.models.methods import METHODS
-from slakit.optimizers import make_optimizer
-from slakit.presets import preset
+from slakit.records import CheckpointError, ConfigError, SlakitError, Vocabulary
+from slakit.training.losses import recognition_loss
+from slakit.training.optimizers import make_optimizer
+from slakit.training.presets import preset
 
 OPTIONS = {"sla-lora": {"rank": 4, "n_div": 8}, "sla-adapter": {"width": 8}}
 ALL = [(method, family) for method in METHODS for family in FAMILIES]

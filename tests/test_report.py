@@ -11,8 +11,8 @@ from PIL import Image
 
 import slakit
 from slakit.__main__ import main
-from slakit.report import KINDS, clip_maps, model_card, write_report
 from slakit.scoring import read_ctm
+from slakit.show.report import KINDS, clip_maps, model_card, write_report
 
 GLOSSES = ["RAIN", "SUN", "WIND"]
 CLIPS = sorted(SHARED.glob("data/msl150/*.mp4"))
@@ -68,7 +68,7 @@ def test_nothing_recognised_is_a_report_too(tmp_path):
     steps[:, 0] = np.log(0.99)
     import torch
 
-    from slakit.recognition import decoded
+    from slakit.recognition.video import decoded
 
     result = decoded(model, torch.from_numpy(steps), frames, 25.0, "x", 10, 3)
     assert result.glosses == () and clip_maps(model, result) is None

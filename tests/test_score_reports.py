@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from slakit.__main__ import main
-from slakit.data.samples import Sample
-from slakit.errors import ConfigError, CorpusError
+from slakit.records import ConfigError, CorpusError, Sample
 from slakit.scoring import (
     aligned_sentences,
     bootstrap_interval,

@@ -13,9 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slakit.config import TrainConfig
-from slakit.data.samples import Corpus, Sample, Vocabulary
-from slakit.errors import ConfigError, CorpusError, SlakitError
-from slakit.presets import preset, preset_names
+from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, Vocabulary
 from slakit.scoring import (
     REPEATS_FLOOR,
     align_words,
@@ -31,6 +29,7 @@ from slakit.scoring import (
     write_ctm,
     write_stm,
 )
+from slakit.training.presets import preset, preset_names
 
 CASES = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "wer_cases"
 NAMES = sorted(p.stem for p in (CASES / "open").glob("*.json")) if CASES.exists() else ["absent"]
@@ -152,7 +151,7 @@ def test_without_sclite_the_way_out_is_named(monkeypatch):
 
 
 def test_a_word_that_is_none_decides_between_alignments_of_the_same_cost():
-    """"@" counts for nothing, but its thousandth turns the tie; the second count was read off the real program."""
+    """ "@" counts for nothing, but its thousandth turns the tie; the second count was read off the real program."""
     reference = "好 * (X) Y;Z A * * A A"
     assert counts(score({"x": reference}, {"x": "A A 好 A A A A B"})) == [3, 4, 2, 1]
     assert counts(score({"x": reference}, {"x": "A A 好 @ A A A A B"})) == [4, 1, 4, 3]

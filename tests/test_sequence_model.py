@@ -11,11 +11,11 @@ from tiny_models import golden
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from slakit.config import LossWeights
-from slakit.errors import SlakitError
-from slakit.losses import ctc, ctc_feasible, distillation, recognition_loss
-from slakit.models.clips import padded_index, padded_lengths, replicate_padding
+from slakit.models.packing import padded_index, padded_lengths, replicate_padding
 from slakit.models.recognizer import Logits
 from slakit.models.sequence import NormLinear, SequenceModel, TemporalConv, padded_lstm
+from slakit.records import SlakitError
+from slakit.training.losses import ctc, ctc_feasible, distillation, recognition_loss
 
 
 def test_logits_and_losses_equal_the_released_code():

@@ -11,12 +11,11 @@ import torch
 from test_decoding import random_log_probs
 
 import slakit
-from slakit.data.samples import Sample, Span, Vocabulary
 from slakit.decoding import GlossSpan, frame_spans, scaled_likelihoods
-from slakit.emissions import Emission, decode, emissions, per_frame
-from slakit.errors import ConfigError, CorpusError
-from slakit.recognition import fit_frames
-from slakit.span_report import recognised_pairs, span_table
+from slakit.recognition.spans import recognised_pairs, span_table
+from slakit.recognition.transcribe import Emission, decode, emissions, per_frame
+from slakit.recognition.video import fit_frames
+from slakit.records import ConfigError, CorpusError, Sample, Span, Vocabulary
 
 GLOSSES = Vocabulary(["A", "B", "C"])
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import frames, stir, tiny
 
-from slakit.data.cropping import Box
-from slakit.errors import ConfigError
-from slakit.models.clips import Clips
-from slakit.recognition import fit_frames, recognize_frames
-from slakit.streaming import StreamingRecognizer
+from slakit.data.video.cropping import Box
+from slakit.models.packing import Clips
+from slakit.recognition.streaming import StreamingRecognizer
+from slakit.recognition.video import fit_frames, recognize_frames
+from slakit.records import ConfigError
 
 METHODS = ["frozen", "sla-lora", "sla-adapter", "adaptsign"]
 

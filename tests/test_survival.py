@@ -19,10 +19,10 @@ import torch
 from survival import SETTINGS, losses, model, rows, same, weights
 
 import slakit
-from slakit.data import batches as loading
-from slakit.errors import CheckpointError, ConfigError, SlakitError
-from slakit.run_state import RunState, checksum, held
-from slakit.trainer import Trainer
+from slakit.data import loader as loading
+from slakit.records import CheckpointError, ConfigError, SlakitError
+from slakit.training.loop import Trainer
+from slakit.training.state import RunState, checksum, held
 
 HERE = Path(__file__).parent
 
@@ -237,7 +237,7 @@ def test_two_runs_in_one_folder_are_refused(place, tmp_path):
 
 def test_a_child_does_not_keep_the_folder_of_its_dead_parent(tmp_path):
     """A reading process outlives a killed run by some seconds; the run can be started again at once."""
-    from slakit.locks import is_locked
+    from slakit.machine import is_locked
 
     with held(tmp_path):
         child = os.fork()
@@ -253,7 +253,7 @@ def test_a_child_does_not_keep_the_folder_of_its_dead_parent(tmp_path):
         os.waitpid(child, 0)
 
 
-@pytest.mark.filterwarnings("ignore::slakit.data.batches.LeftOutWarning")
+@pytest.mark.filterwarnings("ignore::slakit.data.loader.LeftOutWarning")
 def test_a_clip_that_becomes_unreadable_in_an_epoch_is_left_out_and_named(place, tmp_path, monkeypatch):
     clips = survival.corpus(tmp_path / "copy")
     settings = replace(SETTINGS, keep_in_memory=False, warm_start_epochs=0, batch_size=1)
@@ -303,7 +303,7 @@ def test_reading_processes_that_die_are_started_again(straight, place, tmp_path,
 
 def poisoned(monkeypatch, ids: set[str], value: float = float("nan")):
     """The loss of batches with these clips is not finite."""
-    from slakit import trainer
+    from slakit.training import loop as trainer
 
     original, current = trainer.recognition_loss, []
     learn = Trainer.learn

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 import yaml
 
-from slakit.errors import ConfigError
+from slakit.records import ConfigError
 from slakit.sweeps import check_parameters, run_notebook
 
 CELL = """

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from slakit.__main__ import main
-from slakit.errors import ConfigError, SlakitError
+from slakit.records import ConfigError, SlakitError
 from slakit.sweeps import collect, load_spec, plan, read_results, run_sweep
 from slakit.sweeps.runs import status
 

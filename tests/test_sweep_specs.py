@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slakit.errors import ConfigError
+from slakit.records import ConfigError
 from slakit.sweeps.checks import checked_points, matching
 from slakit.sweeps.spec import load_spec, variants_of
 

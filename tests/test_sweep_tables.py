@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from slakit.sweeps import figures, load_spec, orders, orders_in_words, paper_table, read_results
-from slakit.sweeps.explorer import run_explorer, slice_runs
+from slakit.show import sweep_figures as figures
+from slakit.show.run_explorer import run_explorer, slice_runs
+from slakit.sweeps import load_spec, orders, orders_in_words, paper_table, read_results
 from slakit.sweeps.tables import Results, as_latex, readable
 
 TEXT = """
@@ -109,7 +110,7 @@ def test_the_papers_table_needs_no_runs(results):
 
 
 def test_explorer_follows_its_widgets(results):
-    view = run_explorer(results)
+    view = run_explorer(results.runs, results.varied)
     axes, keep = view.children[0].children, view.children[1].children
     first = view.children[2].value
     assert view.children[3].value == "12 of 12 runs"

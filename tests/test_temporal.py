@@ -7,14 +7,14 @@ import torch
 from tiny_models import frames, stir, tiny
 from torch import nn
 
-from slakit.errors import ConfigError
 from slakit.models import merge, open_clip_weights
-from slakit.models.adapter import SlaAdapterOptions, TimeAwareAdapter
-from slakit.models.clips import Clips
-from slakit.models.depthwise import DepthwiseConv3d
-from slakit.models.lora import LoRALinear, _HalfLinear, together
+from slakit.models.exact.depthwise import DepthwiseConv3d
 from slakit.models.methods import chosen_blocks
-from slakit.models.temporal_shift import TemporalShift
+from slakit.models.methods.lora import LoRALinear, _HalfLinear, together
+from slakit.models.methods.sla_adapter import SlaAdapterOptions, TimeAwareAdapter
+from slakit.models.methods.sla_lora import TemporalShift
+from slakit.models.packing import Clips
+from slakit.records import ConfigError
 
 
 @pytest.mark.parametrize("bias", [True, False])

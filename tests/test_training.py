@@ -11,9 +11,9 @@ import torch
 
 import slakit
 from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
-from slakit.errors import CheckpointError, ConfigError, SlakitError
-from slakit.optimizers import make_optimizer, set_rate
-from slakit.warm_start import FeatureBatches
+from slakit.records import CheckpointError, ConfigError, SlakitError
+from slakit.training.features import FeatureBatches
+from slakit.training.optimizers import make_optimizer, set_rate
 
 SETTINGS = TrainConfig(
     epochs=2, warm_start_epochs=2, batch_size=4, schedule="cosine", learning_rate=1e-3, keep_in_memory=True,
@@ -74,7 +74,7 @@ def losses(history) -> list[dict]:
 @pytest.mark.parametrize("saves", [3, 6])
 def test_resuming_gives_the_same_weights_to_the_bit(straight, corpus, tmp_path, monkeypatch, saves):
     """Stopped after so many checkpoints, of which there is one a batch: in the middle of epochs, too."""
-    from slakit.trainer import Trainer
+    from slakit.training.loop import Trainer
 
     original, made = Trainer.save, []
 
@@ -160,8 +160,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_clips(corpus, tmp_path):
 
 def test_warm_start_features_are_the_encoders(corpus):
     """Cached features give the logits that the frames give, and the warm start leaves the encoder alone."""
-    from slakit.data.batches import clip_loader
-    from slakit.data.store import ClipStore
+    from slakit.data.clips import ClipStore
+    from slakit.data.loader import clip_loader
 
     model = make(corpus).eval()
     settings = replace(SETTINGS, warm_start_views=1, augment=replace(SETTINGS.augment, temporal_scale=None))

@@ -18,9 +18,9 @@ import pytest
 from media import SHARED, pictures, reference_frames, shared, write_frames, write_video
 from PIL import Image
 
-from slakit.data.probe import load_decord
-from slakit.data.video import DamageWarning, _child, probe_video, read_frames
-from slakit.errors import ConfigError, VideoError
+from slakit.data.video.probe import load_decord
+from slakit.data.video.read import DamageWarning, _child, probe_video, read_frames
+from slakit.records import ConfigError, VideoError
 
 INDEX = SHARED / "data/videos/index.csv"
 ROWS = list(csv.DictReader(INDEX.open())) if INDEX.exists() else []
@@ -121,8 +121,8 @@ class Shifted:
 @pytest.mark.parametrize("reader", ["decord", "both"])
 def test_readers_that_differ_are_an_error(clip, reader, monkeypatch):
     late = SimpleNamespace(VideoReader=Shifted, DECORDError=RuntimeError)
-    monkeypatch.setattr("slakit.data.probe.load_decord", lambda: late)
-    monkeypatch.setattr("slakit.data.video.load_decord", lambda: late)
+    monkeypatch.setattr("slakit.data.video.probe.load_decord", lambda: late)
+    monkeypatch.setattr("slakit.data.video.read.load_decord", lambda: late)
     with pytest.raises(VideoError, match="decord and PyAV differ at frame"):
         read_frames(clip, reader=reader)
     assert np.array_equal(read_frames(clip), reference_frames(clip))
@@ -131,7 +131,7 @@ def test_readers_that_differ_are_an_error(clip, reader, monkeypatch):
 def test_without_decord_the_frames_are_the_same(clip):
     code = (
         "import sys; sys.modules['decord'] = None\n"
-        "from slakit.data.video import probe_video, read_frames\n"
+        "from slakit.data.video.read import probe_video, read_frames\n"
         f"print(probe_video({str(clip)!r}).decord, int(read_frames({str(clip)!r}).sum(dtype='int64')))"
     )
     root = Path(__file__).resolve().parents[1]

@@ -14,10 +14,10 @@ from media import pictures, write_video
 from PIL import Image
 
 import slakit
-from slakit.data.cropping import Box, signer_box
-from slakit.recognition import recognize_frames
-from slakit.video_app import HEIGHT, UPLOAD_CLASS, VideoApp, uploaded_files
-from slakit.webcam import recorder_html
+from slakit.data.video.cropping import Box, signer_box
+from slakit.recognition.video import recognize_frames
+from slakit.show.video_app import HEIGHT, UPLOAD_CLASS, VideoApp, uploaded_files
+from slakit.show.webcam import recorder_html
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import torch
 
-from slakit.data.minisign.phonology import (
+from slakit.minisign.phonology import (
     HANDSHAPE_WORDS,
     LOCATION_WORDS,
     MOUTH_WORDS,
@@ -17,7 +17,7 @@ from slakit.data.minisign.phonology import (
     describe,
     sample_pose,
 )
-from slakit.data.minisign.render import render, sample_scene, sample_signer
+from slakit.minisign.render import render, sample_scene, sample_signer
 
 WORDS = {
     "handshape": HANDSHAPE_WORDS,

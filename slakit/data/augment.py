@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from slakit.errors import ConfigError, VideoError
+from slakit.records import ConfigError, VideoError
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,54 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from slakit.data.augment import ClipPlan, ClipTransform, apply_plan, sample_generator
-from slakit.data.buffers import BufferPool
-from slakit.data.samples import Sample, Vocabulary
-from slakit.data.store import ClipStore
-from slakit.errors import VideoError
+from slakit.data.video.images import list_frames
+from slakit.data.video.read import ON_DAMAGE, probe_video, read_frames
+from slakit.data.video.resize import resize
+from slakit.records import ConfigError, Sample, SlakitError, VideoError, Vocabulary
+
+
+class BufferPool:
+    """uint8 arrays for batches; the memory of one that nobody holds any more is handed out again.
+
+    An array (and every tensor or view made of it) may be kept as long as one likes: its memory returns when the last
+    reference is gone, not before.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[np.ndarray] = []
+
+    def take(self, shape: tuple[int, ...]) -> np.ndarray:
+        """A contiguous uint8 array of this shape; its content is whatever was there."""
+        count = math.prod(shape)
+        memory = None
+        while self._free:
+            memory = self._free.pop()
+            if len(memory) >= count:
+                break
+            memory = None  # too small: let it go
+        if memory is None:
+            memory = np.empty(count + count // 4, np.uint8)  # room for a longer batch
+        # An array over a memoryview, not a slice of `memory`: views of a slice would refer to `memory` itself and
+        # outlive the slice. All that is made of `handle` refers to `handle`.
+        handle = np.frombuffer(memoryview(memory)[:count], np.uint8)
+        weakref.finalize(handle, self._back, memory).atexit = False
+        return handle.reshape(shape)
+
+    def _back(self, memory: np.ndarray) -> None:
+        if len(self._free) < KEEP:
+            self._free.append(memory)
+
 
 _POOL = BufferPool()
 TENSORS = ("cropped", "lengths", "targets", "target_lengths", "alignable")
@@ -172,3 +207,103 @@ def collate(clips: Sequence[Clip | LeftOut]) -> Batch:
         left_out={clip.id: clip.reason for clip in clips if isinstance(clip, LeftOut)},
         mirror=tuple(mirror),
     )
+
+
+MAX_MEMORY = 4 * 2**30
+
+
+class ClipStore:
+    """Reads clips for the loaders, and may keep them: resized, uint8, once for all epochs, train and dev alike.
+
+    keep_in_memory: keep every clip that was read (small corpora). max_memory: bytes that may be kept; more is a
+    ConfigError. on_damage: "skip" and "error" leave a damaged clip to the caller as a VideoError ("error" as a
+    SlakitError that stops), "keep-readable" uses the frames that can be decoded. prepare: what to do to the frames as
+    read, before they are resized,
+    for instance `cropping.signer_crop`.
+    """
+
+    def __init__(
+        self,
+        keep_in_memory: bool = False,
+        max_memory: int = MAX_MEMORY,
+        on_damage: str = "skip",
+        prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):
+        if on_damage not in ON_DAMAGE:
+            raise ConfigError(f"on_damage={on_damage!r} is none of {', '.join(ON_DAMAGE)}")
+        self.keep_in_memory, self.max_memory, self.on_damage = keep_in_memory, max_memory, on_damage
+        self.prepare = prepare
+        self._kept: dict[tuple[object, int], np.ndarray] = {}
+        self.bytes = 0
+
+    def read(
+        self, sample: Sample, image_size: int, plan: Callable[[int], ClipPlan]
+    ) -> tuple[np.ndarray, np.ndarray, ClipPlan]:
+        """(pictures uint8 [T, image_size, image_size, 3], positions of the planned frames in them, the plan).
+
+        plan is asked once, with the clip's number of frames; where possible only the frames that it names are decoded.
+        """
+        key = (sample.source, image_size)
+        if key in self._kept:
+            made = plan(len(self._kept[key]))
+            return self._kept[key], made.frames, made
+        if self.keep_in_memory:
+            pictures = self._whole(sample, image_size)
+            self._keep(key, pictures, sample)
+            made = plan(len(pictures))
+            return pictures, made.frames, made
+        if self.on_damage == "keep-readable" or self.prepare is not None:
+            pictures = self._whole(sample, image_size)
+            made = plan(len(pictures))
+            return pictures, made.frames, made
+        made = plan(_num_frames(sample.source))
+        wanted, positions = np.unique(made.frames, return_inverse=True)
+        pictures = self._resized(sample, image_size, wanted.tolist())
+        return pictures, positions, made
+
+    def preload(self, samples: Sequence[Sample], image_size: int) -> None:
+        """Read what is to be kept before worker processes start, so that they share it. Damaged clips are left."""
+        if not self.keep_in_memory:
+            return
+        for sample in samples:
+            if (key := (sample.source, image_size)) not in self._kept:
+                try:
+                    self._keep(key, self._whole(sample, image_size), sample)
+                except VideoError:
+                    continue  # named by the loader when its turn comes
+
+    def _keep(self, key: tuple[object, int], pictures: np.ndarray, sample: Sample) -> None:
+        self.bytes += pictures.nbytes
+        if self.bytes > self.max_memory:
+            raise ConfigError(
+                f"keep_in_memory: {len(self._kept)} clips fill max_memory={self.max_memory:,} bytes at {sample.id}; "
+                "raise it, make frames smaller, or prepare a cache on disk"
+            )
+        self._kept[key] = pictures
+
+    def _whole(self, sample: Sample, image_size: int) -> np.ndarray:
+        return self._resized(sample, image_size, None)
+
+    def _resized(self, sample: Sample, image_size: int, indices: Sequence[int] | None) -> np.ndarray:
+        try:
+            damage = "keep-readable" if self.on_damage == "keep-readable" else "error"
+            frames = read_frames(sample.source, indices, on_damage=damage)
+        except VideoError as error:
+            if self.on_damage == "error":
+                raise SlakitError(f"{sample.id}: {error}") from error
+            raise
+        if self.prepare is not None:
+            frames = self.prepare(frames)
+        return resize(frames, image_size)
+
+
+def _num_frames(source: Path | tuple[Path, ...]) -> int:
+    """Frames of a clip without decoding it; 0 for an empty folder."""
+    if isinstance(source, tuple):
+        return len(source)
+    if source.is_dir():
+        return len(list_frames(source))
+    return probe_video(source).num_frames
+
+
+KEEP = 3  # buffers that wait for their next use: one being filled, one in the network, one on its way

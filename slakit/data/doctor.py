@@ -11,16 +11,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from slakit.data.augment import ClipTransform
-from slakit.data.cache import BYTES_PER_PIXEL, SPLITS
 from slakit.data.clips import needed_steps, time_steps
 from slakit.data.corpora import load_corpus
 from slakit.data.corpora.official import OFFICIAL
-from slakit.data.images import list_frames
-from slakit.data.packed import find_packed
-from slakit.data.samples import Corpus, Sample
-from slakit.data.video import probe_video, read_frames
-from slakit.errors import SlakitError, VideoError
-from slakit.progress import progress
+from slakit.data.prepare import BYTES_PER_PIXEL, SPLITS
+from slakit.data.video.images import list_frames
+from slakit.data.video.packed import find_packed
+from slakit.data.video.read import probe_video, read_frames
+from slakit.machine import progress
+from slakit.records import Corpus, Sample, SlakitError, VideoError
 
 NAMED = 8  # clips that a finding names
 SAMPLED = 30  # clips whose frames are decoded without deep=True, spread over each split

@@ -4,12 +4,13 @@ from slakit.decoding.alignment import (
     GlossSpan,
     TokenSpan,
     align,
+    frame_spans,
     hypothesis_spans,
     receptive_field,
+    scaled_likelihoods,
     span_agreement,
     step_frames,
 )
-from slakit.decoding.frame_alignment import frame_spans, scaled_likelihoods
 from slakit.decoding.hypothesis import Hypothesis, collapse
 from slakit.decoding.language_model import NgramLanguageModel
 from slakit.decoding.search import beam_search, greedy_search

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from slakit.errors import ConfigError
+from slakit.records import ConfigError
 
 LOG_PROB_LIMIT = 1e-3  # a log probability may exceed 0 by rounding only
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slakit.data.samples import Vocabulary
-from slakit.errors import ConfigError, CorpusError
+from slakit.records import ConfigError, CorpusError, Vocabulary
 
 LN10 = math.log(10.0)
 Ngrams = dict[tuple[int, ...], tuple[float, float]]  # tokens -> ln probability of the last one, ln back-off weight

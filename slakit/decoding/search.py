@@ -24,7 +24,7 @@ import torch
 from slakit.decoding.beam_torch import search_batch, select_tokens_batch
 from slakit.decoding.hypothesis import LOG_PROB_LIMIT, Hypothesis, bad_value, check_input, check_positive, collapse
 from slakit.decoding.language_model import NO_LANGUAGE_MODEL, NgramLanguageModel
-from slakit.errors import ConfigError
+from slakit.records import ConfigError
 
 LogProbs = torch.Tensor | np.ndarray
 Lengths = Sequence[int] | torch.Tensor | np.ndarray | None
@@ -107,8 +107,8 @@ def beam_search(
     keep = beam_width if collapse_repeats else n_best  # the collapse can make two hypotheses equal
     settings = (beam_width, blank, keep, bonus, float(lm_weight), lm)
     if _choose_backend(backend) == "numba":
-        from slakit.decoding.beam_numba import search
-        from slakit.decoding.select_numba import select_tokens
+        from slakit.decoding.beam import search
+        from slakit.decoding.select import select_tokens
 
         if tensor.device.type == "cpu":
             array = np.ascontiguousarray(tensor.numpy())

@@ -11,24 +11,26 @@ from slakit.explain.attention import (
     attention_maps,
     attention_rollout,
     cross_frame_maps,
+    kinds_of,
+    maps_of,
     relevance_maps,
 )
 from slakit.explain.checks import (
     Estimate,
+    SignerPlaces,
     bootstrap,
     chance_hits,
     inside,
     peak_hits,
     peaks,
     randomised,
+    signer_places,
     similarity,
 )
 from slakit.explain.curves import Curve, background, masking_curve
 from slakit.explain.gradients import KINDS, frame_energy, gloss_maps, grad_cam, gradient_maps, kept_tokens
-from slakit.explain.kinds import kinds_of, maps_of
-from slakit.explain.seen import Seen, watch, windows
-from slakit.explain.signer import SignerPlaces, signer_places
 from slakit.explain.targets import OVER, Target, feature_gradients, targets_of
+from slakit.explain.watched import Seen, watch, windows
 
 __all__ = [
     "KINDS",

@@ -9,10 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from slakit.errors import SlakitError
-from slakit.explain.seen import CHUNK, Seen, Window, encode_window, looking, windows
+from slakit.config import nearest
+from slakit.explain.gradients import KINDS, gradient_maps
 from slakit.explain.targets import Target, feature_gradients
-from slakit.models.blocks import record_attention
+from slakit.explain.watched import CHUNK, Seen, Window, encode_window, looking, windows
+from slakit.models.recognizer import Recognizer
+from slakit.models.towers.blocks import record_attention
+from slakit.records import SlakitError
 
 
 @contextmanager
@@ -192,3 +195,28 @@ def aggregation_maps(seen: Seen, block: int = -1, head: int | None = None, chunk
         return (weights.mean(1) if head is None else weights[:, head])[:, prefix:]
 
     return _as_maps(seen, _by_window(seen, chunk, read))
+
+
+LAYERED = (*KINDS, "attention", "aggregation")  # look at one block
+UNSCORED = ("attention", "rollout", "aggregation")  # ask for no score: the same for every gloss
+
+
+def kinds_of(model: Recognizer) -> list[str]:
+    """The kinds that maps_of() knows for this model."""
+    own = ["aggregation"] if getattr(model.encoder, "aggregation", False) else []
+    return [*KINDS, "relevance", "attention", "rollout", *own]
+
+
+def maps_of(seen: Seen, targets: Sequence[Target], kind: str = "grad-cam", block: int = -1) -> np.ndarray:
+    """Maps [targets, T, h, w] of any kind; block: for those that look at one. SlakitError for an unknown kind."""
+    if kind in KINDS:
+        return gradient_maps(seen, targets, kind, block)
+    if kind not in kinds_of(seen.model):
+        raise SlakitError(f"{seen.model.config.method} has no map {kind!r}{nearest(kind, kinds_of(seen.model))}")
+    if kind == "relevance":
+        return relevance_maps(seen, targets)
+    if kind == "rollout":
+        one = attention_rollout(seen)
+    else:
+        one = attention_maps(seen, block) if kind == "attention" else aggregation_maps(seen, block)
+    return np.broadcast_to(one, (len(targets), *one.shape))

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from slakit.errors import SlakitError
+from slakit.data.corpora.minisign import load_landmarks
 from slakit.models.recognizer import Recognizer
+from slakit.records import Corpus, Sample, SlakitError
 
 STAGES = ("head", "trained", "all")
 
@@ -103,3 +104,29 @@ def bootstrap(
     means = (x * w)[drawn].sum(1)[total > 0] / total[total > 0]
     low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
     return Estimate(float((x * w).sum() / w.sum()), float(low), float(high), len(x))
+
+
+HAND_RADIUS = 12.0  # pixels of MiniSign's 96: palm and fingers
+
+
+@dataclass(frozen=True, eq=False)
+class SignerPlaces:
+    """points [T, 3, 2] in pixels of the model's frames: right hand, left hand (NaN at rest), face; radius [T, 3]."""
+
+    points: np.ndarray
+    radius: np.ndarray
+
+    def only(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(points, radius) of the "hands", the "face", or "hands or face"."""
+        chosen = {"hands": slice(0, 2), "face": slice(2, 3), "hands or face": slice(0, 3)}[name]
+        return self.points[:, chosen], self.radius[:, chosen]
+
+
+def signer_places(corpus: Corpus, sample: Sample, image_size: int, video_size: int = 96) -> SignerPlaces:
+    """The places of one MiniSign clip, after fit_frames() resized the picture to 8/7 and kept its middle."""
+    marks = load_landmarks(corpus.root, sample.id)
+    side = round(image_size * 8 / 7)
+    scale, margin = side / video_size, (side - image_size) // 2
+    points = np.stack([marks.right_hand, marks.left_hand, marks.face[:, :2]], 1) * scale - margin
+    hand = np.full(len(points), HAND_RADIUS)
+    return SignerPlaces(points, np.stack([hand, hand, marks.face[:, 2]], 1) * scale)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from slakit.errors import SlakitError
-from slakit.explain.seen import Seen, head, looking
 from slakit.explain.targets import Target
-from slakit.models.clips import Clips
+from slakit.explain.watched import Seen, head, looking
+from slakit.models.packing import Clips
+from slakit.records import SlakitError
 
 FRACTIONS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 PACKED = 4  # masked clips that go through the model at once

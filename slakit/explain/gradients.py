@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from slakit.errors import SlakitError
-from slakit.explain.seen import CHUNK, Seen, encode_window, looking, watch, windows
 from slakit.explain.targets import Target, feature_gradients, targets_of
+from slakit.explain.watched import CHUNK, Seen, encode_window, looking, watch, windows
 from slakit.models.recognizer import Recognizer
+from slakit.records import SlakitError
 
 
 def grad_cam(tokens: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from slakit.decoding import align, step_frames
-from slakit.errors import SlakitError
-from slakit.explain.seen import Seen, head, looking
+from slakit.explain.watched import Seen, head, looking
+from slakit.records import SlakitError
 
 OVER = ("step", "span", "sentence")
 

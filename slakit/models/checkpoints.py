@@ -6,9 +6,11 @@ the base comes again from backbone + pretrained, and its checksum is compared.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from slakit.config import ModelConfig
-from slakit.data.samples import Vocabulary
-from slakit.errors import CheckpointError
+from slakit.config import ModelConfig, from_dict, to_dict
 from slakit.models.methods import find_method
+from slakit.models.methods.sla_lora import merge_lora
 from slakit.models.recognizer import Recognizer, build_model
-from slakit.strict import from_dict, to_dict
+from slakit.models.towers.open_clip import OpenClipTower
+from slakit.records import CheckpointError, ConfigError, Vocabulary
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 FORMAT = 1
@@ -209,3 +211,40 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "not installed as a package"
+
+
+def merge(model: Recognizer) -> Recognizer:
+    """A copy of an SLA-LoRA model with W + s B A in place of every LoRA layer: the same function, no adapters.
+
+    Sums are taken in float32 or better. The temporal shift has no weights and stays. ConfigError for other methods.
+    """
+    if model.config.method != "sla-lora":
+        raise ConfigError(f"merge() folds LoRA layers; this is a {model.config.method} model, which has none")
+    merged = copy.deepcopy(model)
+    merge_lora(merged.encoder)
+    merged.config = replace(model.config, pretrained=None, options={**model.config.options, "targets": []})
+    return merged
+
+
+def open_clip_weights(model: Recognizer) -> dict[str, torch.Tensor]:
+    """The image tower under open_clip's names (`visual.…`, q, k, v fused), LoRA merged, in float32.
+
+    For other tools. It is the whole encoder where nothing else was added: with the temporal shift or adapters the
+    stock tower does not know of them, so ConfigError for methods other than frozen, partial, full and sla-lora.
+    """
+    if model.config.method not in ("frozen", "partial", "full", "sla-lora"):
+        raise ConfigError(f"a {model.config.method} encoder is no plain image tower; its adapters cannot be merged")
+    merged = merge(model) if model.config.method == "sla-lora" else model
+    backbone = merged.encoder.backbone
+    if not isinstance(backbone.tower, OpenClipTower):
+        raise ConfigError(f"{backbone.name} is no open_clip VisionTransformer; only those can be written back")
+    named = {f"visual.{name}": value for name, value in backbone.tower.state_dict().items()}
+    for index, block in enumerate(backbone.blocks):
+        state = block.state_dict()
+        start = f"visual.transformer.resblocks.{index}."
+        for part in ("weight", "bias"):
+            rows = [state.pop(f"attn.{letter}_proj.{part}") for letter in "qkv"]
+            named[f"{start}attn.in_proj_{part}"] = torch.cat(rows)
+        for name, value in state.items():
+            named[start + name.replace("mlp.fc1", "mlp.c_fc").replace("mlp.fc2", "mlp.c_proj")] = value
+    return {name: value.detach().float().clone() for name, value in named.items()}

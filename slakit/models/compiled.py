@@ -16,9 +16,9 @@ from typing import Literal
 
 import torch
 
-from slakit.models.clips import Clips
-from slakit.models.lean import WIDTH
+from slakit.models.exact.recompute import WIDTH
 from slakit.models.methods import Encoder
+from slakit.models.packing import Clips
 
 CAPABILITY = (8, 0)  # "auto" begins here: measured on such GPUs alone
 SLOWER = "training is slower, its results are the same"

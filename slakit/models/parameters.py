@@ -6,10 +6,10 @@ import copy
 from dataclasses import dataclass
 
 from slakit.config import ModelConfig
-from slakit.data.samples import Vocabulary
-from slakit.models.backbones import load_backbone
 from slakit.models.methods import METHODS, build_encoder
 from slakit.models.recognizer import Recognizer
+from slakit.models.towers.backbones import load_backbone
+from slakit.records import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,18 @@ from typing import Any
 import torch
 from torch import nn
 
-import slakit.models.adapter
-import slakit.models.adaptsign
-import slakit.models.baselines
-import slakit.models.sla_lora  # noqa: F401  (each registers its methods)
-from slakit.config import ModelConfig
-from slakit.data.samples import Vocabulary
-from slakit.errors import ConfigError, SlakitError
-from slakit.models.backbones import load_backbone
-from slakit.models.clips import Clips, padded_index, padded_lengths, replicate_padding
-from slakit.models.flava import FLAVA, FLAVA_TAG
+import slakit.models.methods.adaptsign
+import slakit.models.methods.baselines
+import slakit.models.methods.sla_adapter
+import slakit.models.methods.sla_lora  # noqa: F401  (each registers its methods)
+from slakit.config import ModelConfig, from_dict, nearest, to_dict
 from slakit.models.methods import Encoder, build_encoder, find_method
+from slakit.models.packing import Clips, padded_index, padded_lengths, replicate_padding
 from slakit.models.sequence import NormLinear, SequenceModel, pool_by_four
-from slakit.models.weights import TINY_CLIP
-from slakit.strict import from_dict, nearest, to_dict
+from slakit.models.towers.backbones import load_backbone
+from slakit.models.towers.flava import FLAVA, FLAVA_TAG
+from slakit.models.towers.weights import TINY_CLIP
+from slakit.records import ConfigError, SlakitError, Vocabulary
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from slakit.errors import SlakitError
-from slakit.models.clips import LEFT_PADDING
+from slakit.models.packing import LEFT_PADDING
+from slakit.records import SlakitError
 
 
 class NormLinear(nn.Module):

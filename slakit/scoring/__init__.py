@@ -2,8 +2,8 @@
 
 from slakit.scoring.cleanup import REPEATS_FLOOR, clean_gloss, clean_up
 from slakit.scoring.files import Stm, read_ctm, read_stm, write_ctm, write_stm
-from slakit.scoring.nist import sclite_command, sclite_counts
 from slakit.scoring.render import AlignedSentences, aligned_sentences
+from slakit.scoring.sclite import sclite_command, sclite_counts
 from slakit.scoring.statistics import Interval, PairedTest, bootstrap_interval, matched_pairs, paired_bootstrap
 from slakit.scoring.tables import (
     confusion_matrix,

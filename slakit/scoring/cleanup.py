@@ -11,8 +11,7 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
-from slakit.data.samples import Corpus
-from slakit.errors import ConfigError
+from slakit.records import ConfigError, Corpus
 
 EMPTY = "[EMPTY]"  # stands for a hypothesis without any gloss in the official pipeline
 BLANKS = re.compile(r"[ \t\n\r\f\v]+")
@@ -36,7 +35,7 @@ def words_of(sentence: str | Sequence[str]) -> list[str]:
     if isinstance(sentence, str):
         return [word for word in BLANKS.split(sentence) if word]
     if not isinstance(sentence, Sequence):
-        raise ConfigError(f"{sentence!r} is no sentence; give text, a list of glosses, or \"\" for nothing")
+        raise ConfigError(f'{sentence!r} is no sentence; give text, a list of glosses, or "" for nothing')
     for word in sentence:
         if not isinstance(word, str) or not word or BLANKS.search(word):
             raise ConfigError(f"{word!r} is no gloss; a gloss is text without blanks")

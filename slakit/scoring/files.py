@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from slakit.errors import CorpusError
+from slakit.records import CorpusError
 from slakit.scoring.cleanup import BLANKS, words_of
 
 
@@ -122,7 +122,7 @@ def read_ctm(path: str | Path, ids: Iterable[str] | None = None) -> dict[str, st
 def write_ctm(path: str | Path, hypotheses: Mapping[str, str | Sequence[str]]) -> None:
     """Write hypotheses sorted by id, with the nominal times of the published repositories: gloss i at i/100 s.
 
-    A video without glosses leaves no line. For real times see `slakit.exports.write_ctm_spans`.
+    A video without glosses leaves no line. For real times see `slakit.recognition.exports.write_ctm_spans`.
     """
     rows = []
     for video in sorted(hypotheses, key=str):

@@ -6,7 +6,7 @@ import html
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from slakit.errors import ConfigError
+from slakit.records import ConfigError
 from slakit.scoring.wer import Score, VideoScore, fold
 
 # kind: (letter, ANSI colour, text and background in HTML); the letter says it without colours too

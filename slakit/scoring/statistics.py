@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slakit.errors import ConfigError, CorpusError
+from slakit.records import ConfigError, CorpusError
 from slakit.scoring.wer import Pairs, Score, fold
 
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import jiwer
 import pandas as pd
 
-from slakit.data.samples import Corpus, Sample
-from slakit.errors import ConfigError, CorpusError
+from slakit.records import ConfigError, Corpus, CorpusError, Sample
 from slakit.scoring.cleanup import has_clean_up
 from slakit.scoring.wer import NULL, Counts, Score, Sentences, fold, prepare, score
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from slakit.data.samples import Corpus
-from slakit.errors import CorpusError
+from slakit.records import Corpus, CorpusError
 from slakit.scoring.cleanup import EMPTY, clean_up, has_clean_up, words_of
 from slakit.scoring.cleanup import collapse_repeats as collapse
 

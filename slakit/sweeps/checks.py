@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from slakit.errors import ConfigError, SlakitError
-from slakit.paths import project_root
-from slakit.strict import nearest
+from slakit.config import nearest
+from slakit.machine import project_root
+from slakit.records import ConfigError, SlakitError
 from slakit.sweeps.notebooks import check_parameters
 from slakit.sweeps.spec import Point, Spec, read_yaml
 
-# A notebook with these parameters runs slakit.experiment.experiment() with them: so can we, beforehand.
+# A notebook with these parameters runs slakit.sweeps.experiment.experiment() with them: so can we, beforehand.
 _EXPERIMENT = ("preset", "corpus", "root", "model_options", "train_options", "corpus_options", "seed")
 
 
@@ -46,7 +46,7 @@ def checked_points(spec: Spec) -> list[Point]:
 def _check_experiment(point: Point) -> None:
     if not {"preset", "model_options", "train_options"} <= set(point.parameters) | _declared(point.notebook):
         return
-    from slakit.experiment import experiment
+    from slakit.sweeps.experiment import experiment
 
     experiment(**{key: point.parameters[key] for key in _EXPERIMENT if key in point.parameters})
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from slakit.errors import ConfigError
-from slakit.progress import progress
+from slakit.machine import progress
+from slakit.records import ConfigError
 from slakit.sweeps.runner import Planned, SweepReport, description, plan, run_environment, to_run
 from slakit.sweeps.runs import DONE, TAKEN, execute, failure, status
 from slakit.sweeps.spec import Point, Spec

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from slakit.errors import ConfigError
-from slakit.paths import project_root
+from slakit.machine import project_root
+from slakit.records import ConfigError
 from slakit.sweeps.spec import Spec, load_spec, read_yaml
 
 

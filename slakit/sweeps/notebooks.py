@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 import papermill
 
-from slakit.errors import ConfigError
+from slakit.records import ConfigError
 from slakit.sweeps.kernels import papermill_options
 
 

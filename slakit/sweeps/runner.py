@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slakit.errors import ConfigError
-from slakit.progress import progress
+from slakit.machine import progress
+from slakit.records import ConfigError
 from slakit.sweeps.checks import checked_points, notebook_path
 from slakit.sweeps.runs import DONE, TAKEN, Status, failure, status, stop_on_signals
 from slakit.sweeps.spec import Point, Spec

@@ -26,8 +26,8 @@ from typing import Any
 
 import yaml
 
-from slakit.errors import ConfigError
-from slakit.strict import from_dict, nearest
+from slakit.config import from_dict, nearest
+from slakit.records import ConfigError
 
 # Figures of a paper that an expectation can hold; every other key of it is a condition on the runs it speaks of.
 FIGURES = ("dev_wer", "test_wer", "step_seconds", "trainable_millions", "training_hours", "epochs", "wer_increase")

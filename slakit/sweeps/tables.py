@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from slakit.errors import SlakitError
+from slakit.records import SlakitError
 from slakit.sweeps.checks import checked_points
 from slakit.sweeps.runs import read_run, status
 from slakit.sweeps.spec import Point, Spec

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from slakit.data import cache
-from slakit.data.samples import Corpus
-from slakit.errors import ConfigError, CorpusError
-from slakit.strict import nearest
+from slakit.config import nearest
+from slakit.data.prepare import prepared as read_prepared
+from slakit.records import ConfigError, Corpus, CorpusError
 
 # name -> module, or module:function where one module serves several names
 CORPORA: dict[str, str] = {
     "minisign": "slakit.data.corpora.minisign",
-    "phoenix2014": "slakit.data.corpora.phoenix2014",
-    "phoenix2014-si5": "slakit.data.corpora.phoenix2014:load_si5",
-    "phoenix2014-t": "slakit.data.corpora.phoenix2014_t",
+    "phoenix2014": "slakit.data.corpora.phoenix",
+    "phoenix2014-si5": "slakit.data.corpora.phoenix:load_si5",
+    "phoenix2014-t": "slakit.data.corpora.phoenix:load_t",
     "csl-daily": "slakit.data.corpora.csl_daily",
     "csl": "slakit.data.corpora.csl",
     "isharah-500": "slakit.data.corpora.isharah:load_500",
@@ -39,17 +38,28 @@ def load_corpus(
     CorpusError for an unknown name (with the nearest known one) or annotation that cannot be read, ConfigError for an
     option that the corpus does not take.
     """
-    if name not in CORPORA:
-        near = difflib.get_close_matches(str(name), CORPORA, n=1, cutoff=0.3)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise CorpusError(f"there is no corpus {name!r}; {hint}known: {', '.join(CORPORA)}")
-    module, _, function = CORPORA[name].partition(":")
-    load = getattr(importlib.import_module(module), function or "load")
-    known = inspect.signature(load).parameters
-    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
-        for option in options:
-            if option not in known:
-                names = ["prepared", *(n for n in known if n not in ("root", "name"))]
-                raise ConfigError(f"{name} has no option {option!r}{nearest(option, names)}")
+    load = find_corpus(name)
+    check_options(name, options)
     corpus = load(root, **options)
-    return corpus if prepared is None else cache.prepared(corpus, prepared)
+    return corpus if prepared is None else read_prepared(corpus, prepared)
+
+
+def find_corpus(name: str) -> Callable[..., Corpus]:
+    """The load function of the corpus `name`; CorpusError, with the nearest name, where there is none."""
+    if name not in CORPORA:
+        raise CorpusError(f"there is no corpus {name!r}{nearest(name, CORPORA)}")
+    module, _, function = CORPORA[name].partition(":")
+    return getattr(importlib.import_module(module), function or "load")
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Whether load_corpus(name, …) would take these options; ConfigError that names the wrong one. Reads no corpus."""
+    load = find_corpus(name)
+    known = inspect.signature(load).parameters
+    if "options" in known:  # of a corpus that is drawn: it checks their values, too
+        importlib.import_module(load.__module__).check_options(options)
+        return
+    names = {"prepared", *known} - {"root", "name"}
+    for option in options:
+        if option not in names:
+            raise ConfigError(f"{name} has no option {option!r}{nearest(option, names)}")

@@ -11,10 +11,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from slakit.data.corpora.annotations import Row, find_root, first_folder, inside, make_corpus, read_text
-from slakit.data.images import natural_key
-from slakit.data.samples import Corpus, Sample
-from slakit.errors import CorpusError
+from slakit.data.corpora.reading import Row, find_root, first_folder, inside, make_corpus, read_text
+from slakit.data.video.images import natural_key
+from slakit.records import Corpus, CorpusError, Sample
 
 FRAMES = ("features/fullFrame-256x256px", "frames", "videos", ".")
 CLIPS, TAKES, TRAIN_CLIPS = 250, 5, 200  # of a sentence; of a signer; of the sentence's clips in train

@@ -9,19 +9,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from slakit.data.corpora.annotations import (
-    Row,
-    clean_id,
-    find_root,
-    first_folder,
-    inside,
-    make_corpus,
-    read_table,
-    unique,
-)
 from slakit.data.corpora.pickles import load_plain_pickle
-from slakit.data.samples import Corpus, Sample
-from slakit.errors import CorpusError
+from slakit.data.corpora.reading import Row, clean_id, find_root, first_folder, inside, make_corpus, read_table, unique
+from slakit.records import Corpus, CorpusError, Sample
 
 FRAMES = ("sentence/frames_512x512", "sentence_frames-512x512", "frames_512x512", "sentence")
 

@@ -13,9 +13,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from slakit.data.corpora.annotations import Row, clean_id, find_root, inside, make_corpus, read_text
-from slakit.data.samples import Corpus, Sample
-from slakit.errors import CorpusError
+from slakit.data.corpora.reading import Row, clean_id, find_root, inside, make_corpus, read_text
+from slakit.records import Corpus, CorpusError, Sample
 
 REQUIRED, OPTIONAL = ("path", "glosses", "split"), ("id", "signer", "num_frames", "fps")
 

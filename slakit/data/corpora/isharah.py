@@ -11,9 +11,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from slakit.data.corpora.annotations import Row, clean_id, find_root, inside, make_corpus, read_table, unique
-from slakit.data.samples import Corpus, Sample
-from slakit.errors import ConfigError, CorpusError
+from slakit.data.corpora.reading import Row, clean_id, find_root, inside, make_corpus, read_table, unique
+from slakit.records import ConfigError, Corpus, CorpusError, Sample
 
 
 def load(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from slakit.data.corpora.annotations import clean_id, inside, read_table, read_text, unique
-from slakit.data.minisign.clips import SPLITS, Settings, landmark_file
-from slakit.data.minisign.corpus import MANIFEST, build, content_key, is_complete, read_manifest
-from slakit.data.samples import Corpus, Sample, Span, Vocabulary
-from slakit.errors import CorpusError
+from slakit.config import from_dict
+from slakit.data.corpora.reading import clean_id, inside, read_table, read_text, unique
+from slakit.minisign.clips import SPLITS, Settings, landmark_file
+from slakit.minisign.corpus import MANIFEST, build, content_key, is_complete, read_manifest
+from slakit.records import Corpus, CorpusError, Sample, Span, Vocabulary
+
+BESIDE = ("progress", "workers", "prepared")  # options that change no clip
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,7 @@ def load(root: str | Path | None = None, **options: Any) -> Corpus:
     """MiniSign as a Corpus; its vocabulary holds all glosses of the lexicon, also in a small build.
 
     root: the folder that holds (or will hold) the builds, one folder for each choice of settings, or such a folder.
-    options: settings of `slakit.data.minisign.corpus.build` (train, dev, test, seed, film_strength, progress, ...).
+    options: settings of `slakit.minisign.corpus.build` (train, dev, test, seed, film_strength, progress, ...).
     CorpusError if `root` is one build and `options` ask for another, or if a file is damaged.
     """
     folder = default_root() if root is None else Path(root)
@@ -74,9 +77,14 @@ def load_landmarks(corpus_root: str | Path, sample_id: str) -> Landmarks:
     return Landmarks(**{name: array.astype(np.float32) for name, array in arrays.items()})
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """Whether load() would take these options: their names, types and bounds. ConfigError names the wrong one."""
+    from_dict(Settings, {name: value for name, value in options.items() if name not in BESIDE}, "minisign")
+
+
 def _check_settings(folder: Path, options: dict[str, Any]) -> None:
     manifest = read_manifest(folder)
-    wanted = {name: value for name, value in options.items() if name not in ("progress", "workers")}
+    wanted = {name: value for name, value in options.items() if name not in BESIDE}
     for name, value in wanted.items():
         if manifest["settings"].get(name) != value:
             raise CorpusError(
@@ -86,9 +94,7 @@ def _check_settings(folder: Path, options: dict[str, Any]) -> None:
     if not is_complete(folder):
         if folder.resolve().name != content_key(Settings(**manifest["settings"])):
             raise CorpusError(f"{folder} was begun by another version of the generator; delete it and build it anew")
-        build(
-            folder.parent, **manifest["settings"], **{k: v for k, v in options.items() if k in ("progress", "workers")}
-        )
+        build(folder.parent, **manifest["settings"], **{k: v for k, v in options.items() if k in BESIDE})
 
 
 def _vocabulary(path: Path) -> Vocabulary:

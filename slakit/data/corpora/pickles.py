@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from slakit.data.corpora.annotations import read_bytes
-from slakit.data.samples import Vocabulary
-from slakit.errors import CorpusError
+from slakit.data.corpora.reading import read_bytes
+from slakit.records import CorpusError, Vocabulary
 
 
 class _Holder:

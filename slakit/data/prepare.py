@@ -1,0 +1,252 @@
+"""prepare: every clip of a corpus decoded and resized once, packed into one file for each split.
+
+Published: each frame to 256 x 256 with OpenCV's LANCZOS4, aspect not kept. The frames are kept as JPEG of quality 95;
+benchmarks/data_formats.py measures that against the other candidates. A run that is killed goes on where it was: the
+journal names what is in the unfinished file, checksums say whether it is still there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import multiprocessing
+import os
+import zlib
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from slakit.data.video.packed import SUFFIX, VERSION, index_path, open_split
+from slakit.data.video.read import read_frames
+from slakit.data.video.resize import FILTERS, resize
+from slakit.machine import progress
+from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, VideoError
+
+SPLITS = ("train", "dev", "test")
+BYTES_PER_PIXEL = {"jpeg": 0.35, "raw": 3.0}  # of a JPEG of quality 95, measured on camera clips at 256 x 256: 0.29
+
+
+def prepare(
+    corpus: Corpus,
+    out: str | Path,
+    size: int = 256,
+    encoding: str = "jpeg",
+    quality: int = 95,
+    resize_filter: str = "lanczos4",
+    aspect: str = "stretch",
+    on_damage: str = "skip",
+    workers: int = 1,
+    show_progress: bool | None = None,
+) -> Corpus:
+    """Write the prepared corpus into `out` and return it, see `prepared`.
+
+    encoding: "jpeg" with `quality`, or "raw" pixels (ten times the size, no loss). resize_filter: "lanczos4" as
+    published, or "antialias". aspect: "stretch" as published, or "pad" with black to a square. on_damage: "skip" leaves
+    damaged clips out by name, "keep-readable" takes what can be decoded, "error" stops. workers: processes.
+
+    Call it again after an interruption; a finished split is not touched. Raises ConfigError for settings that cannot
+    work or differ from those in `out`, CorpusError where not one clip of a split can be read, SlakitError for a full
+    disk or where another process writes to `out`.
+    """
+    choices = (
+        ("encoding", encoding, tuple(BYTES_PER_PIXEL)),
+        ("resize_filter", resize_filter, FILTERS),
+        ("aspect", aspect, ("stretch", "pad")),
+        ("on_damage", on_damage, ("skip", "keep-readable", "error")),
+    )
+    for setting, value, known in choices:
+        if value not in known:
+            raise ConfigError(f"{setting}={value!r} is none of {', '.join(known)}")
+    if not 8 <= size <= 4096 or not 1 <= quality <= 100 or workers < 1:
+        raise ConfigError(f"size={size}, quality={quality}, workers={workers}: 8 to 4096, 1 to 100, 1 or more")
+    settings = {"version": VERSION, "corpus": corpus.name, "size": size, "encoding": encoding, "quality": quality}
+    settings |= {"resize_filter": resize_filter, "aspect": aspect, "on_damage": on_damage}
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SlakitError(
+                f"{out}: another process is preparing here; wait for it or choose another folder"
+            ) from None
+        for split in SPLITS:
+            if samples := corpus.split(split):
+                try:
+                    _prepare_split(samples, out / (split + SUFFIX), settings, workers, show_progress)
+                except OSError as error:
+                    raise SlakitError(
+                        f"{out}: writing failed ({error.strerror}); make room and run it again"
+                    ) from error
+    return prepared(corpus, out)
+
+
+def prepared(corpus: Corpus, out: str | Path) -> Corpus:
+    """The corpus with its clips taken from the prepared folder `out`, and their true lengths.
+
+    Clips that prepare left out are gone from the splits and named in the notes. Raises CorpusError where a split or a
+    clip has not been prepared.
+    """
+    out, splits, notes = Path(out), {}, [*corpus.notes, f"prepared frames from {out}"]
+    for split in SPLITS:
+        samples, path = corpus.split(split), out / (split + SUFFIX)
+        if not samples:
+            splits[split] = ()
+            continue
+        if not index_path(path).exists():
+            raise CorpusError(f"{out}: {split} is not prepared, or not to its end; run prepare (again)")
+        packed = open_split(path)
+        kept = []
+        for sample in samples:
+            if sample.id in packed.clips:
+                kept.append(replace(sample, source=path / sample.id, num_frames=packed.num_frames(sample.id)))
+            elif sample.id not in packed.left_out:
+                raise CorpusError(f"{path}: the clip {sample.id} is not in it; it was prepared from another annotation")
+        if lost := [sample.id for sample in samples if sample.id in packed.left_out]:
+            notes.append(f"{split}: {len(lost)} clips are not prepared, unreadable: {', '.join(lost[:5])}")
+        splits[split] = tuple(kept)
+    return replace(corpus, **splits, notes=tuple(notes))
+
+
+def encode(sample: Sample, settings: dict) -> tuple[list[bytes], str]:
+    """The encoded frames of a clip, and why there are none (empty where all is well)."""
+    damage = "keep-readable" if settings["on_damage"] == "keep-readable" else "error"
+    try:
+        frames = read_frames(sample.source, on_damage=damage)
+        if not len(frames):
+            raise VideoError(f"{sample.source}: no frames; look for its files")
+    except VideoError as error:
+        if settings["on_damage"] == "error":
+            raise
+        return [], str(error)
+    size = settings["size"]
+    if settings["aspect"] == "pad":
+        height, width = frames.shape[1:3]
+        scale = size / max(height, width)
+        inner = max(1, round(height * scale)), max(1, round(width * scale))
+        small, top, left = (
+            resize(frames, inner, settings["resize_filter"]),
+            (size - inner[0]) // 2,
+            (size - inner[1]) // 2,
+        )
+        frames = np.zeros((len(small), size, size, 3), np.uint8)
+        frames[:, top : top + inner[0], left : left + inner[1]] = small
+    frames = resize(frames, size, settings["resize_filter"])
+    if settings["encoding"] == "raw":
+        return [frame.tobytes() for frame in frames], ""
+    pieces = []
+    for frame in frames:
+        piece = io.BytesIO()
+        Image.fromarray(frame).save(piece, "JPEG", quality=settings["quality"])
+        pieces.append(piece.getvalue())
+    return pieces, ""
+
+
+def _prepare_split(samples: Sequence[Sample], path: Path, settings: dict, workers: int, show: bool | None) -> None:
+    if index_path(path).exists():
+        _same(open_split(path).settings, settings, path)
+        return
+    part, journal = path.with_name(path.name + ".part"), path.with_name(path.name + ".journal")
+    if path.exists() and not part.exists():
+        os.replace(path, part)  # killed after the frames, before the index
+    entries = _resume(part, journal, settings)
+    todo = [sample for sample in samples if sample.id not in entries]
+    with open(part, "ab") as frames, open(journal, "a", encoding="utf-8") as log:
+        if not log.tell():
+            log.write(json.dumps(settings) + "\n")
+        bar = progress(_encoded(todo, settings, workers), f"preparing {path.stem}", show, total=len(todo))
+        for sample, (pieces, problem) in zip(todo, bar, strict=True):
+            entry = {"id": sample.id, "lengths": [len(p) for p in pieces], "crcs": [zlib.crc32(p) for p in pieces]}
+            if problem:
+                entry["left_out"] = problem
+            frames.writelines(pieces)
+            frames.flush()  # first the frames, then the line that names them
+            log.write(json.dumps(entry, ensure_ascii=False) + "\n")
+            log.flush()
+            entries[sample.id] = entry
+        os.fsync(frames.fileno())
+    good = {name: entry for name, entry in entries.items() if "left_out" not in entry}
+    if not good:
+        name, entry = next(iter(entries.items()))
+        raise CorpusError(f"{path.stem}: none of its {len(entries)} clips can be read; {name}: {entry['left_out']}")
+    _finish(path, part, journal, settings, entries, good)
+
+
+def _finish(path: Path, part: Path, journal: Path, settings: dict, entries: dict, good: dict) -> None:
+    lengths = [length for entry in good.values() for length in entry["lengths"]]
+    new = index_path(path).with_name(".index.part.npz")
+    with open(new, "wb") as file:
+        np.savez(
+            file,
+            settings=np.array(json.dumps(settings)),
+            left_out=np.array(json.dumps({k: e["left_out"] for k, e in entries.items() if k not in good})),
+            ids=np.array(list(good)),
+            starts=np.cumsum([0, *(len(entry["lengths"]) for entry in good.values())], dtype=np.int64),
+            offsets=np.cumsum([0, *lengths], dtype=np.int64),
+            crcs=np.array([crc for entry in good.values() for crc in entry["crcs"]], np.uint32),
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+    os.replace(new, index_path(path))
+    journal.unlink()
+
+
+def _encoded(samples: Sequence[Sample], settings: dict, workers: int) -> Iterator[tuple[list[bytes], str]]:
+    """encode() of each sample in order; at most four clips a worker wait in memory."""
+    if workers == 1:
+        yield from (encode(sample, settings) for sample in samples)
+        return
+    # "spawn": a forked copy of a process that runs torch or decord threads may lock up
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting: deque = deque()
+        for sample in samples:
+            waiting.append(pool.submit(encode, sample, settings))
+            if len(waiting) >= 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _resume(part: Path, journal: Path, settings: dict) -> dict[str, dict]:
+    """What an interrupted run left that is whole: its entries; both files are cut back to them."""
+    if not journal.exists():
+        part.unlink(missing_ok=True)
+        return {}
+    entries: dict[str, dict] = {}
+    sound_log = sound = 0
+    with open(journal, "rb") as log, open(part, "ab+") as frames:
+        for number, line in enumerate(log):
+            try:
+                entry = json.loads(line)
+                if not line.endswith(b"\n"):
+                    break
+            except ValueError:
+                break  # the line that was being written
+            if number == 0:
+                _same(entry, settings, part)
+            else:
+                frames.seek(sound)
+                pieces = [frames.read(length) for length in entry["lengths"]]
+                if [zlib.crc32(piece) for piece in pieces] != entry["crcs"]:
+                    break
+                sound += sum(entry["lengths"])
+                entries[entry["id"]] = entry
+            sound_log += len(line)
+        frames.truncate(sound)
+    os.truncate(journal, sound_log)
+    return entries
+
+
+def _same(found: dict, wanted: dict, path: Path) -> None:
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise ConfigError(
+                f"{path.parent}: prepared with {name}={found.get(name)!r}, now {value!r}; choose another folder"
+            )

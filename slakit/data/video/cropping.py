@@ -1,0 +1,85 @@
+"""A square around the signer in a real camera clip, found by motion: no face detector, nothing to download."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from slakit.data.video.resize import resize
+from slakit.records import ConfigError, VideoError
+
+GRID = 64  # motion is measured on pictures of about this many pixels on the longer side
+LEAST_MOTION = 1.0  # grey levels (0 to 255) by which the liveliest pixels must change; below, nothing has moved
+
+
+@dataclass(frozen=True)
+class Box:
+    """A square window in pixels of the upright picture: top left corner and side."""
+
+    left: int
+    top: int
+    side: int
+
+
+def motion_energy(frames: np.ndarray, samples: int = 24) -> np.ndarray:
+    """Standard deviation over time of each cell's brightness, float64 [h, w], from frames uint8 [T, H, W, 3].
+
+    At most `samples` frames are looked at, spread over the clip. Cells are square, about 1/64 of the longer side.
+    """
+    height, width = frames.shape[1:3]
+    scale = GRID / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    chosen = np.unique(np.linspace(0, len(frames) - 1, samples).round().astype(int))
+    grey = [Image.fromarray(frames[i]).convert("L").resize(size, Image.Resampling.BOX) for i in chosen]
+    return np.stack([np.asarray(g, np.float64) for g in grey]).std(axis=0)
+
+
+def signer_box(frames: np.ndarray) -> Box:
+    """The square that holds the moving hands and the head above them; the middle of the picture where nothing moves.
+
+    The span of the motion (without its outermost 3 %) gives the middle and the size; a third is added around it, more
+    at the top for the head, which moves little. Never smaller than 0.6 of the picture's shorter side, never larger
+    than the shorter side. frames: uint8 [T, H, W, 3]. Raises VideoError for a clip without frames.
+    """
+    if not len(frames):
+        raise VideoError("there are no frames to find the signer in; read the clip first")
+    height, width = frames.shape[1:3]
+    short = min(height, width)
+    energy = motion_energy(frames)
+    if energy.max() < LEAST_MOTION:
+        return _inside((width - short) / 2, (height - short) / 2, short, height, width)
+    energy = np.sqrt(np.where(energy > 0.08 * energy.max(), energy, 0.0))  # the body sways less than the hands
+    cell = width / energy.shape[1], height / energy.shape[0]
+    left, right = (edge * cell[0] for edge in _span(energy.sum(axis=0)))
+    top, bottom = (edge * cell[1] for edge in _span(energy.sum(axis=1)))
+    top = max(0.0, top - 0.35 * (bottom - top))  # the head
+    side = min(max(1.33 * max(right - left, bottom - top), 0.6 * short), short)
+    return _inside((left + right - side) / 2, (top + bottom - side) / 2, side, height, width)
+
+
+def _span(profile: np.ndarray) -> tuple[float, float]:
+    """Where 3 % and 97 % of a profile's sum are reached, in cells."""
+    reached = np.concatenate([[0.0], np.cumsum(profile)]) / profile.sum()
+    low, high = np.interp([0.03, 0.97], reached, np.arange(len(reached)))
+    return float(low), float(high)
+
+
+def _inside(left: float, top: float, side: float, height: int, width: int) -> Box:
+    whole = round(side)
+    return Box(round(min(max(left, 0), width - whole)), round(min(max(top, 0), height - whole)), whole)
+
+
+def signer_crop(frames: np.ndarray, size: int | None = None, box: Box | None = None) -> np.ndarray:
+    """The square around the signer, the same for the whole clip: uint8 [T, side, side, 3], or [T, size, size, 3].
+
+    frames: uint8 [T, H, W, 3]. size: side to resize to; None keeps the pixels. box: overrides the search. Raises
+    ConfigError for a box that leaves the picture.
+    """
+    box = box or signer_box(frames)
+    height, width = frames.shape[1:3]
+    if box.side < 1 or min(box.left, box.top) < 0 or box.left + box.side > width or box.top + box.side > height:
+        raise ConfigError(f"{box} leaves the picture of {width}x{height} pixels; choose left, top and side inside it")
+    cropped = frames[:, box.top : box.top + box.side, box.left : box.left + box.side]
+    return np.ascontiguousarray(cropped) if size is None else resize(cropped, size, "antialias")

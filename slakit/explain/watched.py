@@ -1,0 +1,162 @@
+"""One video seen once by a model: features, log probabilities, and windows of frames for gradients in little memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from slakit.data.video.cropping import Box
+from slakit.data.video.read import read_frames
+from slakit.decoding import beam_search
+from slakit.models.packing import Clips, padded_index
+from slakit.models.recognizer import Recognizer
+from slakit.recognition.video import fit_frames
+from slakit.records import SlakitError
+
+CHUNK = 32  # frames whose gradients are taken at once
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """A clip and what the model makes of it.
+
+    frames: uint8 [T, S, S, 3] as the model takes them. order: int64 [N], the frame at each of the encoder's places
+    (0 .. T-1; with padding="published" also the copies before and behind). features: [1, N, F]. log_probs: [T', V] of
+    the sequence head, on the CPU.
+    """
+
+    model: Recognizer
+    frames: np.ndarray
+    order: torch.Tensor
+    features: torch.Tensor
+    log_probs: torch.Tensor
+
+    @cached_property
+    def tokens(self) -> list[int]:
+        """Class indices of the recognised sequence."""
+        return list(beam_search(self.log_probs[None].float(), None)[0][0].tokens)
+
+    @property
+    def glosses(self) -> list[str]:
+        """The recognised sequence."""
+        return self.model.vocabulary.decode(self.tokens)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.model.encoder.backbone.grid
+
+    def packed(self, frames: np.ndarray | None = None) -> torch.Tensor:
+        """Frames (the clip's own, or others like them) as the model takes them: uint8 [T, 3, S, S] on its device."""
+        array = np.ascontiguousarray(self.frames if frames is None else frames)
+        return torch.from_numpy(array).permute(0, 3, 1, 2).to(self.features.device)
+
+    def fold(self, values: torch.Tensor, reduce: str = "sum") -> torch.Tensor:
+        """Values at the encoder's places [N, …] -> at the frames [T, …]: copies of a frame are added, or averaged."""
+        order = self.order.to(values.device)
+        total = values.new_zeros((len(self.frames), *values.shape[1:])).index_add_(0, order, values)
+        if reduce == "sum":
+            return total
+        return total / torch.bincount(order, minlength=len(self.frames)).view(-1, *[1] * (values.dim() - 1))
+
+
+@contextmanager
+def looking(model: Recognizer) -> Iterator[None]:
+    """Within: evaluation mode, and no parameter asks for a gradient, so that graphs keep only what inputs need."""
+    training, parameters = model.training, [p for p in model.parameters() if p.requires_grad]
+    model.eval()
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.train(training)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def head(model: Recognizer, features: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Features [B, N, F] of clips of equal length -> log probabilities [B, T', V], in float32 at least.
+
+    Without cuDNN, whose LSTM refuses the way back in evaluation mode.
+    """
+    with torch.backends.cudnn.flags(enabled=False):
+        logits = model.recognize_features(features, [num_frames] * len(features)).sequence
+    return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+def watch(model: Recognizer, video: str | Path | np.ndarray, crop: str | Box = "auto") -> Seen:
+    """Look at a video once, without gradients.
+
+    video: a file or a folder of frames, read with the loader's checks (VideoError names file and reason) and cropped
+    as recognize() does; or frames uint8 [T, S, S, 3] of the model's size. SlakitError for an array of another kind.
+    """
+    size = model.image_size
+    if not isinstance(video, np.ndarray):
+        video = fit_frames(read_frames(video), size, crop)
+    if video.dtype != np.uint8 or video.ndim != 4 or video.shape[1:] != (size, size, 3) or not len(video):
+        raise SlakitError(
+            f"frames are {video.dtype} {list(video.shape)}; this model takes uint8 [T, {size}, {size}, 3]: give the "
+            "file, or pass the frames through slakit.recognition.video.fit_frames"
+        )
+    count = len(video)
+    order = padded_index([count])[0] if model.config.padding == "published" else torch.arange(count)
+    packed = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).to(model.pixel_mean.device)
+    with torch.no_grad(), looking(model):
+        features = model.encode(packed, [count])  # [1, N, F]
+        log_probs = head(model, features, count)[0]
+    return Seen(model, video, order, features, log_probs.cpu())
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A stretch of the encoder's places with as many neighbours on each side as its inner frames can be changed by.
+
+    images: normalised [n, 3, S, S]; places: which of the N places they are; inner: the slice of `images` (and of all
+    that is computed from them) whose values and gradients are exact.
+    """
+
+    images: torch.Tensor
+    clips: Clips
+    places: slice
+    inner: slice
+
+
+def windows(seen: Seen, chunk: int = CHUNK) -> Iterator[Window]:
+    """The clip in windows whose inner parts tile it, so that memory does not grow with its length.
+
+    A score's gradient in an inner frame is exact: it reaches only features within the encoder's `reach`, and those see
+    only frames within another `reach`; both are in the window.
+    """
+    if chunk < 1:
+        raise SlakitError(f"chunk={chunk} is no number of frames; use 1 or more")
+    model, count, margin = seen.model, len(seen.order), 2 * seen.model.encoder.reach
+    for start in range(0, count, chunk):
+        end = min(start + chunk, count)
+        low, high = max(0, start - margin), min(count, end + margin)
+        frames = seen.frames[seen.order[low:high].numpy()]
+        yield Window(
+            model.normalise(seen.packed(frames)).to(seen.features.dtype),
+            Clips([high - low], seen.features.device),
+            slice(low, high),
+            slice(start - low, end - low),
+        )
+
+
+def encode_window(seen: Seen, window: Window) -> torch.Tensor:
+    """Features [n, F] of a window; SlakitError if they are not those of the whole clip (a wrong `reach`)."""
+    features = seen.model.encoder(window.images, window.clips)
+    expected = seen.features[0, window.places][window.inner]
+    gap = (features.detach()[window.inner] - expected).abs().max()
+    if not gap <= 1e-2 * expected.abs().max() + 1e-6:
+        raise SlakitError(
+            f"features of a window differ by {float(gap):.2g} from those of the whole clip: a module of "
+            f"{seen.model.config.method} looks at frames further away than the `reach` that it states"
+        )
+    return features

@@ -1,0 +1,231 @@
+"""What the machine decides, and what every process shares: device, precision, processes, files, locks, bars."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from tqdm.auto import tqdm
+
+from slakit.records import ConfigError
+
+
+def find_device(name: str | None = None) -> torch.device:
+    """The device of that name, or the GPU if there is one; ConfigError for one that is not here."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ConfigError(f"there is no device {name!r}; choose cpu, cuda or cuda:1") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise ConfigError(f"device {name}: PyTorch sees {count or 'no'} GPU{'s' * (count != 1)} here; choose cpu")
+    return device
+
+
+def half_precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """The autocast type: None is float32. "auto": bfloat16 from compute capability 8, float16 below, CPU float32.
+
+    The capability is asked and not torch.cuda.is_bf16_supported(), which answers True on a T4, by slow emulation.
+    """
+    if precision == "auto":
+        if device.type != "cuda":
+            return None
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    return {"float32": None, "float16": torch.float16, "bfloat16": torch.bfloat16}[precision]
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The context for a model's forward pass."""
+    half = half_precision(precision, device)
+    return torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None)
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Deterministic kernels where torch has them, inside; a warning names those without (CTC's gradient on a GPU)."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def peak_memory(device: torch.device) -> float:
+    """GiB at the highest so far: allocated on the GPU, resident of this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """The states of torch's generators that training draws from (dropout); the loaders' draws depend on none."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Back to what random_state() gave."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together. Every method but `main` must be called by all of them."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this process prints and writes."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """The sums of some numbers over the processes."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(total)
+        return total.tolist()
+
+    def gather(self, item: Any) -> list[Any]:
+        """The item of every process, in the order of their ranks."""
+        if self.size == 1:
+            return [item]
+        items: list[Any] = [None] * self.size
+        dist.all_gather_object(items, item)
+        return items
+
+    def barrier(self) -> None:
+        """Wait for the others."""
+        if self.size > 1:
+            dist.barrier()
+
+    def same_weights(self, model: nn.Module) -> None:
+        """The weights and statistics of rank 0 in all processes."""
+        if self.size > 1:
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, 0)
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Each gradient becomes its sum over the processes; one message for all of them. A missing one counts as 0."""
+        if self.size == 1:
+            return
+        parameters = list(parameters)
+        flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
+        dist.all_reduce(flat)
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def launched(device: str = "auto") -> Iterator[Processes]:
+    """The processes that torchrun started; this one alone where it did not. On GPUs each process takes its own."""
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE
+        return
+    if torch.cuda.is_available() and device != "cpu":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl"
+    else:
+        backend = "gloo"
+    dist.init_process_group(backend, timeout=timedelta(hours=1))  # rank 0 may draw or index a corpus for a while
+    try:
+        yield Processes(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def project_root() -> Path:
+    """The folder of the checkout; ConfigError when the package was installed without one."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / "pyproject.toml").is_file() or not (root / "data").is_dir():
+        raise ConfigError(
+            f"the data folder of the slakit checkout is not beside {root / 'slakit'}; clone the repository and install "
+            "it with `pip install -e .` to use what it ships"
+        )
+    return root
+
+
+_held: set[TextIO] = set()
+
+
+def _let_go() -> None:
+    """In a forked child: it must not keep a lock alive when its parent, a killed training run perhaps, is gone."""
+    for file in _held:
+        file.close()  # closes this process's descriptor alone; the parent keeps its lock
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
+@contextmanager
+def locked(folder: Path, seconds: float = 2.0) -> Iterator[bool]:
+    """Hold the folder's lock, True, or give up after `seconds`, False. The system drops the lock of a dead process."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a") as file:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    yield False
+                    return
+                time.sleep(0.05)
+        _held.add(file)
+        try:
+            yield True
+        finally:
+            _held.discard(file)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process has the folder. Asks with a shared lock, so that two who ask do not see each other."""
+    if not (folder / ".lock").is_file():
+        return False
+    with open(folder / ".lock") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+
+
+def progress(items: Iterable, description: str, show: bool | None = None, **options) -> tqdm:
+    """A tqdm bar over `items`; show=False hides it, and so does SLAKIT_PROGRESS=0 in the environment (batch runs).
+
+    tqdm's own TQDM_DISABLE is not read by its notebook bar, hence a variable of our own. Two updates a second at most:
+    each is several messages to the browser, and a kernel drops messages beyond a thousand that nobody has fetched.
+    """
+    hidden = show is False or os.environ.get("SLAKIT_PROGRESS", "1") == "0"
+    return tqdm(items, desc=description, disable=hidden, leave=False, mininterval=0.5, **options)

@@ -1,0 +1,185 @@
+"""MiniSign on disk: real video files and annotation in the layout of a real corpus, made once and then reused.
+
+    folder = build("data/minisign")            # data/minisign/<key of the settings>/
+    annotations/{train,dev,test}.csv           id|video|signer|num_frames|glosses
+    annotations/spans.csv                      id|gloss|start|end          (end: first frame after the sign)
+    annotations/glosses.txt                    the vocabulary, one gloss a line
+    annotations/landmarks/{id}.npz             hands, mouth and face in every frame
+    videos/{split}/{id}.mp4                    H.264, 25 frames a second
+    manifest.json                              settings, and whether the corpus is complete
+
+Videos are drawn by separate Python processes, started as programs: that works from notebooks, scripts and tests alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from slakit.minisign.clips import GENERATOR_VERSION, SPLITS, Clip, Settings, landmark_file, plan_corpus, write_clip
+from slakit.minisign.lexicon import GLOSSES
+from slakit.records import ConfigError, CorpusError
+
+MANIFEST = "manifest.json"
+PARALLEL_FROM = 24  # fewer clips are drawn in this process: starting others takes longer
+
+README = """MiniSign: a generated demo corpus of continuous signing
+========================================================
+Every video here is drawn by a program (slakit.minisign). The signs are invented, belong to no sign language, and
+show no real person. Recognition rates on it say nothing about rates on real signing.
+
+{train} train, {dev} dev and {test} test clips; {signers} signers, none in two splits; no sentence in two splits.
+annotations/*.csv   id|video|signer|num_frames|glosses
+annotations/spans.csv   id|gloss|start|end   first frame of the sign and first frame after it, transitions left out
+annotations/landmarks/*.npz   right_hand, left_hand, mouth [T, 2], face [T, 3]: x, y (and radius) in tenths of a pixel,
+    -32768 where a hand rests or is out of the picture; right and left are the signer's own
+videos/   H.264, {size}x{size} pixels, 25 frames a second
+"""
+
+
+def content_key(settings: Settings) -> str:
+    """Twelve hexadecimal digits that name the corpus which these settings and this generator give."""
+    text = json.dumps({"generator": GENERATOR_VERSION, **asdict(settings)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def build(root: str | Path, *, progress: bool = True, workers: int | None = None, **settings: Any) -> Path:
+    """Makes the corpus of these settings below `root`, or goes on with it, or finds it complete; returns its folder.
+
+    settings: the fields of `clips.Settings` (train, dev, test, train_signers, dev_signers, test_signers, seed,
+    film_strength, size). Other settings make another folder, named by their key.
+    progress: show a bar. workers: processes, by default one a core.
+    ConfigError for a setting that does not exist or cannot work; CorpusError if drawing fails.
+    """
+    unknown = sorted(set(settings) - set(Settings.__dataclass_fields__))
+    if unknown:
+        known = ", ".join([*Settings.__dataclass_fields__, "progress", "workers"])
+        raise ConfigError(f"minisign has no setting {unknown[0]!r}; it has {known}")
+    chosen = Settings(**settings)
+    folder = Path(root) / content_key(chosen)
+    if is_complete(folder):
+        return folder
+    signers, clips = plan_corpus(chosen)
+    write_annotations(folder, clips, chosen)
+    missing = missing_clips(folder, clips)
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = 1 if len(missing) < PARALLEL_FROM else workers
+    bar = tqdm(total=len(clips), initial=len(clips) - len(missing), desc="MiniSign clips", disable=not progress)
+    with bar:
+        if workers == 1:
+            for clip in missing:
+                write_clip(folder, clip, signers[clip.signer], chosen)
+                bar.update()
+        else:
+            for _ in _draw_in_processes(folder, workers):
+                bar.update()
+    if missing := missing_clips(folder, clips):
+        raise CorpusError(
+            f"{folder}: {len(missing)} clips could not be drawn, the first {missing[0].id}; build it again"
+        )
+    _write(folder / MANIFEST, _manifest(chosen, complete=True))
+    return folder
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether `folder` holds a corpus whose manifest says that it was built to the end."""
+    path = Path(folder) / MANIFEST
+    return path.is_file() and bool(read_manifest(folder)["complete"])
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """{"generator": version, "complete": bool, "settings": {...}}; CorpusError if it is damaged."""
+    path = Path(folder) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        found = {name: manifest[name] for name in ("generator", "complete", "settings")}
+        Settings(**found["settings"])
+        return found
+    except (ValueError, RecursionError, KeyError, TypeError, ConfigError) as error:
+        raise CorpusError(f"{path} is damaged ({error}); delete {folder} and build the corpus again") from error
+
+
+def missing_clips(folder: Path, clips: list[Clip]) -> list[Clip]:
+    """The clips whose video or landmarks are not there yet."""
+    return [c for c in clips if not ((folder / c.video).is_file() and landmark_file(folder, c.id).is_file())]
+
+
+def write_annotations(folder: Path, clips: list[Clip], settings: Settings) -> None:
+    """Writes all text files: the same bytes on every machine."""
+    notes = folder / "annotations"
+    for split in SPLITS:
+        rows = [f"{c.id}|{c.video}|{c.signer}|{c.num_frames}|{' '.join(c.glosses)}" for c in clips if c.split == split]
+        _write(notes / f"{split}.csv", "\n".join(["id|video|signer|num_frames|glosses", *rows, ""]))
+    rows = [f"{clip.id}|{span.gloss}|{span.start}|{span.end}" for clip in clips for span in clip.spans]
+    _write(notes / "spans.csv", "\n".join(["id|gloss|start|end", *rows, ""]))
+    _write(notes / "glosses.txt", "\n".join([*GLOSSES, ""]))
+    counts = {split: getattr(settings, split) for split in SPLITS}
+    signers = sum(getattr(settings, f"{split}_signers") for split in SPLITS)
+    _write(folder / "README.txt", README.format(**counts, signers=signers, size=settings.size))
+    _write(folder / MANIFEST, _manifest(settings, complete=False))
+
+
+def _manifest(settings: Settings, complete: bool) -> str:
+    content = {"corpus": "minisign", "generator": GENERATOR_VERSION, "complete": complete, "settings": asdict(settings)}
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_bytes(text.encode("utf-8"))
+    os.replace(part, path)
+
+
+def _draw_in_processes(folder: Path, workers: int) -> Iterator[str]:
+    """Draws the missing clips in `workers` processes; yields the id of every clip that is done."""
+    code = "import sys; from slakit.minisign.corpus import draw_share; draw_share(*sys.argv[1:])"
+    package = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    command = [sys.executable, "-c", code, str(folder), str(workers)]
+    reading, writing = os.pipe()  # one pipe for all: ids arrive in the order in which clips are done
+    with ExitStack() as stack:
+        errors = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(workers)]
+        done = stack.enter_context(os.fdopen(reading))
+        processes = [
+            subprocess.Popen([*command, str(i)], stdout=writing, stderr=errors[i], env=environment)
+            for i in range(workers)
+        ]
+        stack.callback(_end, processes)
+        os.close(writing)
+        for line in done:
+            yield line.strip()
+        for process, error in zip(processes, errors, strict=True):
+            if process.wait() != 0:
+                error.seek(0)
+                last = error.read().strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
+                raise CorpusError(f"{folder}: drawing stopped: {last[0]}; build it again, it goes on where it stopped")
+
+
+def _end(processes: list[subprocess.Popen]) -> None:
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def draw_share(folder: str, workers: str, number: str) -> None:
+    """What one process draws: every clip whose place in the plan, modulo `workers`, is `number`; prints their ids."""
+    root = Path(folder)
+    settings = Settings(**read_manifest(root)["settings"])
+    signers, clips = plan_corpus(settings)
+    for clip in missing_clips(root, clips[int(number) :: int(workers)]):
+        write_clip(root, clip, signers[clip.signer], settings)
+        print(clip.id, flush=True)

@@ -1,0 +1,1 @@
+"""The same algebra, faster: never needed to understand a model."""

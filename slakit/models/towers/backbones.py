@@ -1,0 +1,182 @@
+"""load_backbone(): any plain ViT image tower that open_clip can build, opened into blocks that can be adapted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import open_clip
+import torch
+from torch import nn
+
+from slakit.config import nearest
+from slakit.models.packing import Clips
+from slakit.models.towers.blocks import Block
+from slakit.models.towers.flava import FLAVA, is_flava, load_flava
+from slakit.models.towers.open_clip import open_tower
+from slakit.models.towers.weights import TINY_CLIP, checksum, is_torchscript, load_tower, tiny_clip_files
+from slakit.records import CheckpointError, ConfigError
+
+
+class Backbone(nn.Module):
+    """An image tower: tokens in, blocks with separate q, k, v and output projections, pooled feature out.
+
+    tower: patch embedding and pooling (see open_clip.py); blocks: ModuleList of Block. base_names, base_checksum: of
+    all weights as they were loaded, before any adaptation.
+    """
+
+    def __init__(self, name: str, tower: nn.Module, blocks: list[Block]):
+        super().__init__()
+        self.name = name
+        self.tower = tower
+        self.blocks = nn.ModuleList(blocks)
+        base = self.state_dict()
+        self.base_names = frozenset(base)
+        self.base_checksum = checksum(base)
+
+    @property
+    def width(self) -> int:
+        return self.blocks[0].width
+
+    @property
+    def depth(self) -> int:
+        return len(self.blocks)
+
+    @property
+    def feature_dim(self) -> int:
+        """Size of the pooled frame feature: the class token after the last norm, without CLIP's projection."""
+        return self.tower.feature_dim
+
+    @property
+    def image_size(self) -> int:
+        return self.tower.image_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.tower.grid
+
+    @property
+    def prefix_tokens(self) -> int:
+        """How many class tokens stand before the patch tokens."""
+        return self.tower.prefix_tokens
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images [N, 3, S, S] -> tokens [N, L, D]; ConfigError for another size than image_size."""
+        size = self.image_size
+        if images.dim() != 4 or tuple(images.shape[1:]) != (3, size, size):
+            raise ConfigError(
+                f"frames have shape {tuple(images.shape)}; {self.name} needs [N, 3, {size}, {size}]: crop them to "
+                f"{size} pixels or load the backbone with image_size"
+            )
+        return self.tower.embed(images)
+
+    def pool(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens of the last block [N, L, D] -> features [N, feature_dim]."""
+        return self.tower.pool(tokens)
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """Features -> CLIP's joint image-text space (without L2 normalisation): what the stock tower returns."""
+        return self.tower.project(features)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [N, 3, S, S] -> features [N, feature_dim], every frame by itself."""
+        x, clips = self.embed(images), Clips([images.shape[0]], images.device)
+        for block in self.blocks:
+            x = block(x, clips)
+        return self.pool(x)
+
+
+def backbone_names() -> list[str]:
+    """Names that load_backbone() knows (not every one of them has a plain ViT as image tower)."""
+    return sorted({TINY_CLIP, FLAVA, *open_clip.list_models()})
+
+
+def load_backbone(
+    name: str, pretrained: str | Path | None = None, image_size: int | None = None, seed: int = 0
+) -> Backbone:
+    """An image tower by its open_clip name, opened.
+
+    name: an open_clip model ("ViT-B-16", …), "tiny-clip" (the small CLIP shipped with the project), "FLAVA-ViT-B-16"
+        (needs transformers, see flava.py), or a JSON model configuration file as open_clip reads it.
+    pretrained: None for random weights from `seed`; an open_clip tag ("openai", "laion2b_s34b_b88k", …: downloaded
+        once by open_clip); or a file (safetensors, OpenAI's archive, a PyTorch state dict).
+    image_size: pixels, if not the tower's own; the position embedding of pretrained weights is resampled.
+    Raises ConfigError for an unknown name, tag or size, CheckpointError for a file that does not fit.
+    """
+    if is_flava(name):
+        return Backbone(name, *load_flava(name, pretrained, image_size, seed))
+    config = _register(name)
+    tag, file, options = None, None, {}
+    if name == TINY_CLIP and pretrained == TINY_CLIP:
+        pretrained = tiny_clip_files()[1]
+    if pretrained is not None:
+        known = open_clip.list_pretrained_tags_by_model(config)
+        if str(pretrained) in known:
+            tag = str(pretrained)
+            options["force_quick_gelu"] = bool(open_clip.get_pretrained_cfg(config, tag).get("quick_gelu", False))
+        elif Path(pretrained).is_file():
+            file = Path(pretrained)
+            options["force_quick_gelu"] = is_torchscript(file)
+        elif Path(pretrained).suffix:
+            raise CheckpointError(f"there is no weights file {pretrained}")
+        else:
+            raise ConfigError(
+                f"{name} has no pretrained weights {str(pretrained)!r}, and that is no file{nearest(pretrained, known)}"
+            )
+    if image_size is not None:
+        _check_size(config, image_size)
+        options["force_image_size"] = image_size
+    with torch.random.fork_rng(devices=[]), _quiet():
+        torch.manual_seed(seed)
+        try:
+            clip = open_clip.create_model(config, pretrained=tag, **options)
+        except (RuntimeError, OSError, ValueError, AssertionError, TypeError) as error:
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise ConfigError(f"open_clip cannot build {name} with pretrained={pretrained!r}: {reason}") from error
+    if file is not None:
+        load_tower(clip.visual, file)
+    tower, blocks = open_tower(clip.visual, name)
+    if image_size is not None and tower.image_size != image_size:
+        raise ConfigError(f"{name} works at {tower.image_size} pixels alone, not at {image_size}")
+    return Backbone(name, tower, blocks)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without open_clip's warning that weights are random: they are wanted so, or come from a file right after."""
+
+    def wanted(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("No pretrained weights loaded for model")
+
+    logging.getLogger().addFilter(wanted)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(wanted)
+
+
+def _register(name: str) -> str:
+    """open_clip's name of the model; configuration files are registered under their stem."""
+    path = tiny_clip_files()[0] if name == TINY_CLIP else Path(name)
+    if path.suffix == ".json":
+        if not path.is_file():
+            raise ConfigError(f"there is no model configuration {path}")
+        open_clip.add_model_config(path)
+        if path.stem not in open_clip.list_models():
+            raise ConfigError(f"{path} is no open_clip model configuration: it needs embed_dim, vision_cfg, text_cfg")
+        return path.stem
+    if name not in open_clip.list_models():
+        raise ConfigError(f"there is no backbone {name!r}{nearest(name, backbone_names())}")
+    return name
+
+
+def _check_size(config: str, image_size: int) -> None:
+    vision = open_clip.get_model_config(config)["vision_cfg"]
+    patch = vision.get("patch_size", 16)
+    if vision.get("timm_model_name"):
+        return
+    if image_size < patch or image_size % patch:
+        raise ConfigError(f"image_size={image_size} is no multiple of {config}'s patch of {patch} pixels")

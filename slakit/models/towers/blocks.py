@@ -1,0 +1,189 @@
+"""The transformer block of a CLIP image tower, opened: separate q, k, v and output projections, one function to read.
+
+Every adaptation of slakit either replaces a Linear of this block (LoRA) or derives from Block and writes its own
+equation in forward().
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from slakit.models.exact.few_queries import aligned
+from slakit.models.exact.recompute import computed_again, through
+from slakit.models.methods.lora import LoRALinear, together
+from slakit.models.packing import Clips
+
+
+def back_through(linear: nn.Linear, q: torch.Tensor) -> torch.Tensor:
+    """W_h^T q_h for every head: [N, H, d] -> [N, H, in]; the update of a LoRA layer as two thin products."""
+    heads = q.shape[1:]
+    u = torch.einsum("nhd,hdD->nhD", q, linear.weight.unflatten(0, heads).to(q.dtype))
+    if isinstance(linear, LoRALinear):
+        low = torch.einsum("nhd,hdr->nhr", q, linear.lora_B.unflatten(0, heads).to(q.dtype))
+        u = u + linear.scale * (low @ linear.lora_A.to(low.dtype))
+    return u
+
+
+def forward_through(linear: nn.Linear, z: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """W_h z_h for every head, without the bias: [N, H, in] -> [N, H, d]."""
+    heads = (z.shape[1], head_dim)
+    y = torch.einsum("nhD,hdD->nhd", z, linear.weight.unflatten(0, heads).to(z.dtype))
+    if isinstance(linear, LoRALinear):
+        low = z @ linear.lora_A.T.to(z.dtype)  # [N, H, r]
+        y = y + linear.scale * torch.einsum("nhr,hdr->nhd", low, linear.lora_B.unflatten(0, heads).to(low.dtype))
+    return y
+
+
+ANY_LENGTH = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+
+def kernels(x: torch.Tensor, training: bool) -> AbstractContextManager:
+    """Which of PyTorch's attention kernels may run.
+
+    cuDNN's, its choice on an H100, is a quarter faster and takes a tenth of a second to prepare for every new number of
+    frames: that pays in training, where the same numbers come again, and not for a few videos.
+    """
+    return nullcontext() if training or not x.is_cuda else sdpa_kernel(ANY_LENGTH)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with four Linears.
+
+    record: keep the attention weights of the last call in `weights` [N, num_heads, L_query, L_key], on the autograd
+    graph (an explicit softmax instead of the fused kernel: about twice the time).
+    """
+
+    def __init__(self, q_proj: nn.Linear, k_proj: nn.Linear, v_proj: nn.Linear, out_proj: nn.Linear, num_heads: int):
+        super().__init__()
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = q_proj, k_proj, v_proj, out_proj
+        self.num_heads = num_heads
+        self.head_dim = q_proj.out_features // num_heads
+        self.record = False
+        self.weights: torch.Tensor | None = None
+
+    def heads(self, x: torch.Tensor) -> torch.Tensor:
+        """[N, L, D] -> [N, num_heads, L, head_dim]."""
+        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """q, k, v [N, num_heads, L, head_dim] -> [N, L_query, D], before the output projection."""
+        if self.record:
+            self.weights = (q @ k.transpose(-1, -2) * self.head_dim**-0.5).softmax(-1)
+            y = self.weights @ v
+        else:
+            with kernels(q, self.training):
+                y = F.scaled_dot_product_attention(q, k, v)
+        return y.transpose(1, 2).flatten(2)
+
+    def forward(self, x: torch.Tensor, class_token_only: bool = False) -> torch.Tensor:
+        """x [N, L, D] -> [N, L, D]; with class_token_only [N, 1, D], the first token's row of it, computed exactly."""
+        dropping = self.training and any(getattr(p, "dropping", False) for p in (self.k_proj, self.v_proj))
+        if class_token_only and not self.record and not dropping:
+            return self.out_proj(self._first_token(x))
+        if class_token_only:
+            projected = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)
+        else:
+            projected = together(x, self.q_proj, self.k_proj, self.v_proj)
+        return self.out_proj(self.attend(*map(self.heads, projected)))
+
+    def _first_token(self, x: torch.Tensor) -> torch.Tensor:
+        """One query needs no keys and values of all tokens: q·(W_k x) = (W_k^T q)·x, and W_v goes after the sum.
+
+        b_k adds the same number to every score; the weights sum to 1, so b_v adds once.
+        """
+        q = self.q_proj(x[:, 0]).unflatten(-1, (self.num_heads, self.head_dim))  # [N, H, d]
+        u = aligned(back_through(self.k_proj, q) * self.head_dim**-0.5)  # [N, H, D]
+        tokens = x.to(u.dtype)
+        scores = tokens @ u.transpose(1, 2)  # [N, L, H]
+        if self.k_proj.bias is not None:  # cancels in the softmax; there so that a trained b_k has its (zero) gradient
+            b_k = self.k_proj.bias.unflatten(0, (self.num_heads, self.head_dim))
+            scores = scores + aligned((q * b_k).sum(-1, keepdim=True)).transpose(1, 2)
+        z = scores.softmax(1).to(u.dtype).transpose(1, 2) @ tokens  # [N, H, D]
+        z = z[:, : self.num_heads]
+        y = forward_through(self.v_proj, z, self.head_dim).flatten(1)  # [N, D]
+        return (y if self.v_proj.bias is None else y + self.v_proj.bias)[:, None]
+
+
+class MLP(nn.Module):
+    """Linear, activation, Linear."""
+
+    def __init__(self, fc1: nn.Linear, activation: nn.Module, fc2: nn.Linear):
+        super().__init__()
+        self.fc1, self.activation, self.fc2 = fc1, activation, fc2
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return through(self.activation, self.fc1(x), self.fc2, self.fc2.out_features)
+
+
+class Block(nn.Module):
+    """x + MHSA(LN(x)), then x + MLP(LN(x)): a pre-norm transformer block.
+
+    recompute_mlp: the MLP keeps its input alone and is computed again in the backward pass (the encoder sets it).
+    """
+
+    recompute_mlp = False
+    PARTS = ("ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2")
+
+    def __init__(self, ln_1: nn.Module, attn: Attention, ls_1: nn.Module, ln_2: nn.Module, mlp: MLP, ls_2: nn.Module):
+        super().__init__()
+        self.ln_1, self.attn, self.ls_1 = ln_1, attn, ls_1
+        self.ln_2, self.mlp, self.ls_2 = ln_2, mlp, ls_2
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The constructor's arguments, so that a derived block can take over this one's modules and their names."""
+        return {name: getattr(self, name) for name in self.PARTS}
+
+    @property
+    def width(self) -> int:
+        return self.attn.q_proj.in_features
+
+    def forward(self, x: torch.Tensor, clips: Clips, class_token_only: bool = False) -> torch.Tensor:
+        """x [N, L, D] -> [N, L, D]; [N, 1, D] with class_token_only, exactly the first row of the former."""
+        attended = self.attend(x, class_token_only)
+        x = (x[:, :1] if class_token_only else x) + self.ls_1(attended)
+        return x + self.feed(x)
+
+    def attend(self, x: torch.Tensor, class_token_only: bool = False) -> torch.Tensor:
+        """MHSA(LN(x)); the normed tokens are not kept."""
+        return through(self.ln_1, x, self.attn, self.width, class_token_only)
+
+    def feed(self, x: torch.Tensor) -> torch.Tensor:
+        """MLP(LN(x)), scaled where the tower scales it; the normed tokens are not kept."""
+        return computed_again(self._feed, x) if self.recompute_mlp else self._feed(x)
+
+    def _feed(self, x: torch.Tensor) -> torch.Tensor:
+        return self.ls_2(through(self.ln_2, x, self.mlp, self.width))
+
+
+@contextmanager
+def record_attention(
+    model: nn.Module, blocks: Sequence[int] | None = None, all_tokens: bool = False
+) -> Iterator[list[Attention]]:
+    """Within: the blocks' Attentions keep their `weights`, and gradients reach back to the first block.
+
+    Yields the Attention modules, first block first; their `weights` are cleared at the end. blocks: which ones
+    (negative from the end), None: all. all_tokens: the queries of every token in the last block too, where otherwise
+    only the class token is computed.
+    """
+    attentions = [module.attn for module in model.modules() if isinstance(module, Block)]
+    if blocks is not None:
+        attentions = [attentions[block] for block in blocks]
+    encoders = [module for module in model.modules() if hasattr(module, "gradients_everywhere")]
+    before = [(encoder.gradients_everywhere, encoder.all_tokens) for encoder in encoders]
+    for attention in attentions:
+        attention.record = True
+    for encoder in encoders:
+        encoder.gradients_everywhere, encoder.all_tokens = True, all_tokens
+    try:
+        yield attentions
+    finally:
+        for attention in attentions:
+            attention.record, attention.weights = False, None
+        for encoder, values in zip(encoders, before, strict=True):
+            encoder.gradients_everywhere, encoder.all_tokens = values

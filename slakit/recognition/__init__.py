@@ -1,0 +1,1 @@
+"""Model and video -> glosses, times, files: every forward pass that is not training's."""

@@ -1,0 +1,137 @@
+"""A recognition as ELAN (.eaf), WebVTT, JSON or CTM, for annotation tools, video players and scoring tools."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from slakit.decoding.alignment import GlossSpan
+from slakit.records import ConfigError
+
+_MIME = {".mp4": "video/mp4", ".mov": "video/quicktime", ".avi": "video/x-msvideo", ".mpg": "video/mpeg"}
+
+
+def _checked(spans: Sequence[GlossSpan], where: str) -> list[tuple[str, int, int]]:
+    """(gloss, start, end) in whole milliseconds; ConfigError where a span is empty, overlaps or cannot be written."""
+    result, before = [], 0
+    for span in spans:
+        start, end = round(span.start_seconds * 1000), round(span.end_seconds * 1000)
+        if start < 0 or end <= start:
+            raise ConfigError(
+                f"{where}: {span.gloss!r} spans {start} to {end} ms; a span must have a positive duration"
+            )
+        if start < before:
+            raise ConfigError(f"{where}: {span.gloss!r} starts at {start} ms, before the gloss before it ends")
+        if not span.gloss or any(
+            ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 or ord(c) in (0xFFFE, 0xFFFF) for c in span.gloss
+        ):
+            raise ConfigError(f"{where}: the gloss {span.gloss!r} holds control characters; rename it")
+        result.append((span.gloss, start, end))
+        before = end
+    return result
+
+
+def write_elan(
+    path: str | Path,
+    tiers: Mapping[str, Sequence[GlossSpan]],
+    video: str | Path | None = None,
+    author: str = "slakit",
+    date: datetime | None = None,
+) -> None:
+    """Write an ELAN annotation document (EAF 3.0): one tier a name, one annotation a gloss, times in milliseconds.
+
+    tiers: as {"recognised": spans, "truth": spans}; spans of a tier may touch but not overlap. video: linked as the
+    media file, absolute and relative to the document. date: now, if not given. Raises ConfigError for no tier, empty or
+    overlapping spans, and control characters.
+    """
+    if not tiers:
+        raise ConfigError("an ELAN document needs a tier; give {'recognised': spans}")
+    path = Path(path)
+    schema = "{http://www.w3.org/2001/XMLSchema-instance}noNamespaceSchemaLocation"
+    ElementTree.register_namespace("xsi", "http://www.w3.org/2001/XMLSchema-instance")
+    stamp = (date or datetime.now(UTC)).isoformat(timespec="seconds")
+    document = ElementTree.Element(
+        "ANNOTATION_DOCUMENT",
+        {"AUTHOR": author, "DATE": stamp, "FORMAT": "3.0", "VERSION": "3.0"}
+        | {schema: "http://www.mpi.nl/tools/elan/EAFv3.0.xsd"},
+    )
+    header = ElementTree.SubElement(document, "HEADER", {"MEDIA_FILE": "", "TIME_UNITS": "milliseconds"})
+    if video is not None:
+        video = Path(video).absolute()
+        media = {"MEDIA_URL": video.as_uri(), "MIME_TYPE": _MIME.get(video.suffix.lower(), "unknown")}
+        if video.parent == path.absolute().parent:
+            media["RELATIVE_MEDIA_URL"] = f"./{video.name}"
+        ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", media)
+    times = ElementTree.SubElement(document, "TIME_ORDER")
+    slots, annotations = 0, 0
+    for name, spans in tiers.items():
+        if not name.strip():
+            raise ConfigError("a tier has no name; ELAN needs one")
+        tier = ElementTree.SubElement(document, "TIER", {"TIER_ID": name, "LINGUISTIC_TYPE_REF": "gloss"})
+        for gloss, start, end in _checked(spans, f"tier {name}"):
+            for value in (start, end):
+                slots += 1
+                ElementTree.SubElement(times, "TIME_SLOT", {"TIME_SLOT_ID": f"ts{slots}", "TIME_VALUE": str(value)})
+            annotations += 1
+            outer = ElementTree.SubElement(tier, "ANNOTATION")
+            ids = {"ANNOTATION_ID": f"a{annotations}"}
+            ids |= {"TIME_SLOT_REF1": f"ts{slots - 1}", "TIME_SLOT_REF2": f"ts{slots}"}
+            inner = ElementTree.SubElement(outer, "ALIGNABLE_ANNOTATION", ids)
+            ElementTree.SubElement(inner, "ANNOTATION_VALUE").text = gloss
+    kind = {"LINGUISTIC_TYPE_ID": "gloss", "TIME_ALIGNABLE": "true", "GRAPHIC_REFERENCES": "false"}
+    ElementTree.SubElement(document, "LINGUISTIC_TYPE", kind)
+    ElementTree.indent(document)
+    ElementTree.ElementTree(document).write(path, encoding="UTF-8", xml_declaration=True)
+
+
+def write_webvtt(path: str | Path, spans: Sequence[GlossSpan]) -> None:
+    """Write subtitles for a web player: one cue a gloss (W3C WebVTT, UTF-8)."""
+    cues = ["WEBVTT\n"]
+    for number, (gloss, start, end) in enumerate(_checked(spans, "WebVTT"), 1):
+        text = gloss.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        cues.append(f"{number}\n{_clock(start)} --> {_clock(end)}\n{text}\n")
+    Path(path).write_text("\n".join(cues), encoding="utf-8", newline="\n")
+
+
+def _clock(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{rest:03}"
+
+
+def as_json(spans: Sequence[GlossSpan], /, **details: object) -> str:
+    """A recognition as JSON: `glosses`, `spans` (gloss, start and end in seconds and frames, confidence), `details`."""
+    clash = {"glosses", "spans"} & set(details)
+    if clash:
+        raise ConfigError(f"{sorted(clash)[0]!r} is written from the spans; give the detail another name")
+    rows = [
+        {
+            "gloss": span.gloss,
+            "start": span.start_seconds,
+            "end": span.end_seconds,
+            "start_frame": span.start,
+            "end_frame": span.end,
+            "confidence": span.confidence,
+        }
+        for span in spans
+    ]
+    content = {**details, "glosses": [span.gloss for span in spans], "spans": rows}
+    return json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
+
+
+def write_json(path: str | Path, spans: Sequence[GlossSpan], /, **details: object) -> None:
+    """Write `as_json` to a file (UTF-8); details: what else belongs to it, as video="clip.mp4", score=-3.2."""
+    Path(path).write_text(as_json(spans, **details) + "\n", encoding="utf-8", newline="\n")
+
+
+def write_ctm_spans(path: str | Path, spans: Mapping[str, Sequence[GlossSpan]]) -> None:
+    """Write a CTM file with real times: `<id> 1 <start> <duration> <gloss> <confidence>`, sorted by id and start."""
+    lines = []
+    for video in sorted(spans):
+        if not video or video.split() != [video]:
+            raise ConfigError(f"the id {video!r} holds blanks; a CTM file cannot carry it")
+        for span, (gloss, start, end) in zip(spans[video], _checked(spans[video], video), strict=True):
+            lines.append(f"{video} 1 {start / 1000:.3f} {(end - start) / 1000:.3f} {gloss} {span.confidence:.4f}\n")
+    Path(path).write_text("".join(lines), encoding="utf-8", newline="\n")

@@ -1,0 +1,152 @@
+"""A recognition for people: what the model knows, one picture of the result, and files for other programs."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from slakit.explain import gloss_maps
+from slakit.models.recognizer import Recognizer
+from slakit.recognition.exports import write_ctm_spans, write_json
+from slakit.recognition.video import Recognition
+from slakit.records import ConfigError
+from slakit.show import figures as plots
+from slakit.show.map_figures import gloss_timeline
+
+KINDS = ("json", "eaf", "vtt", "ctm", "png")
+
+
+def model_facts(model: Recognizer) -> dict[str, Any]:
+    """Where a model comes from, by what its checkpoint says of it: method, backbone, glosses, corpus, scores.
+
+    What a checkpoint does not say is None; a model that was not loaded from one knows only how it was built.
+    """
+    about = getattr(model, "about", {})
+    config = model.config
+    return {
+        "method": config.method,
+        "backbone": config.backbone,
+        "pretrained": config.pretrained,
+        "glosses": len(model.vocabulary.glosses),
+        "corpus": about.get("corpus"),
+        "trained_on": about.get("trained_on"),
+        "metrics": about.get("metrics"),
+        "slakit": about.get("versions", {}).get("slakit"),
+    }
+
+
+def model_card(model: Recognizer) -> str:
+    """What the loaded model knows and on what it was trained, in a few lines, before anybody trusts its answers."""
+    facts = model_facts(model)
+    glosses = model.vocabulary.glosses
+    listed = " ".join(glosses[:60]) + (f" … and {len(glosses) - 60} more" if len(glosses) > 60 else "")
+    trained = facts["trained_on"] or (f"the corpus {facts['corpus']}" if facts["corpus"] else None)
+    weights = facts["pretrained"] or "random start"
+    lines = [
+        f"method      {facts['method']}, image encoder {facts['backbone']} ({weights}), {model.image_size} pixels",
+        f"trained on  {trained or 'unknown: the checkpoint does not say; do not trust its answers'}",
+        f"knows       {facts['glosses']} glosses, and answers every video with these alone: {listed}",
+    ]
+    wer = _error_rates(facts["metrics"])
+    if wer:
+        lines.append(f"word error  {wer} on that corpus; on other videos nothing was measured")
+    return "\n".join(lines)
+
+
+def _error_rates(metrics: Any) -> str:
+    """'dev 9.5 %, test 7.5 %' from the metrics of a checkpoint, '' where it holds none."""
+    wer = metrics.get("wer") if isinstance(metrics, dict) else None
+    if isinstance(wer, dict):
+        return ", ".join(f"{split} {value:.1f} %" for split, value in wer.items() if isinstance(value, (int, float)))
+    return f"dev {wer:.1f} %" if isinstance(wer, (int, float)) else ""
+
+
+def clip_maps(model: Recognizer, result: Recognition) -> np.ndarray | None:
+    """For every frame the map of the gloss that is signed there: float32 [T, h, w], 0 to 1 within each gloss.
+
+    None where nothing was recognised.
+    """
+    if not result.glosses:
+        return None
+    maps = gloss_maps(model, result.frames, model.vocabulary.encode(result.glosses))  # [glosses, T, h, w]
+    chosen = np.zeros(maps.shape[1:], np.float32)
+    for own, span in zip(maps, result.spans, strict=True):
+        part = own[span.start : span.end]
+        chosen[span.start : span.end] = part / max(float(part.max()), 1e-12)
+    return chosen
+
+
+def recognition_picture(model: Recognizer, result: Recognition, count: int = 10) -> Image.Image:
+    """Timeline, probabilities and overlay strip of one recognition, one under the other (RGB)."""
+    shown = np.linspace(0, len(result.frames) - 1, min(count, len(result.frames))).round().astype(int)
+    titles = [f"{i / result.fps:.2f} s  {_gloss_at(result, i)}" for i in shown]
+    maps = clip_maps(model, result)
+    strip = (
+        plots.frame_strip(result.frames, count, titles)
+        if maps is None
+        else plots.overlay_strip(result.frames, maps, count, titles)
+    )
+    return stack([as_image(time_figure(model, result)), as_image(strip)])
+
+
+def time_figure(model: Recognizer, result: Recognition) -> Figure:
+    """The glosses as bars over time, and under them the probabilities that they come from."""
+    caption = "Above: when each gloss is signed. Below: the probability of each gloss in every step of four frames."
+    rows = {"recognised": result.spans}
+    figure = gloss_timeline(rows, result.posteriors, model.vocabulary.glosses, result.fps, caption)
+    figure.axes[0].set_xlim(0, len(result.frames) / result.fps)
+    return figure
+
+
+def _gloss_at(result: Recognition, frame: int) -> str:
+    return next((span.gloss for span in result.spans if span.start <= frame < span.end), "")
+
+
+def as_image(figure: Figure) -> Image.Image:
+    """A matplotlib figure as a picture; the figure is closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    plt.close(figure)
+    return Image.open(buffer).convert("RGB")
+
+
+def stack(images: list[Image.Image]) -> Image.Image:
+    """Pictures one under the other on white, at the left edge."""
+    whole = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    return whole
+
+
+def write_report(model: Recognizer, result: Recognition, out: str | Path) -> dict[str, Path]:
+    """Write one recognition in every format into a folder, named after its video; returns {kind: path}.
+
+    json (everything, with what the model is), eaf (ELAN, linked to the video), vtt (subtitles), ctm (scoring tools),
+    png (recognition_picture). Raises ConfigError where the folder cannot be written.
+    """
+    name = re.sub(r"[\s\x00-\x1f]+", "_", Path(result.source).stem) or "video"  # a CTM id may not hold blanks
+    paths = {kind: Path(out) / f"{name}.{kind}" for kind in KINDS}
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        alternatives = [{"glosses": glosses, "score": score} for glosses, score in result.alternatives]
+        write_json(
+            paths["json"], result.spans, source=Path(result.source).name, score=result.score, fps=result.fps,
+            frames=len(result.frames), alternatives=alternatives, model=model_facts(model),
+        )  # fmt: skip
+        write_ctm_spans(paths["ctm"], {name: result.spans})
+        result.save(paths["eaf"])
+        result.save(paths["vtt"])
+        recognition_picture(model, result).save(paths["png"])
+    except OSError as error:
+        said = error.strerror or error
+        raise ConfigError(f"{error.filename or out} cannot be written ({said}); give another folder") from None
+    return paths

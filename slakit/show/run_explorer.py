@@ -1,0 +1,63 @@
+"""An ipywidgets view to slice the runs of a sweep (JupyterLab and Colab)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+
+def run_explorer(runs: pd.DataFrame, varied: Sequence[str]) -> ipywidgets.VBox:
+    """Choose what stands on the axes, what gives the colour, and which values to keep; every dot is one run.
+
+    runs: a row a run, as `slakit.sweeps.collect(…).runs` has them; varied: the columns of the settings that differ.
+    """
+    varied = [*varied, "seed"]
+    numbers = [c for c in ("test_wer", "dev_wer", "trainable", "step_seconds", "kept_mb_per_frame", "training_seconds")
+               if c in runs and runs[c].notna().any()]  # fmt: skip
+    y = ipywidgets.Dropdown(options=numbers, description="up")
+    x = ipywidgets.Dropdown(options=[*varied, *numbers], description="across")
+    hue = ipywidgets.Dropdown(options=varied, value=varied[min(1, len(varied) - 1)], description="colour")
+    keep = {
+        name: ipywidgets.SelectMultiple(
+            options=sorted(runs[name].unique(), key=str), value=tuple(runs[name].unique()), description=name, rows=4
+        )
+        for name in varied
+    }
+    picture, count = ipywidgets.Image(format="png"), ipywidgets.HTML()
+
+    def show(_=None) -> None:
+        chosen = slice_runs(runs, {name: box.value for name, box in keep.items()})
+        count.value = f"{len(chosen)} of {len(runs)} runs"
+        picture.value = _png(chosen, x.value, y.value, hue.value)
+
+    for widget in (x, y, hue, *keep.values()):
+        widget.observe(show, names="value")
+    show()
+    return ipywidgets.VBox([ipywidgets.HBox([y, x, hue]), ipywidgets.HBox(list(keep.values())), picture, count])
+
+
+def slice_runs(runs: pd.DataFrame, keep: dict[str, tuple]) -> pd.DataFrame:
+    """The runs whose values are among those kept."""
+    for name, values in keep.items():
+        runs = runs[runs[name].isin(values)]
+    return runs
+
+
+def _png(runs: pd.DataFrame, x: str, y: str, hue: str) -> bytes:
+    figure, axis = plt.subplots(figsize=(9, 4))
+    if len(runs):
+        shown = runs.assign(**{hue: runs[hue].astype(str)}) if hue != x else runs
+        if runs[x].dtype == object:
+            sns.stripplot(shown, x=x, y=y, hue=hue, ax=axis, size=9, jitter=0.08)
+        else:
+            sns.scatterplot(shown, x=x, y=y, hue=hue, ax=axis, s=90)
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    plt.close(figure)
+    return buffer.getvalue()

@@ -1,0 +1,258 @@
+"""The widget of "recognise your own video": choose, crop, recognise, look, export (ipywidgets 7 and 8)."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+import tempfile
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+from PIL import Image, ImageDraw
+
+from slakit.data.video.cropping import Box, signer_box
+from slakit.data.video.read import probe_video, read_frames
+from slakit.explain import gloss_maps
+from slakit.models.recognizer import Recognizer
+from slakit.recognition.video import Recognition, fit_frames, recognize_frames
+from slakit.records import SlakitError
+from slakit.show.film import overlay, scale_of
+from slakit.show.report import as_image, model_card, time_figure, write_report
+
+UPLOAD_CLASS = "slakit-upload"
+HEIGHT = 240  # of the pictures, in pixels
+BOX_COLOUR = "#D55E00"  # text and lines of ours keep a contrast of 3 to white (4.5 for text): tests/test_contrast.py
+ERROR_COLOUR = "#B00020"
+KIND_NAMES = {"json": "JSON", "eaf": "ELAN", "vtt": "WebVTT", "ctm": "CTM", "png": "picture"}
+
+
+def uploaded_files(value) -> list[tuple[str, bytes]]:
+    """(name, content) of each file in a FileUpload's value.
+
+    ipywidgets 8: a tuple of {"name", "content": memoryview, …}; ipywidgets 7: {name: {"content": bytes, "metadata"}}.
+    """
+    if isinstance(value, Mapping):
+        return [(name, bytes(entry["content"])) for name, entry in value.items()]
+    return [(entry["name"], bytes(entry["content"])) for entry in value]
+
+
+def safe_name(name: str) -> str:
+    """A file name from one that somebody else chose: letters, digits, ".", "-" and blanks, at most 100 bytes long."""
+    found = Path(re.sub(r"[^\w.\- ]", "_", Path(name.replace("\\", "/")).name).lstrip(".") or "video")
+    suffix = found.suffix if len(found.suffix.encode()) <= 12 else ""
+    return found.name.removesuffix(suffix).encode()[: 100 - len(suffix.encode())].decode(errors="ignore") + suffix
+
+
+class VideoApp(ipywidgets.VBox):
+    """Children that scripts may drive: example, upload, path, auto, left, top, side, recognise, frame, gloss; message,
+    picture, answer, timeline, files show what came of it. Tab moves between controls, arrow keys change them.
+
+    model: any Recognizer. examples: {name: video file} to begin with, may be empty.
+    """
+
+    def __init__(self, model: Recognizer, examples: Mapping[str, str | Path]):
+        self.model, self.result, self.maps = model, None, None
+        self.frames = np.zeros((1, HEIGHT, HEIGHT, 3), np.uint8)
+        self.source, self.fps, self._busy = Path("none"), 25.0, False
+        self._folder = tempfile.TemporaryDirectory(prefix="slakit-video-")
+        wide = ipywidgets.Layout(width="420px")
+        self.example = ipywidgets.Dropdown(
+            options=[("choose …", "")] + [(name, str(path)) for name, path in examples.items()],
+            description="example", layout=wide,
+        )  # fmt: skip
+        self.upload = ipywidgets.FileUpload(accept="video/*", multiple=False, description="Upload a video")
+        self.upload.add_class(UPLOAD_CLASS)
+        self.path = ipywidgets.Text(
+            description="or a path", placeholder="a file where the kernel runs", continuous_update=False, layout=wide
+        )
+        self.auto = ipywidgets.Checkbox(value=True, description="find the signer", indent=False)
+        self.left, self.top, self.side = (self._slider(name) for name in ("left", "top", "side"))
+        self.recognise = ipywidgets.Button(description="Recognise", button_style="primary", disabled=True)
+        self.frame = self._slider("frame")
+        self.gloss = ipywidgets.Dropdown(options=[("none", -1)], description="map of", layout=wide)
+        self.message, self.answer, self.files = (ipywidgets.HTML() for _ in range(3))
+        self.picture, self.timeline = (ipywidgets.Image(format="png") for _ in range(2))
+        card = ipywidgets.HTML(f"<pre style='white-space: pre-wrap; margin: 0'>{escape(model_card(model))}</pre>")
+        super().__init__([
+            card, ipywidgets.HBox([self.example, self.upload]), self.path, self.message, self.picture, self.frame,
+            ipywidgets.HBox([self.auto, self.left, self.top, self.side]), self.recognise,
+            self.answer, self.gloss, self.timeline, self.files,
+        ])  # fmt: skip
+        self.layout.max_width = "1000px"
+        for control, act in (
+            (self.example, self._open_named), (self.path, self._open_named), (self.upload, self._take),
+            (self.auto, self._set_crop), (self.frame, self._show), (self.gloss, self._show),
+            (self.left, self._forget), (self.top, self._forget), (self.side, self._moved_side),
+        ):  # fmt: skip
+            control.observe(lambda change, act=act: None if self._busy else act(change["new"]), names="value")
+        self.recognise.on_click(lambda _: self.run())
+        self._say("Choose an example, upload a video, or give the path of one.")
+
+    @staticmethod
+    def _slider(name: str) -> ipywidgets.IntSlider:
+        return ipywidgets.IntSlider(0, 0, 1, description=name, layout=ipywidgets.Layout(width="290px"))
+
+    @property
+    def box(self) -> Box:
+        """The square that is cut out, in pixels of the video."""
+        height, width = self.frames.shape[1:3]
+        side = min(self.side.value, height, width)  # a slider whose ends are equal is an error in browsers: see _place
+        return Box(min(self.left.value, width - side), min(self.top.value, height - side), side)
+
+    def open_video(self, path: str | Path) -> None:
+        """Read a video and show it; a file that cannot be read leaves what was there and says why."""
+        path = Path(str(path).strip())
+        self._say(f"Reading {path.name[:80]} …")
+        try:
+            frames, fps = read_frames(path), probe_video(path).fps or 25.0
+        except (SlakitError, OSError) as error:  # OSError: a path that is too long to be one
+            self._say(str(error)[:400], wrong=True)
+            return
+        self.frames, self.source, self.fps = frames, path, fps
+        self._busy = True
+        self.frame.max, self.frame.value = max(len(frames) - 1, 1), 0
+        self.side.max = max(min(frames.shape[1:3]), 2)
+        self.side.min = min(16, self.side.max - 1)
+        self._busy = False
+        self.recognise.disabled = False
+        height, width = frames.shape[1:3]
+        length = f"{len(frames)} frames, {len(frames) / fps:.1f} s at {fps:.2f} frames a second"
+        self._say(f"{path.name}: {width}x{height} pixels, {length}.")
+        self._set_crop(None)
+
+    def _open_named(self, name: str) -> None:
+        if name.strip():
+            self.open_video(name)
+
+    def _take(self, value) -> None:
+        for name, content in uploaded_files(value):
+            target = Path(self._folder.name, safe_name(name))
+            try:
+                target.write_bytes(content)
+            except OSError as error:  # a full disk
+                self._say(f"{target.name} cannot be kept: {error.strerror or error}", wrong=True)
+                continue
+            self.open_video(target)
+
+    def _set_crop(self, _) -> None:
+        """The automatic square, or, when it is switched off, the same square to be moved by hand."""
+        height, width = self.frames.shape[1:3]
+        box = self.box
+        if self.auto.value:
+            box = Box(0, 0, width) if height == width else signer_box(self.frames)
+        for slider in (self.left, self.top, self.side):
+            slider.disabled = self.auto.value
+        self._place(box)
+
+    def _place(self, box: Box) -> None:
+        """Sliders to this box, moved inside the picture."""
+        height, width = self.frames.shape[1:3]
+        self._busy = True
+        self.side.value = min(max(box.side, self.side.min), self.side.max)
+        self.left.max, self.top.max = max(width - self.side.value, 1), max(height - self.side.value, 1)
+        self.left.value, self.top.value = min(box.left, self.left.max), min(box.top, self.top.max)
+        self._busy = False
+        self._forget(None)
+
+    def _moved_side(self, _) -> None:
+        self._place(self.box)
+
+    def _forget(self, _) -> None:
+        """Another video or crop: the old answer goes."""
+        self.result = self.maps = None
+        self._busy = True
+        self.gloss.options, self.gloss.value = [("none", -1)], -1
+        self._busy = False
+        self.answer.value = self.files.value = ""
+        self.timeline.layout.display = "none"
+        self._show(None)
+
+    def run(self) -> Recognition | None:
+        """Recognise what is on the screen, show it, make the files."""
+        self._say("Recognising …")
+        try:
+            result = recognize_frames(self.model, self.frames, fps=self.fps, source=str(self.source), crop=self.box)
+            tokens = self.model.vocabulary.encode(result.glosses)
+            maps = gloss_maps(self.model, result.frames, tokens) if tokens else None
+            paths = write_report(self.model, result, Path(self._folder.name, "report"))
+        except SlakitError as error:
+            self._say(str(error), wrong=True)
+            return None
+        self.result, self.maps = result, maps
+        self._busy = True
+        choices = [(f"{k + 1}. {gloss}", k) for k, gloss in enumerate(result.glosses)]
+        self.gloss.options = [("none", -1), *choices]
+        self.gloss.value = 0 if choices else -1
+        self._busy = False
+        self._say(f"{self.source.name}: {len(result.glosses)} glosses recognised.")
+        self.answer.value = answer_html(result)
+        self.timeline.layout.display = ""
+        self.timeline.value = _png(as_image(time_figure(self.model, result)))
+        self.files.value = "Save: " + " &nbsp; ".join(_link(kind, path) for kind, path in paths.items())
+        if choices:
+            self.frame.value = result.spans[0].start
+        self._show(None)
+        return result
+
+    def _show(self, _) -> None:
+        """The frame under the slider with its square; beside it what the model sees, under the chosen gloss' map."""
+        t = min(self.frame.value, len(self.frames) - 1)
+        whole = Image.fromarray(self.frames[t])
+        scale = HEIGHT / whole.height
+        whole = whole.resize((max(round(whole.width * scale), 1), HEIGHT), Image.Resampling.BILINEAR)
+        box = self.box
+        edges = [v * scale for v in (box.left, box.top, box.left + box.side - 1, box.top + box.side - 1)]
+        ImageDraw.Draw(whole).rectangle(edges, outline=BOX_COLOUR, width=3)
+        if self.result is None:
+            seen = fit_frames(self.frames[t : t + 1], self.model.image_size, box)[0]
+        else:
+            seen = self.result.frames[t]
+        if self.maps is not None and self.gloss.value >= 0:
+            heat = self.maps[self.gloss.value]
+            seen = overlay(seen[None], heat[t : t + 1], 3, scale_of(heat))[0]
+        both = Image.new("RGB", (whole.width + HEIGHT + 12, HEIGHT), "white")
+        both.paste(whole, (0, 0))
+        both.paste(Image.fromarray(seen).resize((HEIGHT, HEIGHT), Image.Resampling.BILINEAR), (whole.width + 12, 0))
+        self.picture.value = _png(both)
+
+    def _say(self, text: str, wrong: bool = False) -> None:
+        style = f" style='color: {ERROR_COLOUR}; background: white'" if wrong else ""
+        self.message.value = f"<span role='status'{style}>{escape(text)}</span>"
+
+
+def answer_html(result: Recognition) -> str:
+    """Glosses with times and confidence as a table, and what else it might have been."""
+    if not result.glosses:
+        return "<b>Nothing was recognised.</b>"
+    cell = "style='padding: 1px 12px 1px 0; text-align: left'"
+    head = "".join(f"<th scope='col' {cell}>{name}</th>" for name in ("gloss", "seconds", "confidence"))
+    rows = [
+        f"<tr><td {cell}><b>{escape(span.gloss)}</b></td><td {cell}>{span.start_seconds:.2f} to {span.end_seconds:.2f}"
+        f"</td><td {cell}>{100 * span.confidence:.0f} %</td></tr>"
+        for span in result.spans
+    ]
+    others = [
+        f"<li>{escape(' '.join(glosses)) or '(nothing)'}, {math.exp(score - result.score):.2f} times as likely</li>"
+        for glosses, score in result.alternatives[:3]
+    ]
+    return (
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f"It might also have been:<ul style='margin: 0'>{''.join(others)}</ul>"
+    )
+
+
+def _png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png", compress_level=1)
+    return buffer.getvalue()
+
+
+def _link(kind: str, path: Path) -> str:
+    content = base64.b64encode(path.read_bytes()).decode()
+    address = f"data:application/octet-stream;base64,{content}"
+    return f"<a download='{escape(path.name, quote=True)}' href='{address}'>{KIND_NAMES[kind]}</a>"

@@ -1,0 +1,127 @@
+"""One point of an ablation: a preset with some options changed, checked whole before anything is loaded or trained."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import load_file
+
+from slakit.config import ModelConfig, RunConfig, from_dict, nearest, override, to_dict
+from slakit.data.corpora import check_options
+from slakit.machine import locked
+from slakit.models import Recognizer, create_model
+from slakit.models.methods import chosen_blocks, find_method
+from slakit.models.towers.weights import TINY_CLIP, tiny_clip_files
+from slakit.records import ConfigError, Corpus
+from slakit.training.presets import preset as named_preset
+from slakit.training.run import fit
+
+
+def experiment(
+    preset: str,
+    *,
+    corpus: str = "",
+    root: str = "",
+    model_options: Mapping[str, Any] | None = None,
+    train_options: Mapping[str, Any] | None = None,
+    corpus_options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> RunConfig:
+    """The preset with changes: the whole setting of a run, every name, type and block number checked.
+
+    model_options: fields of ModelConfig and of the method's own options (as create_model() takes them).
+    train_options: fields of TrainConfig; "decode.beam_width" or {"decode": {…}} reaches a nested one.
+    corpus_options: only checked here, as load_corpus() takes them. seed: of model and training.
+    Raises ConfigError that names the wrong option and the nearest right one.
+    """
+    config = named_preset(preset)
+    own = from_dict(find_method(config.model.method).options, config.model.options)
+    common, special = {}, {}
+    shared = {item.name for item in fields(ModelConfig)} - {"method", "options"}
+    for key, value in (model_options or {}).items():
+        if key in ("method", "options"):
+            raise ConfigError(f"model_options cannot change {key!r}; choose another preset than {preset!r}")
+        if key not in shared and not hasattr(own, key):
+            raise ConfigError(f"{preset} has no model option {key!r}{nearest(key, shared | set(to_dict(own)))}")
+        (common if key in shared else special)[key] = value
+    special = {key: to_dict(override(own, {key: value}, "model_options"))[key] for key, value in special.items()}
+    model = override(config.model, {"seed": seed, **common}, "model_options")
+    model = replace(model, options={**config.model.options, **special})
+    _check_blocks(model)
+    train = override(config.train, {"seed": seed, **(train_options or {})}, "train_options")
+    name = corpus or config.corpus
+    check_options(name, corpus_options or {})
+    return replace(config, corpus=name, root=root or config.root, model=model, train=train)
+
+
+def _check_blocks(model: ModelConfig) -> None:
+    """Block numbers beyond the tower, known from the backbone's configuration alone, without building it."""
+    name = model.backbone
+    if name == TINY_CLIP:
+        content = json.loads(Path(tiny_clip_files()[0]).read_text(encoding="utf-8"))
+    else:
+        content = open_clip.get_model_config(name) if name in open_clip.list_models() else {}
+    depth = (content.get("vision_cfg") or {}).get("layers")
+    if not isinstance(depth, int):
+        return  # a tower of another library, or a file: it is checked when it is built
+    for key in ("blocks", "shift_blocks"):
+        if model.options.get(key) is not None:
+            blocks = model.options[key]
+            chosen_blocks(tuple(blocks) if isinstance(blocks, list) else blocks, depth)
+    if model.options.get("num_blocks", 1) > depth:
+        raise ConfigError(f"num_blocks={model.options['num_blocks']} does not fit {name}'s {depth} blocks")
+
+
+def share_warm_start(
+    model: Recognizer, corpus: Corpus, config: RunConfig, folder: str | Path, **fit_options: Any
+) -> float:
+    """Give `model` a sequence model trained on the frozen encoder's features; returns its WER on dev in percent.
+
+    It is trained once for each seed, corpus and head and kept in `folder`; every run of a sweep that asks for the same
+    one takes it from there, so that all methods start from the same head. The encoder's own parts are not touched.
+    Raises ConfigError for a method that does not start near the frozen encoder (AdaptSign with its own projection).
+    """
+    plain = replace(config.model, method="frozen", options={}, auxiliary_head=model.auxiliary is not None)
+    train = replace(config.train, epochs=0)
+    identity = [to_dict(plain), to_dict(train), corpus.name, [s.id for s in corpus.train], [s.id for s in corpus.dev]]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    place = Path(folder) / key
+    with locked(place / "turn", seconds=3600.0) as mine:  # fit() locks `place` itself, and does not wait
+        if not mine:
+            raise ConfigError(f"{place} has been locked by another run for an hour; stop that one or delete the folder")
+        options = to_dict(plain)
+        options.pop("options")
+        head = create_model(glosses=corpus.glosses, **options)
+        if _far_apart(model, head):
+            raise ConfigError(
+                f"{config.model.method} starts with features unlike the frozen encoder's, so a head that was trained "
+                "on those does not fit it; leave shared_dir empty, its own warm start is then used"
+            )
+        run = fit(head, corpus, place, train, **fit_options)
+        weights = load_file(place / "best" / "model.safetensors")
+    model.load_state_dict(weights, strict=False)
+    return run.best["wer"]
+
+
+@torch.no_grad()
+def _far_apart(model: Recognizer, frozen: Recognizer) -> bool:
+    """Whether features of noise differ by more than half of their size (a temporal shift moves them by a seventh)."""
+    if model.encoder.feature_dim != frozen.encoder.feature_dim or model.image_size != frozen.image_size:
+        return True
+    size, device = model.image_size, next(model.parameters()).device
+    noise = torch.randint(0, 256, (4, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    ours, plain = (m.eval().encode(noise.to(device), torch.tensor([4])) for m in (model, frozen.to(device)))
+    return bool((ours - plain).norm() > 0.5 * plain.norm())
+
+
+def digest(config: RunConfig, **more: Any) -> str:
+    """Six hex digits that change with the setting: a name for the folder of a run that was started by hand."""
+    text = json.dumps([to_dict(config), more], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]

@@ -1,0 +1,1 @@
+"""Training: fit(), the loop, the state of a run, losses, presets, memory."""

@@ -1,0 +1,81 @@
+"""Several processes, started by torch's own launcher: `torchrun --nproc-per-node N -m slakit train settings.json`.
+
+N processes with a batch of B clips each compute what one process with a batch of N x B computes: gradients are summed
+clip by clip (a mean of the processes' means would weigh a last, shorter batch too much), batch norm counts all clips,
+and clips are padded to the longest one of all processes. Who the processes are, slakit.machine knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from slakit.machine import Processes
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over the processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, values: torch.Tensor) -> torch.Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+
+class SharedBatchNorm(nn.BatchNorm1d):
+    """Batch norm over the rows of all processes, in float32; torch's SyncBatchNorm refuses CPU tensors."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [B, C, T]."""
+        if not self.training:
+            return super().forward(x)
+        values = x.float()
+        rows = values.new_tensor([values.shape[0] * values.shape[2]])
+        total = _Sum.apply(torch.cat([values.sum((0, 2)), rows]))  # [C + 1]
+        mean, rows = total[:-1] / total[-1], total[-1].detach()
+        centred = values - mean[:, None]
+        variance = _Sum.apply(centred.square().sum((0, 2))) / rows  # [C]
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean += self.momentum * (mean - self.running_mean)
+            self.running_var += self.momentum * (variance * rows / (rows - 1) - self.running_var)
+        scaled = centred * (self.weight * (variance + self.eps).rsqrt())[:, None] + self.bias[:, None]
+        return scaled.to(x.dtype)
+
+
+@contextmanager
+def shared_statistics(sequence: nn.Module, processes: Processes) -> Iterator[None]:
+    """Inside, the sequence model trains as if the clips of all processes were one batch."""
+    if processes.size == 1:
+        yield
+        return
+
+    def to_common_length(module: nn.Module, inputs: tuple) -> tuple | None:
+        features, *rest = inputs  # [B, T_padded, F]; what follows a clip's end is copies of its last frame
+        if not module.training:
+            return None
+        longest = max(processes.gather(features.shape[1]))
+        more = features[:, -1:].expand(-1, longest - features.shape[1], -1)
+        return torch.cat([features, more], 1), *rest
+
+    norms = [module for module in sequence.modules() if type(module) is nn.BatchNorm1d]
+    for norm in norms:
+        norm.__class__ = SharedBatchNorm  # the same parameters and names, so checkpoints do not notice
+    hook = sequence.register_forward_pre_hook(to_common_length)
+    try:
+        yield
+    finally:
+        hook.remove()
+        for norm in norms:
+            norm.__class__ = nn.BatchNorm1d

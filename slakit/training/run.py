@@ -1,0 +1,125 @@
+"""Training: fit() for notebooks, the command line, batch runs and torchrun; the loop itself is in loop.py.
+
+fit() first trains the sequence model alone on cached features of the untouched encoder (`warm_start_epochs`, 0 in the
+papers' presets), then everything that is trainable. It resumes by itself from what it finds in `out_dir`, at the batch
+where the last checkpoint was made: on the CPU to the same weights, bit for bit, as a run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from slakit.config import TrainConfig, override, to_dict
+from slakit.data.clips import ClipStore
+from slakit.data.loader import split_trainable
+from slakit.machine import ALONE, Processes, deterministic, find_device, half_precision
+from slakit.models.compiled import compiled
+from slakit.models.recognizer import Recognizer
+from slakit.records import ConfigError, Corpus, SlakitError
+from slakit.training.loop import Trainer
+from slakit.training.memory import naming_what_fits
+from slakit.training.processes import shared_statistics
+from slakit.training.state import RunState, held, restore_trained
+from slakit.training.trackers import Logger, make_loggers
+
+# Settings that change no weight, or its rounding at most: a run may go on with others.
+HARMLESS = ("num_workers", "keep_in_memory", "checkpoint_seconds", "checkpoint_steps", "track", "compile")
+
+
+@dataclass
+class Run:
+    """What fit() returns.
+
+    model: the weights with the lowest dev WER; history: one row an epoch; best: the row of those weights;
+    seconds: computing time, earlier pieces of a resumed run included; left_out: clip id -> why it was not trained on.
+    """
+
+    model: Recognizer
+    out_dir: Path
+    history: list[dict]
+    best: dict
+    seconds: float
+    left_out: dict[str, str]
+
+
+def fit(
+    model: Recognizer,
+    corpus: Corpus,
+    out_dir: str | Path,
+    settings: TrainConfig | None = None,
+    *,
+    device: str | None = None,
+    show_progress: bool | None = None,
+    loggers: Sequence[Logger] = (),
+    processes: Processes = ALONE,
+    **changes,
+) -> Run:
+    """Train `model` on corpus.train, keep the weights with the lowest WER on corpus.dev, all files in `out_dir`.
+
+    settings: a TrainConfig (default: the published one); **changes replace single fields of it by name. loggers:
+    further ones than history.jsonl and those that settings.track names. processes: those of distributed.launched().
+    Files: state.pt (to resume) and the one before it, history.jsonl (a row an epoch), best/ (the checkpoint with the
+    lowest dev WER, as load_checkpoint() and `recognize` take it), and at the end last/ (the one of the last epoch).
+    A second call with the same arguments goes on where the first one stopped, or returns at once if it had ended.
+    Raises ConfigError for an unknown setting, another vocabulary or a folder that holds another run or cannot be
+    written; SlakitError where no clip can be trained on, the loss stays without a finite value, the disk is full, or
+    memory runs out (it names settings that fit).
+    """
+    settings = override(settings or TrainConfig(), changes)
+    out_dir, device = Path(out_dir), find_device(device)
+    if model.vocabulary != corpus.glosses:
+        raise ConfigError(
+            f"the model has {len(model.vocabulary)} classes and {corpus.name} has {len(corpus.glosses)}, or other "
+            "glosses; create it with glosses=corpus.glosses"
+        )
+    samples, left_out = split_trainable(corpus.train, settings)
+    for clip, reason in left_out.items() if processes.main else ():
+        print(f"not trained on: {clip} ({reason})")
+    if not samples:
+        raise SlakitError(f"no training clip of {corpus!r} can be used; see the reasons above")
+    model.to(device)
+    store = ClipStore(keep_in_memory=settings.keep_in_memory)
+    identity = _identity(model, corpus, settings, processes)
+    loggers = [*make_loggers(settings.track, out_dir), *loggers] if processes.main else []
+    with ExitStack() as stack:
+        if processes.main:
+            stack.enter_context(held(out_dir))
+        stack.enter_context(deterministic(settings.deterministic))
+        stack.enter_context(naming_what_fits(model, settings, device))
+        stack.enter_context(shared_statistics(model.sequence, processes))
+        trainer = Trainer(
+            model, corpus, samples, settings, RunState(out_dir, identity), store, device, show_progress, processes,
+            loggers,
+        )  # fmt: skip
+        trainer.resume()
+        for logger in loggers:
+            stack.callback(logger.close)
+            logger.start(identity, trainer.history)
+        if trainer.at.epoch < settings.warm_start_epochs + settings.epochs:
+            half = half_precision(settings.precision, device)
+            stack.enter_context(compiled(model.encoder, settings.compile, device, half, say=processes.main))
+        trainer.run()
+        processes.barrier()
+    if trainer.best is None:
+        raise SlakitError(f"nothing was trained: epochs={settings.epochs}, warm_start_epochs=0")
+    if processes.main:
+        restore_trained(model, load_file(out_dir / "best" / "model.safetensors"))
+    processes.same_weights(model)
+    return Run(model, out_dir, trainer.history, trainer.best, trainer.history[-1]["seconds"], left_out)
+
+
+def _identity(model: Recognizer, corpus: Corpus, settings: TrainConfig, processes: Processes) -> dict:
+    """What a run's folder belongs to: other settings, model or clips must not be resumed into it."""
+    clips = "\n".join(f"{s.id} {' '.join(s.glosses)}" for part in (corpus.train, corpus.dev) for s in part)
+    flat = {"corpus": corpus.name, "clips": hashlib.sha256(clips.encode()).hexdigest()[:16]}
+    for part, content in (("model", to_dict(model.config)), ("train", to_dict(settings))):
+        flat |= {f"{part}.{key}": value for key, value in content.items()}
+    for harmless in HARMLESS:
+        flat.pop(f"train.{harmless}")
+    return flat | {"processes": processes.size}
