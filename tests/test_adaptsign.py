@@ -11,9 +11,9 @@ from tiny_models import frames, golden, stir, tiny
 from torch import nn
 
 from slakit.models import load_adaptsign_checkpoint
+from slakit.models.adaptsign_import import _backbone, read_gloss_dict, released_names
 from slakit.models.methods.adaptsign import AdaptSignOptions, adaptsign
 from slakit.models.methods.adaptsign_attention import Aggregation, CrossFrameAttention
-from slakit.models.methods.adaptsign_import import _backbone, read_gloss_dict, released_names
 from slakit.models.packing import Clips
 from slakit.models.recognizer import Logits
 from slakit.records import CheckpointError, ConfigError

@@ -1,7 +1,7 @@
 """Models: batches of packed frames -> gloss logits."""
 
+from slakit.models.adaptsign_import import load_adaptsign_checkpoint
 from slakit.models.checkpoints import load_checkpoint, merge, open_clip_weights, save_checkpoint
-from slakit.models.methods.adaptsign_import import load_adaptsign_checkpoint
 from slakit.models.parameters import ParameterTable, compare_with_papers, count_parameters
 from slakit.models.recognizer import Logits, Recognizer, build_model, create_model
 from slakit.models.towers.backbones import Backbone, backbone_names, load_backbone
