@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "slakit"
-WORDS = {"records", "config", "machine"}
+WORDS = {"records", "strict", "config", "machine"}
 FRAMES_TO_GLOSSES = WORDS | {"data", "models", "decoding", "scoring"}
 # A room, and the rooms that it may import. __init__ (the facade) and __main__ (the command line) may import all.
 MAY_IMPORT = {
     "records": set(),
-    "config": {"records"},
+    "strict": {"records"},
+    "config": {"records", "strict"},
     "machine": {"records"},
     "decoding": {"records"},
     "scoring": {"records"},
@@ -90,7 +91,7 @@ def test_models_inner_rooms_import_in_one_direction():
 
 
 # Longer than a file should be; this list only gets shorter.
-TOO_LONG = {"config.py", "data/clips.py", "data/loader.py"}
+TOO_LONG = {"data/clips.py", "data/loader.py"}
 
 
 def test_no_file_is_longer_than_one_idea():
