@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import json
 import math
 import types
@@ -18,12 +19,14 @@ from typing import Any, Literal, TypeVar
 from slakit.records import ConfigError
 
 __all__ = [
+    "IGNORED_BY_IDENTITY",
     "AugmentConfig",
     "DecodeConfig",
     "LossWeights",
     "ModelConfig",
     "RunConfig",
     "TrainConfig",
+    "digest",
     "from_dict",
     "from_json",
     "override",
@@ -174,6 +177,12 @@ _LEAST = {
 }
 
 
+# Fields of TrainConfig that change no weight, or its rounding at most: a run is the same run with others.
+IGNORED_BY_IDENTITY = frozenset(
+    {"num_workers", "keep_in_memory", "checkpoint_seconds", "checkpoint_steps", "track", "compile"}
+)
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """A whole setting: corpus, model, training (with augmentation and decoding), and what the paper reports for it.
@@ -229,6 +238,12 @@ def from_json(kind: type, text: str) -> Any:
         return from_dict(kind, json.loads(text))
     except json.JSONDecodeError as error:
         raise ConfigError(f"the {kind.__name__} is no JSON: {error}") from None
+
+
+def digest(content: Any, *, ensure_ascii: bool = True) -> str:
+    """SHA-256 in 64 hex digits over `content` as JSON with sorted keys: what identifies a run; callers cut it."""
+    text = json.dumps(content, sort_keys=True, ensure_ascii=ensure_ascii)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 T = TypeVar("T")

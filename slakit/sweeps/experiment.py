@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from slakit.config import ModelConfig, RunConfig, from_dict, nearest, override, to_dict
+from slakit.config import digest as config_digest
 from slakit.data.corpora import check_options
 from slakit.machine import locked
 from slakit.models import Recognizer, create_model
@@ -91,8 +91,7 @@ def share_warm_start(
     plain = replace(config.model, method="frozen", options={}, auxiliary_head=model.auxiliary is not None)
     train = replace(config.train, epochs=0)
     identity = [to_dict(plain), to_dict(train), corpus.name, [s.id for s in corpus.train], [s.id for s in corpus.dev]]
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    place = Path(folder) / key
+    place = Path(folder) / config_digest(identity)[:12]
     with locked(place / "turn", seconds=3600.0) as mine:  # fit() locks `place` itself, and does not wait
         if not mine:
             raise ConfigError(f"{place} has been locked by another run for an hour; stop that one or delete the folder")
@@ -123,5 +122,4 @@ def _far_apart(model: Recognizer, frozen: Recognizer) -> bool:
 
 def digest(config: RunConfig, **more: Any) -> str:
     """Six hex digits that change with the setting: a name for the folder of a run that was started by hand."""
-    text = json.dumps([to_dict(config), more], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:6]
+    return config_digest([to_dict(config), more])[:6]

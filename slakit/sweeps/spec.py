@@ -15,9 +15,7 @@ folder of all runs of the spec, for what they share.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from slakit.config import from_dict, nearest
+from slakit.config import digest, from_dict, nearest
 from slakit.records import ConfigError
 
 # Figures of a paper that an expectation can hold; every other key of it is a condition on the runs it speaks of.
@@ -87,8 +85,7 @@ class Point:
     def digest(self) -> str:
         """Six hex digits that change with the notebook's name and with every parameter that changes the result."""
         identity = {key: value for key, value in self.parameters.items() if key not in NOT_IDENTITY}
-        text = json.dumps([Path(self.notebook).name, identity], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:6]
+        return digest([Path(self.notebook).name, identity], ensure_ascii=False)[:6]
 
     def value(self, key: str) -> Any:
         """The value of `key` for this run: "case", "seed", or a parameter by its whole name or the last part of it.
