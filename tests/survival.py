@@ -29,7 +29,6 @@ from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
 from slakit.machine import launched
 from slakit.recognition.transcribe import evaluate, transcribe
 from slakit.records import Corpus, Sample, Vocabulary
-from slakit.training import state as run_state
 from slakit.training.loop import Trainer
 
 GLOSSES = ("G0", "G1", "G2", "G3", "G4")
@@ -105,7 +104,7 @@ def doomed(clips: Path, out: Path, journal: Path, fatal: int, half: bool, settin
         def __getattr__(self, name):
             return getattr(os, name)
 
-    machine.os = run_state.os = Writing()
+    machine.os = Writing()
     write_down_steps(journal)
     quietly(train, clips, out, settings)
 
@@ -182,7 +181,7 @@ def same_kept(one: Path, other: Path) -> bool:
     """The best checkpoint, and the last one."""
     from safetensors.torch import load_file
 
-    names = [f"{name}/model.safetensors" for name in ("best", "last")]
+    names = ("best.safetensors", "last.safetensors")
     return all(same(*(load_file(out / name) for out in (one, other))) for name in names)
 
 

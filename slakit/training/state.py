@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import json
-import os
-import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +15,6 @@ from typing import Any
 import torch
 
 from slakit.machine import locked, write_atomically
-from slakit.models.recognizer import Recognizer
 from slakit.records import CheckpointError, ConfigError, SlakitError
 
 NO_MATTER = {"model.recompute"}  # of an identity: it changes no gradient, so a run may go on with more or less memory
@@ -77,7 +74,7 @@ def checksum(content: Any, so_far: int = 0) -> int:
 
 
 class RunState:
-    """`state.pt` and the one before it, `state.previous.pt`, in a run's folder, and the best checkpoint, `best/`.
+    """`state.pt` and the one before it, `state.previous.pt`, in a run's folder.
 
     identity: what makes this run this run (settings, model, corpus); another identity in the folder is a ConfigError
     that names the first difference. Files are read with torch's weights-only loader: no code in them is executed.
@@ -94,11 +91,6 @@ class RunState:
     @property
     def previous(self) -> Path:
         return self.folder / "state.previous.pt"
-
-    @property
-    def new_best(self) -> Path:
-        """Where a better checkpoint waits until the state that speaks of it is written."""
-        return self.folder / "best.new"
 
     def save(self, content: dict[str, Any]) -> None:
         """Write the state; the state before it stays as state.previous.pt. OSError where it cannot be written: both
@@ -130,19 +122,6 @@ class RunState:
             raise CheckpointError("; ".join(self.warnings) + f". Delete {self.folder} to start the run anew")
         return None
 
-    def settle_best(self, epoch: int | None) -> None:
-        """best/ becomes the checkpoint that the state speaks of, of that epoch; call it after every save and load."""
-        best, new, old = self.folder / "best", self.new_best, self.folder / "best.old"
-        if epoch is not None and best_epoch(new) == epoch:
-            shutil.rmtree(old, ignore_errors=True)
-            if best.exists():
-                os.replace(best, old)
-            os.replace(new, best)
-        elif old.exists() and not best.exists():  # killed between the two renames, and the state was lost, too
-            os.replace(old, best)
-        for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
-
     def _check(self, found: dict[str, Any], path: Path) -> None:
         for key in sorted({*found, *self.identity} - NO_MATTER):
             if found.get(key) != self.identity.get(key):
@@ -150,27 +129,3 @@ class RunState:
                     f"{path.parent} holds a run with {key}={found.get(key)!r}, this one has "
                     f"{key}={self.identity.get(key)!r}; give another out_dir, or delete that folder"
                 )
-
-
-def best_row(folder: Path) -> dict[str, Any] | None:
-    """The epoch's row that a best checkpoint was saved with; None where there is no whole checkpoint."""
-    try:
-        return json.loads((folder / "model.json").read_text(encoding="utf-8"))["metrics"]
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def best_epoch(folder: Path) -> int | None:
-    """The epoch of a best checkpoint."""
-    return (best_row(folder) or {}).get("epoch")
-
-
-def restore_trained(model: Recognizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Put saved trained weights back; CheckpointError where they are not those of this model."""
-    wanted, known = set(model.trainable_state()), set(model.state_dict())
-    if not wanted <= set(tensors) <= known:
-        strange = sorted(wanted - set(tensors)) or sorted(set(tensors) - known)
-        raise CheckpointError(
-            f"the saved weights do not fit the model, for instance {strange[0]}; give another out_dir"
-        )
-    model.load_state_dict(tensors, strict=False)
