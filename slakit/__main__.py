@@ -154,7 +154,7 @@ def _demo_table(metrics: dict, seconds: float, notebook: Path, out: Path) -> str
         f"corpus {metrics['seconds']['corpus']:.0f} s, training {metrics['seconds']['training']:.0f} s, "
         f"evaluation {metrics['seconds']['evaluation']:.0f} s; notebook in all {seconds:.0f} s",
         f"executed notebook  {notebook}",
-        f"checkpoint         {out / 'run' / 'best'}",
+        f"checkpoint         {out / 'run' / 'best.safetensors'}",
         line,
     ]
     return "\n".join(rows)
@@ -183,7 +183,8 @@ def _train(options: argparse.Namespace) -> int:
             print(f"training on {device.type} in {str(half or torch.float32).removeprefix('torch.')}; {config.out_dir}")
         run = fit(model, corpus, config.out_dir, config.train, device=options.device, processes=processes)
         if processes.main:
-            print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch'] + 1}; {run.out_dir / 'best'}")
+            best = run.out_dir / "best.safetensors"
+            print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch'] + 1}; {best}")
     return 0
 
 

@@ -24,11 +24,11 @@ from media import pictures, write_frames
 from tiny_models import stir, tiny, tower
 
 import slakit
+from slakit import machine
 from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
 from slakit.machine import launched
 from slakit.recognition.transcribe import evaluate, transcribe
 from slakit.records import Corpus, Sample, Vocabulary
-from slakit.training import state as run_state
 from slakit.training.loop import Trainer
 
 GLOSSES = ("G0", "G1", "G2", "G3", "G4")
@@ -98,13 +98,13 @@ def doomed(clips: Path, out: Path, journal: Path, fatal: int, half: bool, settin
 
         return wrapped
 
-    class Writing:  # run_state's view of os: everything as it is, but for the two calls
+    class Writing:  # machine's view of os: everything as it is, but for the two calls
         fsync, replace = staticmethod(dying(os.fsync, True)), staticmethod(dying(os.replace, False))
 
         def __getattr__(self, name):
             return getattr(os, name)
 
-    run_state.os = Writing()
+    machine.os = Writing()
     write_down_steps(journal)
     quietly(train, clips, out, settings)
 
@@ -181,7 +181,7 @@ def same_kept(one: Path, other: Path) -> bool:
     """The best checkpoint, and the last one."""
     from safetensors.torch import load_file
 
-    names = [f"{name}/model.safetensors" for name in ("best", "last")]
+    names = ("best.safetensors", "last.safetensors")
     return all(same(*(load_file(out / name) for out in (one, other))) for name in names)
 
 

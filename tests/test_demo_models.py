@@ -10,6 +10,7 @@ from tiny_models import tiny
 
 import slakit
 from slakit.machine import project_root
+from slakit.models.checkpoints import read_description
 from slakit.models.towers.weights import demo_model
 from slakit.records import ConfigError
 
@@ -19,7 +20,7 @@ SHIPPED = sorted(path.parent.name for path in (project_root() / "data" / "demo_m
 @pytest.mark.parametrize("method", SHIPPED)
 def test_a_shipped_model_loads_and_says_what_it_was_trained_on(method):
     folder = demo_model(method)
-    about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    about = read_description(folder)
     assert about["corpus"] == "minisign" and "no sign language" in about["trained_on"]
     assert set(about["metrics"]["wer"]) == {"dev", "test"}
     assert (folder / "model.safetensors").stat().st_size < 8_000_000
@@ -42,7 +43,7 @@ def measured_models() -> list[tuple[str, str, dict]]:
 def test_benchmarks_were_measured_with_the_shipped_models(name, method, model):
     """A part that names no model was measured before models were named, and is not looked at."""
     assert method in SHIPPED, f"{name} has a model of {method} that is no longer shipped: measure again"
-    about = json.loads((demo_model(method) / "model.json").read_text(encoding="utf-8"))
+    about = read_description(demo_model(method))
     assert model["metrics"] == about["metrics"], f"{name}: another model of {method}; run its benchmark again"
 
 
@@ -55,7 +56,7 @@ def test_half_precision_storage_keeps_the_weights_to_its_rounding(tmp_path):
     model = tiny("sla-lora")
     slakit.save_checkpoint(model, tmp_path / "full")
     slakit.save_checkpoint(model, tmp_path / "half", half=True)
-    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("full", "half")]
     assert sizes[1] < 0.6 * sizes[0]
     full, half = (slakit.load_checkpoint(tmp_path / name).state_dict() for name in ("full", "half"))
     for name, value in full.items():

@@ -225,8 +225,8 @@ def test_the_demo_command_end_to_end_on_a_reduced_corpus(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=500)
     assert done.returncode == 0, done.stderr[-2000:]
     table = done.stdout[-1500:]
-    assert "dev" in table and "test" in table and "WER" in table and str(tmp_path / "run" / "best") in table
-    assert (tmp_path / "00_quickstart.ipynb").is_file() and (tmp_path / "run" / "best" / "model.json").is_file()
+    assert "dev" in table and "test" in table and "WER" in table and str(tmp_path / "run" / "best.safetensors") in table
+    assert (tmp_path / "00_quickstart.ipynb").is_file() and (tmp_path / "run" / "best.safetensors").is_file()
     again = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=500)
     assert again.returncode == 0 and "adapt epoch" not in again.stderr, "a finished run is not trained again"
 

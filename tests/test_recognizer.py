@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import pytest
 import torch
@@ -19,7 +18,6 @@ from slakit.models import (
     load_checkpoint,
     save_checkpoint,
 )
-from slakit.models.checkpoints import load_weights
 from slakit.models.exact.live_bytes import LiveBytes
 from slakit.models.methods import METHODS
 from slakit.records import CheckpointError, ConfigError, SlakitError, Vocabulary
@@ -283,7 +281,7 @@ def test_checkpoints_without_the_base_check_it(tmp_path):
     model = create_model("sla-lora", ["A", "B"], tower("tiny-vit"), weights[0], rank=4, n_div=8, hidden_size=32)
     stir(model)
     save_checkpoint(model, tmp_path / "run")
-    stored = load_file(tmp_path / "run" / "model.safetensors")
+    stored = load_file(tmp_path / "run.safetensors")
     assert not any("conv1" in name or name.endswith("q_proj.weight") for name in stored)
     assert load_checkpoint(tmp_path / "run")(frames(9), torch.tensor([9])).sequence.shape == (1, 3, 3)
     weights[1].replace(weights[0])
@@ -292,34 +290,11 @@ def test_checkpoints_without_the_base_check_it(tmp_path):
 
 
 def test_glosses_that_differ_are_said(tmp_path):
-    save_checkpoint(build("frozen"), tmp_path)
+    save_checkpoint(build("frozen"), tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"5 glosses in the checkpoint, 6 in the corpus; first missing .*: NEW"):
-        load_checkpoint(tmp_path, Vocabulary(["G0", "G1", "G2", "G3", "G4", "NEW"]))
+        load_checkpoint(tmp_path / "run", Vocabulary(["G0", "G1", "G2", "G3", "G4", "NEW"]))
     with pytest.raises(CheckpointError, match="order differs from place 2"):
-        load_checkpoint(tmp_path, ["G0", "G2", "G1", "G3", "G4"])
-
-
-def test_damaged_checkpoints_are_named(tmp_path):
-    model = build("frozen")
-    save_checkpoint(model, tmp_path)
-    other = build("frozen", seed=5)
-    load_weights(other, tmp_path)
-    assert torch.equal(other.sequence.classifier.weight, model.sequence.classifier.weight)
-    load_weights(other, build("frozen", seed=6).trainable_state())
-    assert not torch.equal(other.sequence.classifier.weight, model.sequence.classifier.weight)
-    weights, description = tmp_path / "model.safetensors", tmp_path / "model.json"
-    content = json.loads(description.read_text())
-    description.write_text(json.dumps({**content, "config": {**content["config"], "hidden_size": 16}}))
-    with pytest.raises(CheckpointError, match="has shape"):
-        load_checkpoint(tmp_path)
-    description.write_text(json.dumps(content))
-    weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
-        load_checkpoint(tmp_path)
-    description.unlink()
-    with pytest.raises(CheckpointError, match="holds no checkpoint"):
-        load_checkpoint(tmp_path)
-    assert not list(tmp_path.glob(".*.part"))
+        load_checkpoint(tmp_path / "run", ["G0", "G2", "G1", "G3", "G4"])
 
 
 @pytest.mark.slow

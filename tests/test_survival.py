@@ -20,6 +20,7 @@ from survival import SETTINGS, losses, model, rows, same, weights
 
 import slakit
 from slakit.data import loader as loading
+from slakit.models.checkpoints import read_description
 from slakit.records import CheckpointError, ConfigError, SlakitError
 from slakit.training.loop import Trainer
 from slakit.training.state import RunState, checksum, held
@@ -51,7 +52,7 @@ def test_killed_at_any_moment_the_weights_are_the_same_to_the_bit(tmp_path):
     """Real processes, SIGKILL: between any two writes, in half-written checkpoints, anywhere in a step."""
     found = helper("kills", str(tmp_path), "0")
     assert sum(found["died"].values()) >= 21 and min(found["died"].values()) >= 3
-    assert found["finished"] >= 1, "weights, history and best/ are compared in the helper"
+    assert found["finished"] >= 1, "weights, history and best are compared in the helper"
     assert found["most steps lost"] <= 1, "more than one checkpoint interval was lost"
 
 
@@ -126,18 +127,18 @@ def test_a_best_checkpoint_later_than_the_state_is_kept(straight, place, tmp_pat
     """The newest state is damaged: the one before it knows nothing of the last best checkpoint."""
     survival.train(place, tmp_path, replace(SETTINGS, checkpoint_steps=0))
     (tmp_path / "state.pt").write_bytes(b"nothing")
-    best = json.loads((tmp_path / "best" / "model.json").read_text())["metrics"]["epoch"]
+    best = read_description(tmp_path / "best")["metrics"]["epoch"]
     known = torch.load(tmp_path / "state.previous.pt", weights_only=True)["best"]
     run = survival.train(place, tmp_path, replace(SETTINGS, checkpoint_steps=0))
     said = capsys.readouterr().out
     assert ("later than the state" in said) == (known is not None and known["epoch"] != best)
-    assert json.loads((tmp_path / "best" / "model.json").read_text())["metrics"]["epoch"] == run.best["epoch"] == best
+    assert read_description(tmp_path / "best")["metrics"]["epoch"] == run.best["epoch"] == best
 
 
 def test_a_lost_best_checkpoint_is_said(place, tmp_path):
     survival.train(place, tmp_path)
-    (tmp_path / "best" / "model.json").unlink()
-    with pytest.raises(CheckpointError, match=r"best is gone or damaged; give another out_dir"):
+    (tmp_path / "best.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"best\.safetensors is gone or damaged; give another out_dir"):
         survival.train(place, tmp_path)
 
 

@@ -49,7 +49,7 @@ def straight(corpus, tmp_path_factory):
 def test_history_and_files(straight, corpus):
     assert [row["phase"] for row in straight.history] == ["warm start"] * 2 + ["adapt"] * 2
     assert straight.best["wer"] == min(row["wer"] for row in straight.history if "wer" in row)
-    assert (straight.out_dir / "history.jsonl").is_file() and (straight.out_dir / "best" / "model.json").is_file()
+    assert (straight.out_dir / "history.jsonl").is_file() and (straight.out_dir / "best.safetensors").is_file()
     loaded = slakit.load_checkpoint(straight.out_dir / "best", glosses=corpus.glosses)
     assert same(weights(loaded), weights(straight.model))
     assert slakit.evaluate(loaded, corpus.dev, "minisign", settings=SETTINGS).wer == straight.best["wer"]

@@ -1,57 +1,56 @@
-"""Checkpoints of recognizers: `model.safetensors` with the weights, `model.json` with everything to read beside them.
+"""Checkpoints of recognizers: one file, `x.safetensors`, the weights with their description as JSON in the header.
 
 For methods that leave the backbone's weights alone only the adapters and heads are stored (a few MB and the head);
-the base comes again from backbone + pretrained, and its checksum is compared.
+the base comes again from backbone + pretrained, and its checksum is compared. A folder with `model.safetensors` and
+`model.json`, as the shipped demo models are, is read as well.
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 
 from slakit.config import ModelConfig, from_dict, to_dict
+from slakit.machine import write_atomically
 from slakit.models.methods import find_method
 from slakit.models.methods.sla_lora import merge_lora
 from slakit.models.recognizer import Recognizer, build_model
 from slakit.models.towers.open_clip import OpenClipTower
 from slakit.records import CheckpointError, ConfigError, Vocabulary
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 FORMAT = 1
+SUFFIX = ".safetensors"
+HEADER = "slakit"  # the key of the description in safetensors' own metadata, which maps strings to strings
 
 
-def checkpoint_files(path: str | Path) -> tuple[Path, Path]:
-    """(weights, description) of a checkpoint named by its folder or by either of its files."""
-    path = Path(path)
-    if path.suffix in (".safetensors", ".json"):
-        return path.with_suffix(".safetensors"), path.with_suffix(".json")
-    return path / WEIGHTS, path / DESCRIPTION
+def with_suffix(path: str | Path) -> Path:
+    """The checkpoint's file: `out/best` is short for `out/best.safetensors`."""
+    return Path(path) if Path(path).suffix == SUFFIX else Path(f"{path}{SUFFIX}")
 
 
 def save_checkpoint(
     model: Recognizer, path: str | Path, include_base: bool | None = None, half: bool = False, **about: Any
 ) -> Path:
-    """Write a checkpoint, each file atomically; returns the folder or weights file as given.
+    """Write a checkpoint at once or not at all; returns its file, `path` with `.safetensors` at its end.
 
     include_base: store the backbone's frozen weights too; None: only where they could not be had again (random ones,
     or a method that trains them). half: store float16, half the size (to hand on, not to go on training from); they
-    are loaded as float32. about: what to keep beside it, as JSON (corpus="…", metrics={…}).
+    are loaded as float32. about: what to keep with it, as JSON (corpus="…", metrics={…}). OSError where it cannot be
+    written.
     """
-    weights, description = checkpoint_files(path)
     if include_base is None:
         include_base = model.config.pretrained is None or not find_method(model.config.method).adapters_only
     tensors = model.state_dict() if include_base else _without_base(model)
-    content = {
+    description = {
         "format": FORMAT,
         "config": to_dict(model.config),
         "glosses": list(model.vocabulary.glosses),
@@ -62,76 +61,100 @@ def save_checkpoint(
         "versions": {name: _version(name) for name in ("slakit", "torch", "open_clip_torch")},
         **about,
     }
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     if half:
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
-    _write(weights, lambda temporary: save_file(tensors, temporary))
-    _write(description, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    return Path(path)
+    file = with_suffix(path)
+    write_atomically(file, save(tensors, {HEADER: json.dumps(description, ensure_ascii=False)}))
+    return file
 
 
 def load_checkpoint(path: str | Path, glosses: Vocabulary | Sequence[str] | None = None) -> Recognizer:
     """The recognizer that save_checkpoint() wrote, in evaluation mode; its `about` holds the description.
 
-    glosses: a corpus' vocabulary to compare with; the message of the CheckpointError says what differs. Raises
-    CheckpointError too for missing, damaged or foreign files and for other base weights than it was trained on.
+    path: `x.safetensors`, with or without that ending, or a folder of two files. glosses: a corpus' vocabulary to
+    compare with; the message of the CheckpointError says what differs. Raises CheckpointError too for missing, damaged
+    or foreign files and for other base weights than it was trained on.
     """
-    weights, description = checkpoint_files(path)
-    about = read_description(description)
-    vocabulary = Vocabulary(about["glosses"])
+    description = read_description(path)
+    weights, text_file = _files(path)
+    vocabulary = Vocabulary(description["glosses"])
     if glosses is not None:
         compare_glosses(vocabulary, glosses if isinstance(glosses, Vocabulary) else Vocabulary(glosses), weights)
-    tensors = _read_tensors(weights)
-    config = from_dict(ModelConfig, about["config"], str(description))
-    if about["include_base"]:  # nothing to fetch: the tower is built empty and filled below
-        model = build_model(from_dict(ModelConfig, {**about["config"], "pretrained": None}), vocabulary)
+    tensors = load_tensors(path)
+    config = from_dict(ModelConfig, description["config"], str(text_file))
+    if description["include_base"]:  # nothing to fetch: the tower is built empty and filled below
+        model = build_model(from_dict(ModelConfig, {**description["config"], "pretrained": None}), vocabulary)
         model.config = config
-        model.encoder.backbone.base_checksum = about["base_checksum"]
+        model.encoder.backbone.base_checksum = description["base_checksum"]
     else:
         model = build_model(config, vocabulary)
-        _check_base(model, about, description)
-    _load(model, tensors, about["include_base"], weights)
-    model.about = about
+        _check_base(model, description, text_file)
+    restore(model, tensors, weights, model.state_dict() if description["include_base"] else _without_base(model))
+    model.about = description
     return model.eval()
 
 
-def load_weights(model: Recognizer, source: str | Path | dict[str, torch.Tensor]) -> None:
-    """Put the weights of a checkpoint, or Recognizer.trainable_state()-like tensors, into a model built alike."""
-    if not isinstance(source, dict):
-        weights, description = checkpoint_files(source)
-        about = read_description(description)
-        compare_glosses(Vocabulary(about["glosses"]), model.vocabulary, weights)
-        _load(model, _read_tensors(weights), about["include_base"], weights)
-        return
-    own = model.state_dict()
-    wrong = [name for name, value in source.items() if name not in own or own[name].shape != value.shape]
-    if wrong:
-        raise CheckpointError(f"the weights hold {wrong[0]!r}, which this {model.config.method} model does not have so")
-    missing = sorted(set(model.trainable_state()) - set(source))
-    if missing:
-        raise CheckpointError(f"the weights lack {missing[0]!r}; they belong to another model")
-    model.load_state_dict(source, strict=False)
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """The JSON part of a checkpoint; CheckpointError where it is missing, damaged or foreign."""
-    if not path.is_file():
+def read_description(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, read from its header alone; CheckpointError where it is missing, damaged or
+    foreign. Training's own hold the run's whole setting ("train", "corpus") and its score ("metrics") as well."""
+    weights, text_file = _files(path)
+    if not text_file.is_file():
         raise CheckpointError(
-            f"{path.parent} holds no checkpoint ({path.name} is missing); "
-            "give the folder best/ or last/ of a training run, or one in data/demo_models"
+            f"{path} holds no checkpoint ({text_file} is missing); "
+            f"give best{SUFFIX} or last{SUFFIX} of a training run, or one in data/demo_models"
         )
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        text = _header(weights) if text_file == weights else text_file.read_text(encoding="utf-8")
+        description = json.loads(text or "{}")
     except (ValueError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise CheckpointError(f"{text_file} cannot be read: {error}") from error
     needed = ("format", "config", "glosses", "include_base", "base_checksum")
-    missing = [key for key in needed if not isinstance(about, dict) or key not in about]
+    missing = [key for key in needed if not isinstance(description, dict) or key not in description]
     if missing:
-        raise CheckpointError(f"{path} is no slakit checkpoint: it lacks {', '.join(missing)}")
-    if about["format"] != FORMAT:
-        raise CheckpointError(f"{path} has format {about['format']}, this slakit reads format {FORMAT}; update slakit")
-    return about
+        raise CheckpointError(f"{text_file} is no slakit checkpoint: it lacks {', '.join(missing)}")
+    if description["format"] != FORMAT:
+        raise CheckpointError(
+            f"{text_file} has format {description['format']}, this slakit reads format {FORMAT}; update slakit"
+        )
+    return description
+
+
+def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """A checkpoint's tensors by name, as stored; CheckpointError where they are missing or cannot be read."""
+    weights, text_file = _files(path)
+    if not weights.is_file():
+        raise CheckpointError(f"{weights} is missing; a checkpoint in a folder is that file and {text_file} together")
+    try:
+        return load_file(weights)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"{weights} cannot be read, it may be cut short: {str(error)[:200]}") from error
+
+
+def restore(
+    model: Recognizer,
+    tensors: Mapping[str, torch.Tensor],
+    source: str | Path,
+    expected: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Put saved weights into a model that was built alike; CheckpointError that names `source` where they do not fit.
+
+    expected: the tensors that must be there, and no others; None: those that are trained must be, the model's others
+    may be.
+    """
+    required, known = (expected, expected) if expected is not None else (model.trainable_state(), model.state_dict())
+    for name in required:
+        if name not in tensors:
+            raise CheckpointError(f"{source} lacks the tensor {name}; it does not belong to this model's description")
+    for name, value in tensors.items():
+        if name not in known:
+            raise CheckpointError(f"{source} holds {name!r}, which this {model.config.method} model does not have")
+        if value.shape != known[name].shape:
+            raise CheckpointError(
+                f"{source}: {name} has shape {tuple(value.shape)}, the model's description says "
+                f"{tuple(known[name].shape)}"
+            )
+    model.load_state_dict(tensors, strict=False)
 
 
 def compare_glosses(checkpoint: Vocabulary, corpus: Vocabulary, path: Path) -> None:
@@ -140,24 +163,36 @@ def compare_glosses(checkpoint: Vocabulary, corpus: Vocabulary, path: Path) -> N
         return
     missing = [gloss for gloss in corpus if gloss not in checkpoint]
     extra = [gloss for gloss in checkpoint if gloss not in corpus]
-    said = f"{len(checkpoint.glosses)} glosses in the checkpoint, {len(corpus.glosses)} in the corpus"
+    message = f"{len(checkpoint.glosses)} glosses in the checkpoint, {len(corpus.glosses)} in the corpus"
     if missing:
-        said += f"; first missing in the checkpoint: {', '.join(missing[:3])}"
+        message += f"; first missing in the checkpoint: {', '.join(missing[:3])}"
     if extra:
-        said += f"; first missing in the corpus: {', '.join(extra[:3])}"
+        message += f"; first missing in the corpus: {', '.join(extra[:3])}"
     if not missing and not extra:
-        place = next(i for i, pair in enumerate(zip(checkpoint, corpus, strict=True)) if pair[0] != pair[1])
-        said += f"; the order differs from place {place + 1} on"
-    raise CheckpointError(f"{path}: {said}; train on this corpus or use the checkpoint with the corpus it was made for")
+        first = next(i for i, pair in enumerate(zip(checkpoint, corpus, strict=True)) if pair[0] != pair[1])
+        message += f"; the order differs from place {first + 1} on"
+    raise CheckpointError(
+        f"{path}: {message}; train on this corpus or use the checkpoint with the corpus it was made for"
+    )
 
 
-def _read_tensors(weights: Path) -> dict[str, torch.Tensor]:
-    if not weights.is_file():
-        raise CheckpointError(f"{weights} is missing; a checkpoint is {WEIGHTS} and {DESCRIPTION} together")
+def _files(path: str | Path) -> tuple[Path, Path]:
+    """(file with the weights, file with the description): the same one, or the two of a folder, named by either."""
+    path, file = Path(path), with_suffix(path)
+    stem = path.with_suffix("") if path.suffix in (SUFFIX, ".json") else path / "model"
+    pair = Path(f"{stem}{SUFFIX}"), Path(f"{stem}.json")
+    if file.is_file() and not (pair[1].is_file() and _header(file) is None):
+        return file, file
+    return pair if pair[1].is_file() or path.is_dir() else (file, file)
+
+
+def _header(file: Path) -> str | None:
+    """The description's text; None where there is none, CheckpointError for a file that is no whole safetensors."""
     try:
-        return load_file(weights)
+        with safe_open(file, "pt") as content:
+            return (content.metadata() or {}).get(HEADER)
     except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{weights} cannot be read, it may be cut short: {str(error)[:200]}") from error
+        raise CheckpointError(f"{file} cannot be read, it may be cut short: {str(error)[:200]}") from error
 
 
 def _without_base(model: Recognizer) -> dict[str, torch.Tensor]:
@@ -167,43 +202,14 @@ def _without_base(model: Recognizer) -> dict[str, torch.Tensor]:
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
-def _check_base(model: Recognizer, about: dict[str, Any], description: Path) -> None:
-    found = model.encoder.backbone.base_checksum
-    if found != about["base_checksum"]:
+def _check_base(model: Recognizer, description: dict[str, Any], file: Path) -> None:
+    checksum = model.encoder.backbone.base_checksum
+    if checksum != description["base_checksum"]:
         raise CheckpointError(
-            f"{description} was trained on other base weights than {model.config.backbone} with "
-            f"pretrained={model.config.pretrained!r} gives here (checksum {about['base_checksum'][:12]}…, found "
-            f"{found[:12]}…); put the same weights back, or save the checkpoint with include_base=True"
+            f"{file} was trained on other base weights than {model.config.backbone} with "
+            f"pretrained={model.config.pretrained!r} gives here (checksum {description['base_checksum'][:12]}…, found "
+            f"{checksum[:12]}…); put the same weights back, or save the checkpoint with include_base=True"
         )
-
-
-def _load(model: Recognizer, tensors: dict[str, torch.Tensor], include_base: bool, path: Path) -> None:
-    expected = model.state_dict() if include_base else _without_base(model)
-    for name in expected:
-        if name not in tensors:
-            raise CheckpointError(f"{path} lacks the tensor {name}; it does not belong to the model.json beside it")
-        if tensors[name].shape != expected[name].shape:
-            raise CheckpointError(
-                f"{path}: {name} has shape {tuple(tensors[name].shape)}, the model.json beside it describes "
-                f"{tuple(expected[name].shape)}"
-            )
-    unknown = sorted(set(tensors) - set(expected))
-    if unknown:
-        raise CheckpointError(f"{path} holds {unknown[0]!r}, which the model.json beside it does not describe")
-    model.load_state_dict(tensors, strict=False)
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call write(temporary), sync and rename: a reader sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _version(name: str) -> str:

@@ -46,8 +46,11 @@ class Logits:
 class Recognizer(nn.Module):
     """Image encoder with its adaptation, sequence model, heads.
 
-    config: the ModelConfig that built it, options complete. vocabulary: its glosses.
+    config: the ModelConfig that built it, options complete. vocabulary: its glosses. about: the description of the
+    checkpoint that it was loaded from; a model that was not loaded has none.
     """
+
+    about: dict[str, Any]
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary, encoder: Encoder):
         super().__init__()

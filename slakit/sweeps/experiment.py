@@ -10,13 +10,13 @@ from typing import Any
 
 import open_clip
 import torch
-from safetensors.torch import load_file
 
 from slakit.config import ModelConfig, RunConfig, from_dict, nearest, override, to_dict
 from slakit.config import digest as config_digest
 from slakit.data.corpora import check_options
 from slakit.machine import locked
 from slakit.models import Recognizer, create_model
+from slakit.models.checkpoints import load_tensors
 from slakit.models.methods import chosen_blocks, find_method
 from slakit.models.towers.weights import TINY_CLIP, tiny_clip_files
 from slakit.records import ConfigError, Corpus
@@ -104,7 +104,7 @@ def share_warm_start(
                 "on those does not fit it; leave shared_dir empty, its own warm start is then used"
             )
         run = fit(head, corpus, place, train, **fit_options)
-        weights = load_file(place / "best" / "model.safetensors")
+        weights = load_tensors(place / "best")
     model.load_state_dict(weights, strict=False)
     return run.best["wer"]
 

@@ -9,17 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
+from slakit.config import to_dict
 from slakit.data.loader import clip_loader
 from slakit.machine import autocast, half_precision, peak_memory, progress, random_state, set_random_state
-from slakit.models.checkpoints import save_checkpoint
+from slakit.models.checkpoints import read_description, restore, save_checkpoint, with_suffix
 from slakit.recognition.transcribe import evaluate
 from slakit.records import CheckpointError, SlakitError
 from slakit.training.features import FeatureBatches
 from slakit.training.losses import recognition_loss
 from slakit.training.optimizers import make_optimizer, set_rate
-from slakit.training.state import Position, best_row, restore_trained
+from slakit.training.state import Position
 
 
 class Trainer:
@@ -49,7 +49,7 @@ class Trainer:
         for warning in self.state.warnings:
             print(warning)
         if saved is not None:
-            restore_trained(self.model, saved["weights"])
+            restore(self.model, saved["weights"], self.state.folder)
             self.history, self.best, self.earlier = saved["history"], saved["best"], saved["seconds"]
             self.at, self.saved = Position(**saved["positions"][self.processes.rank]), saved
             if saved["scaler"]:  # empty where the run went on without one so far, as "auto" does on a CPU
@@ -60,15 +60,22 @@ class Trainer:
             elif self.processes.main:
                 print(f"{self.state.folder} holds this run, and all its {total} epochs are done: nothing to train")
         if self.processes.main:
-            self.state.settle_best(self.best and self.best["epoch"])
-            kept = best_row(self.state.folder / "best")
-            if self.best and kept is None:
-                raise CheckpointError(f"{self.state.folder / 'best'} is gone or damaged; give another out_dir")
-            if self.best and kept["epoch"] != self.best["epoch"]:  # the state is an older one than this checkpoint
-                print(f"best/ is of epoch {kept['epoch'] + 1}, later than the state; it is kept")
-                self.best = kept
+            if self.best:
+                self.best = self.newer_best(self.best)
         self.best = self.processes.gather(self.best)[0]
         self.processes.same_weights(self.model)
+
+    def newer_best(self, known: dict) -> dict:
+        """The row of the best checkpoint on disk: it is written before the state that knows of it."""
+        path = with_suffix(self.state.folder / "best")
+        try:
+            kept = read_description(path)["metrics"]
+        except (CheckpointError, KeyError) as error:
+            raise CheckpointError(f"{path} is gone or damaged; give another out_dir ({error})") from error
+        if kept["epoch"] == known["epoch"]:
+            return known
+        print(f"{path.name} is of epoch {kept['epoch'] + 1}, later than the state; it is kept")
+        return kept
 
     def run(self) -> None:
         """All epochs that are still to do: first the warm start's, then the others."""
@@ -231,7 +238,7 @@ class Trainer:
         }
 
     def choose(self, row: dict) -> None:
-        """WER on dev into the row; the best weights so far wait in best.new/ for the state that speaks of them."""
+        """WER on dev into the row; the best weights so far are kept, before the state that speaks of them."""
         found = evaluate(
             self.model, self.corpus.dev, self.corpus.name, settings=self.settings, store=self.store,
             show_progress=self.show_progress, processes=self.processes,
@@ -240,12 +247,14 @@ class Trainer:
         if self.best is None or row["wer"] < self.best["wer"]:
             self.best = row
             if self.processes.main:
-                self._keep(self.state.new_best, {"seconds": self.seconds, **row})
+                self._keep(self.state.folder / "best", {"seconds": self.seconds, **row})
 
     def _keep(self, path: Path, row: dict) -> None:
         """A checkpoint of the weights as they are, with the epoch's row."""
         metrics = {"dev_wer": row["wer"], **row}
-        self._write(save_checkpoint, self.model, path, corpus=self.corpus.name, metrics=metrics)
+        self._write(
+            save_checkpoint, self.model, path, corpus=self.corpus.name, train=to_dict(self.settings), metrics=metrics
+        )
 
     def due(self) -> bool:
         """Whether the settings ask rank 0 for a checkpoint after the step that this batch belongs to."""
@@ -267,7 +276,6 @@ class Trainer:
         } | ({"random": random} if within else {})  # fmt: skip
         if not within:
             self._write(self.state.save, content)
-            self.state.settle_best(self.best and self.best["epoch"])
             return
         try:
             self.state.save(content)
@@ -277,9 +285,9 @@ class Trainer:
     def _write(self, write: Callable, *arguments, **options) -> None:
         try:
             write(*arguments, **options)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             raise SlakitError(
-                f"{self.state.folder} cannot be written ({getattr(error, 'strerror', None) or error}); make room or "
+                f"{self.state.folder} cannot be written ({error.strerror or error}); make room or "
                 "mend the folder and start again: training goes on from the last checkpoint"
             ) from error
 

@@ -13,19 +13,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 from slakit.config import TrainConfig, override, to_dict
 from slakit.data.clips import ClipStore
 from slakit.data.loader import split_trainable
 from slakit.machine import ALONE, Processes, deterministic, find_device, half_precision
+from slakit.models.checkpoints import load_tensors, restore
 from slakit.models.compiled import compiled
 from slakit.models.recognizer import Recognizer
 from slakit.records import ConfigError, Corpus, SlakitError
 from slakit.training.loop import Trainer
 from slakit.training.memory import naming_what_fits
 from slakit.training.processes import shared_statistics
-from slakit.training.state import RunState, held, restore_trained
+from slakit.training.state import RunState, held
 from slakit.training.trackers import Logger, make_loggers
 
 # Settings that change no weight, or its rounding at most: a run may go on with others.
@@ -64,8 +63,9 @@ def fit(
 
     settings: a TrainConfig (default: the published one); **changes replace single fields of it by name. loggers:
     further ones than history.jsonl and those that settings.track names. processes: those of distributed.launched().
-    Files: state.pt (to resume) and the one before it, history.jsonl (a row an epoch), best/ (the checkpoint with the
-    lowest dev WER, as load_checkpoint() and `recognize` take it), and at the end last/ (the one of the last epoch).
+    Files: state.pt (to resume) and the one before it, history.jsonl (a row an epoch), best.safetensors (the
+    checkpoint with the lowest dev WER, as load_checkpoint() and `recognize` take it), and at the end last.safetensors
+    (the one of the last epoch).
     A second call with the same arguments goes on where the first one stopped, or returns at once if it had ended.
     Raises ConfigError for an unknown setting, another vocabulary or a folder that holds another run or cannot be
     written; SlakitError where no clip can be trained on, the loss stays without a finite value, the disk is full, or
@@ -109,7 +109,7 @@ def fit(
     if trainer.best is None:
         raise SlakitError(f"nothing was trained: epochs={settings.epochs}, warm_start_epochs=0")
     if processes.main:
-        restore_trained(model, load_file(out_dir / "best" / "model.safetensors"))
+        restore(model, load_tensors(out_dir / "best"), out_dir)
     processes.same_weights(model)
     return Run(model, out_dir, trainer.history, trainer.best, trainer.history[-1]["seconds"], left_out)
 

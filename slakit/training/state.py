@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import json
-import os
-import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +14,7 @@ from typing import Any
 
 import torch
 
-from slakit.machine import locked
-from slakit.models.recognizer import Recognizer
+from slakit.machine import locked, write_atomically
 from slakit.records import CheckpointError, ConfigError, SlakitError
 
 NO_MATTER = {"model.recompute"}  # of an identity: it changes no gradient, so a run may go on with more or less memory
@@ -42,30 +39,6 @@ class Position:
     losses: dict[str, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call write(temporary path), sync it to disk and rename it to `path`: readers see the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """JSON, written atomically."""
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 @contextmanager
@@ -101,7 +74,7 @@ def checksum(content: Any, so_far: int = 0) -> int:
 
 
 class RunState:
-    """`state.pt` and the one before it, `state.previous.pt`, in a run's folder, and the best checkpoint, `best/`.
+    """`state.pt` and the one before it, `state.previous.pt`, in a run's folder.
 
     identity: what makes this run this run (settings, model, corpus); another identity in the folder is a ConfigError
     that names the first difference. Files are read with torch's weights-only loader: no code in them is executed.
@@ -119,27 +92,13 @@ class RunState:
     def previous(self) -> Path:
         return self.folder / "state.previous.pt"
 
-    @property
-    def new_best(self) -> Path:
-        """Where a better checkpoint waits until the state that speaks of it is written."""
-        return self.folder / "best.new"
-
     def save(self, content: dict[str, Any]) -> None:
         """Write the state; the state before it stays as state.previous.pt. OSError where it cannot be written: both
         files are then as they were."""
         content = {**content, "identity": json.dumps(self.identity, sort_keys=True)}
         buffer = io.BytesIO()  # torch's own file writer turns a full disk into a message about its internals
         torch.save(content | {"checksum": checksum(content)}, buffer)
-
-        def write(temporary: Path) -> None:
-            with open(temporary, "wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            if self.path.exists():
-                os.replace(self.path, self.previous)
-
-        write_atomically(self.path, write)
+        write_atomically(self.path, buffer.getbuffer(), keep_as=self.previous)
 
     def load(self) -> dict[str, Any] | None:
         """The newest sound state, or None where there is none; a damaged file is reported in `warnings`."""
@@ -163,19 +122,6 @@ class RunState:
             raise CheckpointError("; ".join(self.warnings) + f". Delete {self.folder} to start the run anew")
         return None
 
-    def settle_best(self, epoch: int | None) -> None:
-        """best/ becomes the checkpoint that the state speaks of, of that epoch; call it after every save and load."""
-        best, new, old = self.folder / "best", self.new_best, self.folder / "best.old"
-        if epoch is not None and best_epoch(new) == epoch:
-            shutil.rmtree(old, ignore_errors=True)
-            if best.exists():
-                os.replace(best, old)
-            os.replace(new, best)
-        elif old.exists() and not best.exists():  # killed between the two renames, and the state was lost, too
-            os.replace(old, best)
-        for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
-
     def _check(self, found: dict[str, Any], path: Path) -> None:
         for key in sorted({*found, *self.identity} - NO_MATTER):
             if found.get(key) != self.identity.get(key):
@@ -183,27 +129,3 @@ class RunState:
                     f"{path.parent} holds a run with {key}={found.get(key)!r}, this one has "
                     f"{key}={self.identity.get(key)!r}; give another out_dir, or delete that folder"
                 )
-
-
-def best_row(folder: Path) -> dict[str, Any] | None:
-    """The epoch's row that a best checkpoint was saved with; None where there is no whole checkpoint."""
-    try:
-        return json.loads((folder / "model.json").read_text(encoding="utf-8"))["metrics"]
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def best_epoch(folder: Path) -> int | None:
-    """The epoch of a best checkpoint."""
-    return (best_row(folder) or {}).get("epoch")
-
-
-def restore_trained(model: Recognizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Put saved trained weights back; CheckpointError where they are not those of this model."""
-    wanted, known = set(model.trainable_state()), set(model.state_dict())
-    if not wanted <= set(tensors) <= known:
-        strange = sorted(wanted - set(tensors)) or sorted(set(tensors) - known)
-        raise CheckpointError(
-            f"the saved weights do not fit the model, for instance {strange[0]}; give another out_dir"
-        )
-    model.load_state_dict(tensors, strict=False)

@@ -105,12 +105,13 @@ def checksum(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def demo_model(method: str = "sla-lora") -> Path:
-    """The folder of the trained demo model that the checkout ships for `method`, for load_checkpoint().
+    """The trained demo model that the checkout ships for `method`, for load_checkpoint().
 
     It knows MiniSign's glosses and nothing else. ConfigError, with the names that there are, for another method.
     """
     home = project_root() / "data" / "demo_models"
-    there = sorted(path.parent.name for path in home.glob("*/model.json"))
+    files = [*home.glob("*/model.json"), *home.glob("*.safetensors")]
+    there = sorted(path.parent.name if path.suffix == ".json" else path.stem for path in files)
     if method not in there:
         raise ConfigError(f"no demo model of {method!r} is shipped in {home}; there are: {', '.join(there) or 'none'}")
     return home / method
