@@ -25,7 +25,7 @@ SLOWER = "training is slower, its results are the same"
 GRAPHS = 128  # of one level's code: trained or not, first or last, training or evaluation, of every model
 
 
-def pays(encoder: Encoder, device: torch.device) -> bool:
+def should_compile(encoder: Encoder, device: torch.device) -> bool:
     """Whether "auto" compiles: a GPU of compute capability 8 and above, and a tower of some width."""
     return (
         device.type == "cuda"
@@ -46,10 +46,10 @@ def compiled(
     """Within: the encoder's blocks run compiled. A step on a few frames is tried first; where it fails, the reason is
     printed and they run as they are.
 
-    wanted: True, False, or "auto", see pays(). half: the autocast type of the steps to come, None for float32. say:
+    wanted: True, False, or "auto", see should_compile(). half: the autocast type of the steps to come, None for float32. say:
     print a line, that it takes a minute. backend: torch.compile's.
     """
-    if wanted is False or (wanted == "auto" and not pays(encoder, device)):
+    if wanted is False or (wanted == "auto" and not should_compile(encoder, device)):
         yield
         return
     missing = _missing() if device.type == "cuda" else None
@@ -64,7 +64,9 @@ def compiled(
     warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")  # how a kernel is built: no news
     with torch._dynamo.config.patch(cache_size_limit=GRAPHS):
         try:
-            encoder.compiled = {part: torch.compile(part, backend=backend) for part in (encoder.embed, encoder.level)}
+            encoder.compiled = {
+                part: torch.compile(part, backend=backend) for part in (encoder.embed, encoder.block_step)
+            }
             reason = _try(encoder, device, half)
             if reason:
                 encoder.compiled = {}

@@ -21,7 +21,7 @@ _keep_all: ContextVar[bool] = ContextVar("keep_all", default=False)
 
 
 @contextmanager
-def keeping_all() -> Iterator[None]:
+def without_recompute() -> Iterator[None]:
     """Within: everything is kept as usual. For parts that activation checkpointing computes again as a whole."""
     token = _keep_all.set(True)
     try:
@@ -30,17 +30,17 @@ def keeping_all() -> Iterator[None]:
         _keep_all.reset(token)
 
 
-def computed_again(part: Callable, *arguments: object) -> torch.Tensor:
+def checkpointed(part: Callable, *arguments: object) -> torch.Tensor:
     """part(*arguments) by activation checkpointing: its inputs alone are kept, backward computes it a second time."""
 
     def whole(*arguments: object) -> torch.Tensor:
-        with keeping_all():  # the checkpoint decides what is kept
+        with without_recompute():  # the checkpoint decides what is kept
             return part(*arguments)
 
     return checkpoint(whole, *arguments, use_reentrant=False)
 
 
-def through(step: nn.Module, x: torch.Tensor, layer: Callable, width: int, *arguments: object) -> torch.Tensor:
+def recompute_input(step: nn.Module, x: torch.Tensor, layer: Callable, width: int, *arguments: object) -> torch.Tensor:
     """layer(step(x), *arguments), and step(x) is not kept for the backward pass but computed again from x.
 
     step: an element-wise or normalising module without randomness. width: of the products around it. Under autocast

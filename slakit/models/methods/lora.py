@@ -8,17 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slakit.models.exact.linear import Linear, computed_in, linear
+from slakit.models.exact.linear import FastLinear, fast_linear, product_dtype
 from slakit.records import ConfigError
 
 HALF = (torch.float16, torch.bfloat16)
 
 
-class _MergedLinear(torch.autograd.Function):
+class _MergedLoRA(torch.autograd.Function):
     """y = (W + s B A) x + b as one product, without ever forming the gradient of the full matrix.
 
     Exact up to rounding in float32 and float64. In half precision the sum W + s B A would round the update away: see
-    _HalfLinear.
+    _HalfLoRA.
     """
 
     @staticmethod
@@ -26,25 +26,25 @@ class _MergedLinear(torch.autograd.Function):
         merged = torch.addmm(weight, lora_b, lora_a, alpha=scale)  # [out, in]
         ctx.save_for_backward(x, weight, lora_a, lora_b)
         ctx.scale, ctx.has_bias = scale, bias is not None
-        return linear(x, merged, bias)
+        return fast_linear(x, merged, bias)
 
     @staticmethod
     def backward(ctx, gradient):
         x, weight, lora_a, lora_b = ctx.saved_tensors
         flat, rows = gradient.flatten(0, -2), x.flatten(0, -2)  # [M, out], [M, in]
         needs_x, needs_w, needs_bias, needs_a, needs_b, _ = ctx.needs_input_grad
-        low = linear(flat, lora_b.T) if needs_a else None  # [M, r]
+        low = fast_linear(flat, lora_b.T) if needs_a else None  # [M, r]
         return (
-            linear(gradient, torch.addmm(weight, lora_b, lora_a, alpha=ctx.scale).T) if needs_x else None,
+            fast_linear(gradient, torch.addmm(weight, lora_b, lora_a, alpha=ctx.scale).T) if needs_x else None,
             flat.T @ rows if needs_w else None,
             flat.sum(0) if ctx.has_bias and needs_bias else None,
             ctx.scale * (low.T @ rows) if needs_a else None,
-            ctx.scale * (flat.T @ linear(rows, lora_a)) if needs_b else None,
+            ctx.scale * (flat.T @ fast_linear(rows, lora_a)) if needs_b else None,
             None,
         )
 
 
-class _HalfLinear(torch.autograd.Function):
+class _HalfLoRA(torch.autograd.Function):
     """y = W x + b + s B (A x) in half precision, for one layer or for several that share their input.
 
     The thin product A x comes first, of all layers at once, then one of [W | s B] with [x; A x]: the update is summed
@@ -120,20 +120,20 @@ class LoRALinear(nn.Linear):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.narrow(x):
-            return together(x, self)[0]
-        half = computed_in(x) in HALF
+        if self.uses_half_path(x):
+            return lora_linears(x, self)[0]
+        half = product_dtype(x) in HALF
         if half or (self.training and self.dropping):
             return F.linear(x, self.weight, self.bias) + self.scale * F.linear(
                 F.linear(self.dropout(x), self.lora_A), self.lora_B
             )
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return F.linear(x, self.effective_weight(), self.bias)
-        return _MergedLinear.apply(x, self.weight, self.bias, self.lora_A, self.lora_B, self.scale)
+        return _MergedLoRA.apply(x, self.weight, self.bias, self.lora_A, self.lora_B, self.scale)
 
-    def narrow(self, x: torch.Tensor) -> bool:
-        """Whether this layer takes _HalfLinear for x."""
-        return computed_in(x) in HALF and not torch.jit.is_tracing() and not (self.training and self.dropping)
+    def uses_half_path(self, x: torch.Tensor) -> bool:
+        """Whether this layer takes _HalfLoRA for x."""
+        return product_dtype(x) in HALF and not torch.jit.is_tracing() and not (self.training and self.dropping)
 
     @property
     def dropping(self) -> bool:
@@ -147,7 +147,7 @@ class LoRALinear(nn.Linear):
     @torch.no_grad()
     def merge(self) -> nn.Linear:
         """A plain Linear with W + s B A, summed in float32 or better; trainable as a new one is."""
-        plain = Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        plain = FastLinear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
         wide = torch.promote_types(self.weight.dtype, torch.float32)
         update = self.scale * (self.lora_B.to(wide) @ self.lora_A.to(wide))
         plain.weight = nn.Parameter((self.weight.to(wide) + update).to(self.weight.dtype))
@@ -158,12 +158,12 @@ class LoRALinear(nn.Linear):
         return f"{super().extra_repr()}, rank={self.rank}, scale={self.scale:g}"
 
 
-def together(x: torch.Tensor, *layers: nn.Linear) -> tuple[torch.Tensor, ...]:
+def lora_linears(x: torch.Tensor, *layers: nn.Linear) -> tuple[torch.Tensor, ...]:
     """layer(x) of each: LoRA layers in half precision as one product, x is read once."""
-    narrow = all(isinstance(layer, LoRALinear) and layer.narrow(x) for layer in layers)
+    narrow = all(isinstance(layer, LoRALinear) and layer.uses_half_path(x) for layer in layers)
     if not narrow or len({layer.bias is None for layer in layers}) > 1:
         return tuple(layer(x) for layer in layers)
     parameters = [p for layer in layers for p in (layer.weight, layer.bias, layer.lora_A, layer.lora_B)]
-    half = computed_in(x)
+    half = product_dtype(x)
     with torch.autocast(x.device.type, enabled=False):
-        return _HalfLinear.apply(x.to(half), tuple(layer.scale for layer in layers), *parameters)
+        return _HalfLoRA.apply(x.to(half), tuple(layer.scale for layer in layers), *parameters)

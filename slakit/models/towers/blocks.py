@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from slakit.models.exact.few_queries import aligned
-from slakit.models.exact.recompute import computed_again, through
-from slakit.models.methods.lora import LoRALinear, together
+from slakit.models.exact.query_attention import aligned
+from slakit.models.exact.recompute import checkpointed, recompute_input
+from slakit.models.methods.lora import LoRALinear, lora_linears
 from slakit.models.packing import Clips
 
 
@@ -89,7 +89,7 @@ class Attention(nn.Module):
         if class_token_only:
             projected = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)
         else:
-            projected = together(x, self.q_proj, self.k_proj, self.v_proj)
+            projected = lora_linears(x, self.q_proj, self.k_proj, self.v_proj)
         return self.out_proj(self.attend(*map(self.heads, projected)))
 
     def _first_token(self, x: torch.Tensor) -> torch.Tensor:
@@ -118,7 +118,7 @@ class MLP(nn.Module):
         self.fc1, self.activation, self.fc2 = fc1, activation, fc2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return through(self.activation, self.fc1(x), self.fc2, self.fc2.out_features)
+        return recompute_input(self.activation, self.fc1(x), self.fc2, self.fc2.out_features)
 
 
 class Block(nn.Module):
@@ -151,14 +151,14 @@ class Block(nn.Module):
 
     def attend(self, x: torch.Tensor, class_token_only: bool = False) -> torch.Tensor:
         """MHSA(LN(x)); the normed tokens are not kept."""
-        return through(self.ln_1, x, self.attn, self.width, class_token_only)
+        return recompute_input(self.ln_1, x, self.attn, self.width, class_token_only)
 
     def feed(self, x: torch.Tensor) -> torch.Tensor:
         """MLP(LN(x)), scaled where the tower scales it; the normed tokens are not kept."""
-        return computed_again(self._feed, x) if self.recompute_mlp else self._feed(x)
+        return checkpointed(self._feed, x) if self.recompute_mlp else self._feed(x)
 
     def _feed(self, x: torch.Tensor) -> torch.Tensor:
-        return self.ls_2(through(self.ln_2, x, self.mlp, self.width))
+        return self.ls_2(recompute_input(self.ln_2, x, self.mlp, self.width))
 
 
 @contextmanager

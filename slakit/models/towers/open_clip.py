@@ -13,7 +13,7 @@ from open_clip.transformer import QuickGELU as StockQuickGELU
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import nn
 
-from slakit.models.exact.linear import Linear
+from slakit.models.exact.linear import FastLinear
 from slakit.models.exact.recompute import QuickGELU
 from slakit.models.towers.blocks import MLP, Attention, Block
 from slakit.records import ConfigError
@@ -23,7 +23,7 @@ def split_rows(weight: torch.Tensor, bias: torch.Tensor | None) -> list[nn.Linea
     """A fused [3 D, D] projection as three Linears: its rows are q, then k, then v."""
     linears = []
     for part, rows in enumerate(weight.detach().chunk(3)):
-        linear = Linear(rows.shape[1], rows.shape[0], bias=bias is not None, device="meta")
+        linear = FastLinear(rows.shape[1], rows.shape[0], bias=bias is not None, device="meta")
         linear.weight = nn.Parameter(rows.clone())
         if bias is not None:
             linear.bias = nn.Parameter(bias.detach().chunk(3)[part].clone())
@@ -99,9 +99,9 @@ def open_clip_block(block: nn.Module) -> Block:
         raise ConfigError(f"blocks of type {type(block).__name__} are not supported; choose a plain ViT backbone")
     attn = block.attn
     projections = split_rows(attn.in_proj_weight, attn.in_proj_bias)
-    out = Linear.like(attn.out_proj)
+    out = FastLinear.like(attn.out_proj)
     activation = QuickGELU() if type(block.mlp.gelu) is StockQuickGELU else block.mlp.gelu
-    mlp = MLP(Linear.like(block.mlp.c_fc), activation, Linear.like(block.mlp.c_proj))
+    mlp = MLP(FastLinear.like(block.mlp.c_fc), activation, FastLinear.like(block.mlp.c_proj))
     return Block(block.ln_1, Attention(*projections, out, attn.num_heads), block.ls_1, block.ln_2, mlp, block.ls_2)
 
 
@@ -138,8 +138,8 @@ def timm_block(block: nn.Module) -> Block:
     if any(not isinstance(module, nn.Identity) for module in inert) or getattr(attn, "gate", None) is not None:
         raise ConfigError("timm towers with q/k norms, inner norms, gates or drop path are not supported")
     projections = split_rows(attn.qkv.weight, attn.qkv.bias)
-    ours = Attention(*projections, Linear.like(attn.proj), attn.num_heads)
-    feed = MLP(Linear.like(mlp.fc1), mlp.act, Linear.like(mlp.fc2))
+    ours = Attention(*projections, FastLinear.like(attn.proj), attn.num_heads)
+    feed = MLP(FastLinear.like(mlp.fc1), mlp.act, FastLinear.like(mlp.fc2))
     return Block(block.norm1, ours, block.ls1, block.norm2, feed, block.ls2)
 
 
