@@ -9,8 +9,9 @@ from torch import nn
 
 from slakit.models import merge, open_clip_weights
 from slakit.models.exact.depthwise import DepthwiseConv3d
+from slakit.models.exact.low_rank import _HalfLoRA, lora_linears
 from slakit.models.methods import chosen_blocks
-from slakit.models.methods.lora import LoRALinear, _HalfLoRA, lora_linears
+from slakit.models.methods.lora import LoRALinear
 from slakit.models.methods.sla_adapter import SlaAdapterOptions, TimeAwareAdapter
 from slakit.models.methods.sla_lora import TemporalShift
 from slakit.models.packing import Clips

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.jit._trace import is_tracing
 
 COPIED = 2**18  # elements
 _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
@@ -20,6 +21,11 @@ def product_dtype(x: torch.Tensor) -> torch.dtype:
     """The precision of a product with x."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def graph_is_read() -> bool:
+    """Whether torch.compile or the tracer reads the code that runs now: then it is to see plain operations."""
+    return torch.compiler.is_compiling() or is_tracing()
 
 
 def fast_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -57,17 +63,17 @@ class _Product(torch.autograd.Function):
 
 
 class FastLinear(nn.Linear):
-    """nn.Linear that takes fast_linear() in float32 on a processor. Those of opened towers and of AdaptSign's adapters."""
+    """nn.Linear that takes fast_linear() in float32 on a CPU: those of opened towers and of AdaptSign's adapters."""
 
     @classmethod
     def like(cls, other: nn.Linear) -> FastLinear:
         """One with the parameters of `other`, which are shared, not copied."""
-        made = cls(other.in_features, other.out_features, bias=other.bias is not None, device="meta")
-        made.weight, made.bias = other.weight, other.bias
-        return made
+        linear = cls(other.in_features, other.out_features, bias=other.bias is not None, device="meta")
+        linear.weight, linear.bias = other.weight, other.bias
+        return linear
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         kind = x.device.type
-        if kind != "cpu" or torch.is_autocast_enabled(kind) or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if kind != "cpu" or torch.is_autocast_enabled(kind) or graph_is_read():
             return F.linear(x, self.weight, self.bias)
         return _Product.apply(x, self.weight, self.bias)

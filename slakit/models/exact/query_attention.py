@@ -99,14 +99,14 @@ def query_attention(
     normalised without gain and shift. kind "softmax", or "sigmoid": sigmoid - 1/2, without the first `skip` tokens.
     Returns ([N, K, D], [N, K, 1]).
     """
-    wanted = product_dtype(tokens)
+    dtype = product_dtype(tokens)
     count, queries, constant = queries.shape[1], aligned(queries), aligned(constant)
     with torch.autocast(tokens.device.type, enabled=False):
         wide = torch.promote_types(tokens.dtype, torch.float32)
-        given, total = _QueryAttention.apply(queries.to(wanted), constant.to(wide), tokens, eps, kind, skip)
-    return given[:, :count], total[:, :count]
+        collected, total = _QueryAttention.apply(queries.to(dtype), constant.to(wide), tokens, eps, kind, skip)
+    return collected[:, :count], total[:, :count]
 
 
 def first_token(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(x[:, 0] [N, D], x [N, L, D]) for query_attention() to read, and for nothing else: its gradient is written into."""
+    """(x[:, 0] [N, D], x [N, L, D]) for query_attention() alone to read: its gradient is written into."""
     return _FirstToken.apply(x)

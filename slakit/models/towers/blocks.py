@@ -14,31 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from slakit.models.exact.low_rank import LowRankLinear, back_through, forward_through, lora_linears
 from slakit.models.exact.query_attention import aligned
 from slakit.models.exact.recompute import checkpointed, recompute_input
-from slakit.models.methods.lora import LoRALinear, lora_linears
 from slakit.models.packing import Clips
-
-
-def back_through(linear: nn.Linear, q: torch.Tensor) -> torch.Tensor:
-    """W_h^T q_h for every head: [N, H, d] -> [N, H, in]; the update of a LoRA layer as two thin products."""
-    heads = q.shape[1:]
-    u = torch.einsum("nhd,hdD->nhD", q, linear.weight.unflatten(0, heads).to(q.dtype))
-    if isinstance(linear, LoRALinear):
-        low = torch.einsum("nhd,hdr->nhr", q, linear.lora_B.unflatten(0, heads).to(q.dtype))
-        u = u + linear.scale * (low @ linear.lora_A.to(low.dtype))
-    return u
-
-
-def forward_through(linear: nn.Linear, z: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """W_h z_h for every head, without the bias: [N, H, in] -> [N, H, d]."""
-    heads = (z.shape[1], head_dim)
-    y = torch.einsum("nhD,hdD->nhd", z, linear.weight.unflatten(0, heads).to(z.dtype))
-    if isinstance(linear, LoRALinear):
-        low = z @ linear.lora_A.T.to(z.dtype)  # [N, H, r]
-        y = y + linear.scale * torch.einsum("nhr,hdr->nhd", low, linear.lora_B.unflatten(0, heads).to(low.dtype))
-    return y
-
 
 ANY_LENGTH = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
@@ -83,7 +62,7 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, class_token_only: bool = False) -> torch.Tensor:
         """x [N, L, D] -> [N, L, D]; with class_token_only [N, 1, D], the first token's row of it, computed exactly."""
-        dropping = self.training and any(getattr(p, "dropping", False) for p in (self.k_proj, self.v_proj))
+        dropping = any(isinstance(p, LowRankLinear) and p.dropping for p in (self.k_proj, self.v_proj))
         if class_token_only and not self.record and not dropping:
             return self.out_proj(self._first_token(x))
         if class_token_only:
