@@ -81,7 +81,7 @@ class AdaptSignBlock(Block):
     """z' = z + MSA(LN z; prefix) + A1(z), Eq. (1) and (3); z' + FFN(LN z') + A2(z'), Eq. (2)."""
 
     def __init__(self, block: Block, adapters: list[MLP] | None, prefix: Prefix | None):
-        super().__init__(**block.parts())
+        super().__init__(*block.parts())
         self.adapter_1, self.adapter_2 = adapters or (None, None)
         self.prefix = prefix
 

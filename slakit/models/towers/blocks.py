@@ -1,11 +1,12 @@
 """The transformer block of a CLIP image tower, opened: separate q, k, v and output projections, one function to read.
 
 Every adaptation of slakit either replaces a Linear of this block (LoRA) or derives from Block and writes its own
-equation in forward().
+equation in forward(). Tower is what stands before and behind the blocks.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -31,6 +32,33 @@ def kernels(x: torch.Tensor, training: bool) -> AbstractContextManager:
     return nullcontext() if training or not x.is_cuda else sdpa_kernel(ANY_LENGTH)
 
 
+class Tower(nn.Module):
+    """An image tower without its blocks; one class a family (see open_clip.py, flava.py).
+
+    prefix_tokens: class tokens before the patches. grid: rows and columns of patches. image_size: pixels of a side.
+    feature_dim: of the pooled feature. pools_class_token: only the first token is read, so the last block need not
+    compute the others.
+    """
+
+    prefix_tokens: int
+    grid: tuple[int, int]
+    image_size: int
+    feature_dim: int
+    pools_class_token: bool
+
+    @abstractmethod
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images [N, 3, S, S] -> tokens [N, L, D]."""
+
+    @abstractmethod
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens of the last block [N, L, D] -> features [N, feature_dim]."""
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """Features -> what the stock tower returns."""
+        return features
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with four Linears.
 
@@ -53,8 +81,8 @@ class Attention(nn.Module):
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """q, k, v [N, num_heads, L, head_dim] -> [N, L_query, D], before the output projection."""
         if self.record:
-            self.weights = (q @ k.transpose(-1, -2) * self.head_dim**-0.5).softmax(-1)
-            y = self.weights @ v
+            self.weights = weights = (q @ k.transpose(-1, -2) * self.head_dim**-0.5).softmax(-1)
+            y = weights @ v
         else:
             with kernels(q, self.training):
                 y = F.scaled_dot_product_attention(q, k, v)
@@ -107,16 +135,15 @@ class Block(nn.Module):
     """
 
     recompute_mlp = False
-    PARTS = ("ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2")
 
     def __init__(self, ln_1: nn.Module, attn: Attention, ls_1: nn.Module, ln_2: nn.Module, mlp: MLP, ls_2: nn.Module):
         super().__init__()
         self.ln_1, self.attn, self.ls_1 = ln_1, attn, ls_1
         self.ln_2, self.mlp, self.ls_2 = ln_2, mlp, ls_2
 
-    def parts(self) -> dict[str, nn.Module]:
+    def parts(self) -> tuple[nn.Module, Attention, nn.Module, nn.Module, MLP, nn.Module]:
         """The constructor's arguments, so that a derived block can take over this one's modules and their names."""
-        return {name: getattr(self, name) for name in self.PARTS}
+        return self.ln_1, self.attn, self.ls_1, self.ln_2, self.mlp, self.ls_2
 
     @property
     def width(self) -> int:
