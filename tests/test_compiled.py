@@ -14,8 +14,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn.attention import sdpa_kernel
 
 import slakit
-from slakit.models.compiled import compiled, pays
-from slakit.models.exact import few_queries
+from slakit.models.compiled import compiled, should_compile
+from slakit.models.exact import query_attention
 from slakit.models.packing import Clips
 from slakit.models.towers import blocks
 from slakit.models.towers import open_clip as towers
@@ -91,9 +91,9 @@ def test_what_only_a_gpu_takes_gives_the_same_and_breaks_no_graph(monkeypatch, m
     wanted = results(ours, [3, 4])
 
     def fill(rows):
-        return F.pad(rows, (0, 0, 0, -rows.shape[1] % few_queries.ALIGNED))
+        return F.pad(rows, (0, 0, 0, -rows.shape[1] % query_attention.ALIGNED))
 
-    for module in (blocks, few_queries):
+    for module in (blocks, query_attention):
         monkeypatch.setattr(module, "aligned", fill)
     monkeypatch.setattr(blocks, "kernels", lambda x, training: sdpa_kernel(blocks.ANY_LENGTH))
     monkeypatch.setattr(towers.OpenClipTower, "patches", lambda self, x: patch_product(self.conv1, x, self.grid))
@@ -158,7 +158,7 @@ def test_nothing_is_left_behind():
     with compiled(ours, True, CPU, None, say=False, backend="aot_eager"):
         assert not ours.training and all(p.grad is None for p in ours.parameters())
         assert torch.equal(torch.get_rng_state(), state)
-    assert not pays(ours, CPU)
+    assert not should_compile(ours, CPU)
     with compiled(ours, "auto", CPU, None):
         assert ours.compiled == {}
 

@@ -9,8 +9,9 @@ from torch import nn
 
 from slakit.models import merge, open_clip_weights
 from slakit.models.exact.depthwise import DepthwiseConv3d
+from slakit.models.exact.low_rank import _HalfLoRA, lora_linears
 from slakit.models.methods import chosen_blocks
-from slakit.models.methods.lora import LoRALinear, _HalfLinear, together
+from slakit.models.methods.lora import LoRALinear
 from slakit.models.methods.sla_adapter import SlaAdapterOptions, TimeAwareAdapter
 from slakit.models.methods.sla_lora import TemporalShift
 from slakit.models.packing import Clips
@@ -59,7 +60,7 @@ def test_the_form_for_half_precision_is_the_dense_sum_for_layers_of_one_input(ou
         layer.requires_grad_(True)
     x = torch.randn(7, 5, 12, dtype=torch.float64, requires_grad=True)
     parameters = [p for layer in layers for p in (layer.weight, layer.bias, layer.lora_A, layer.lora_B)]
-    ours = _HalfLinear.apply(x, tuple(layer.scale for layer in layers), *parameters)
+    ours = _HalfLoRA.apply(x, tuple(layer.scale for layer in layers), *parameters)
     wanted = [x @ layer.effective_weight().T + (layer.bias if bias else 0) for layer in layers]
     inputs = [x, *filter(torch.is_tensor, parameters)]
     for found, exact in zip(ours, wanted, strict=True):
@@ -72,7 +73,7 @@ def test_the_form_for_half_precision_is_the_dense_sum_for_layers_of_one_input(ou
     for found, exact in zip(*gradients, strict=True):
         assert (found - exact).abs().max() < 1e-10
     fixed = [p if p is None else p.detach() for p in parameters]  # as where only the frames' gradients are asked for
-    ours = _HalfLinear.apply(x, tuple(layer.scale for layer in layers), *fixed)
+    ours = _HalfLoRA.apply(x, tuple(layer.scale for layer in layers), *fixed)
     loss = sum((result * weight).sum() for result, weight in zip(ours, weights, strict=True))
     assert (torch.autograd.grad(loss, x)[0] - gradients[1][0]).abs().max() < 1e-10
 
@@ -90,7 +91,7 @@ def test_layers_together_are_the_layers_one_by_one():
         for half in (True, False):
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 torch.manual_seed(1)
-                found = together(x, *layers)
+                found = lora_linears(x, *layers)
                 torch.manual_seed(1)
                 wanted = [layer(x) for layer in layers]
             for ours, theirs in zip(found, wanted, strict=True):

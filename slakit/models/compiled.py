@@ -22,10 +22,10 @@ from slakit.models.packing import Clips
 
 CAPABILITY = (8, 0)  # "auto" begins here: measured on such GPUs alone
 SLOWER = "training is slower, its results are the same"
-GRAPHS = 128  # of one level's code: trained or not, first or last, training or evaluation, of every model
+GRAPHS = 128  # of one block's code: trained or not, first or last, training or evaluation, of every model
 
 
-def pays(encoder: Encoder, device: torch.device) -> bool:
+def should_compile(encoder: Encoder, device: torch.device) -> bool:
     """Whether "auto" compiles: a GPU of compute capability 8 and above, and a tower of some width."""
     return (
         device.type == "cuda"
@@ -37,7 +37,7 @@ def pays(encoder: Encoder, device: torch.device) -> bool:
 @contextmanager
 def compiled(
     encoder: Encoder,
-    wanted: Literal["auto"] | bool,
+    choice: Literal["auto"] | bool,
     device: torch.device,
     half: torch.dtype | None,
     say: bool = True,
@@ -46,10 +46,10 @@ def compiled(
     """Within: the encoder's blocks run compiled. A step on a few frames is tried first; where it fails, the reason is
     printed and they run as they are.
 
-    wanted: True, False, or "auto", see pays(). half: the autocast type of the steps to come, None for float32. say:
-    print a line, that it takes a minute. backend: torch.compile's.
+    choice: True, False, or "auto", see should_compile(). half: the autocast type of the steps to come, None for
+    float32. say: print a line, that it takes a minute. backend: torch.compile's.
     """
-    if wanted is False or (wanted == "auto" and not pays(encoder, device)):
+    if choice is False or (choice == "auto" and not should_compile(encoder, device)):
         yield
         return
     missing = _missing() if device.type == "cuda" else None
@@ -64,7 +64,8 @@ def compiled(
     warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")  # how a kernel is built: no news
     with torch._dynamo.config.patch(cache_size_limit=GRAPHS):
         try:
-            encoder.compiled = {part: torch.compile(part, backend=backend) for part in (encoder.embed, encoder.level)}
+            parts = (encoder.embed, encoder.block_step)
+            encoder.compiled = {part: torch.compile(part, backend=backend) for part in parts}
             reason = _try(encoder, device, half)
             if reason:
                 encoder.compiled = {}
@@ -100,7 +101,7 @@ def _try(encoder: Encoder, device: torch.device, half: torch.dtype | None) -> st
                     features.float().sum().backward()
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
+    except RuntimeError as error:
         return f"{type(error).__name__}: " + " ".join(str(error).split("\n\n")[0].split())[:300]
     finally:
         encoder.train(training)

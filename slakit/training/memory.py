@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from slakit.config import TrainConfig
 from slakit.machine import half_precision
-from slakit.models.compiled import pays
+from slakit.models.compiled import should_compile
 from slakit.models.exact.live_bytes import LiveBytes, without_data
 from slakit.models.packing import Clips
 from slakit.models.recognizer import Recognizer
@@ -114,7 +114,9 @@ def memory_plan(
     copies = 0 if half is None else sum(p.numel() for p in model.parameters()) * half.itemsize
     states = 0 if settings.optimizer == "sgd" else 2
     here = device.type != "cuda" or torch.cuda.is_available()
-    compiling = settings.compile is True or (settings.compile == "auto" and here and pays(model.encoder, device))
+    compiling = settings.compile is True or (
+        settings.compile == "auto" and here and should_compile(model.encoder, device)
+    )
     share = COMPILED if compiling else 1.0
     per_frame = int(share * _per_frame(model, device, half, "none"))
     recomputed = {part: int(share * _per_frame(model, device, half, part)) for part in ("mlp", "block")}

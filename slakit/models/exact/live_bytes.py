@@ -26,8 +26,8 @@ class LiveBytes(TorchDispatchMode):
         self._ignored = {tensor.untyped_storage()._cdata for tensor in (*module.parameters(), *module.buffers())}
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
-        made = function(*arguments, **(options or {}))
-        for tensor in tree_iter(made):
+        results = function(*arguments, **(options or {}))
+        for tensor in tree_iter(results):
             if isinstance(tensor, torch.Tensor):
                 storage = tensor.untyped_storage()
                 key = storage._cdata
@@ -38,7 +38,7 @@ class LiveBytes(TorchDispatchMode):
                     self.storages[key] = (StorageWeakRef(storage), storage.nbytes())
         if self._at_most > self.peak:  # otherwise no peak, whatever has been freed since the last look
             self.live()
-        return made
+        return results
 
     def live(self) -> int:
         """Bytes of the storages that still exist."""

@@ -16,12 +16,14 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from slakit.models.exact.linear import graph_is_read
+
 WIDTH = 256
 _keep_all: ContextVar[bool] = ContextVar("keep_all", default=False)
 
 
 @contextmanager
-def keeping_all() -> Iterator[None]:
+def without_recompute() -> Iterator[None]:
     """Within: everything is kept as usual. For parts that activation checkpointing computes again as a whole."""
     token = _keep_all.set(True)
     try:
@@ -30,17 +32,17 @@ def keeping_all() -> Iterator[None]:
         _keep_all.reset(token)
 
 
-def computed_again(part: Callable, *arguments: object) -> torch.Tensor:
+def checkpointed(part: Callable, *arguments: object) -> torch.Tensor:
     """part(*arguments) by activation checkpointing: its inputs alone are kept, backward computes it a second time."""
 
     def whole(*arguments: object) -> torch.Tensor:
-        with keeping_all():  # the checkpoint decides what is kept
+        with without_recompute():  # the checkpoint decides what is kept
             return part(*arguments)
 
     return checkpoint(whole, *arguments, use_reentrant=False)
 
 
-def through(step: nn.Module, x: torch.Tensor, layer: Callable, width: int, *arguments: object) -> torch.Tensor:
+def recompute_input(step: nn.Module, x: torch.Tensor, layer: Callable, width: int, *arguments: object) -> torch.Tensor:
     """layer(step(x), *arguments), and step(x) is not kept for the backward pass but computed again from x.
 
     step: an element-wise or normalising module without randomness. width: of the products around it. Under autocast
@@ -56,27 +58,29 @@ def through(step: nn.Module, x: torch.Tensor, layer: Callable, width: int, *argu
     y = compute(x)
     if torch.compiler.is_compiling() or not y.requires_grad or width < WIDTH or _keep_all.get():
         return layer(y, *arguments)
-    kept, storage, start = x.detach(), y.untyped_storage()._cdata, y.storage_offset()  # y lives until the end
-    contiguous, again = y.is_contiguous(), []
-    waiting = [0]
+    source, storage, start = x.detach(), y.untyped_storage()._cdata, y.storage_offset()  # y lives until the end
+    contiguous, recomputed = y.is_contiguous(), []
+    waiting = 0
 
     def pack(tensor: torch.Tensor) -> torch.Tensor | tuple:
+        nonlocal waiting
         if tensor.untyped_storage()._cdata != storage or not contiguous:
             return tensor
-        waiting[0] += 1
+        waiting += 1
         return tensor.size(), tensor.stride(), tensor.storage_offset() - start
 
     def unpack(packed: torch.Tensor | tuple) -> torch.Tensor:
         if isinstance(packed, torch.Tensor):
             return packed
-        if not again:  # once for all who ask, and let go after the last of them
+        nonlocal waiting
+        if not recomputed:  # once for all who ask, and let go after the last of them
             with torch.no_grad(), torch.autocast(kind, half or torch.bfloat16, enabled=half is not None):
-                again.append(compute(kept).contiguous())
+                recomputed.append(compute(source).contiguous())
         size, stride, offset = packed
-        view = again[0].as_strided(size, stride, offset)
-        waiting[0] -= 1
-        if waiting[0] <= 0:
-            again.clear()
+        view = recomputed[0].as_strided(size, stride, offset)
+        waiting -= 1
+        if waiting <= 0:
+            recomputed.clear()
         return view
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
@@ -103,6 +107,6 @@ class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x), the activation of OpenAI's CLIP; keeps its input alone for the backward pass."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.requires_grad and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        if x.requires_grad and not graph_is_read():
             return _QuickGELU.apply(x)
         return x * torch.sigmoid(1.702 * x)

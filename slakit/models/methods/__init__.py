@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from slakit.config import from_dict, nearest
-from slakit.models.exact.recompute import computed_again
+from slakit.models.exact.recompute import checkpointed
 from slakit.models.packing import Clips
 from slakit.models.towers.backbones import Backbone
 from slakit.records import ConfigError
@@ -29,7 +29,7 @@ class Encoder(nn.Module):
     gradients_everywhere: build the graph down to the first block all the same (for explanations).
     all_tokens: compute every token in the last block too (for attention maps of its patches).
     recompute: what of a trained block is computed again in the backward pass: "none", "mlp", "block" (all of it).
-    compiled: the compiled forms of level() and embed(), where they run compiled (see compiled.py).
+    compiled: the compiled forms of block_step() and embed(), where they run compiled (see compiled.py).
     """
 
     def __init__(self, backbone: Backbone):
@@ -66,26 +66,26 @@ class Encoder(nn.Module):
         return backbone.embed(images)
 
     @staticmethod
-    def level(block: nn.Module, x: torch.Tensor, clips: Clips, class_token_only: bool) -> Any:
+    def block_step(block: nn.Module, x: torch.Tensor, clips: Clips, class_token_only: bool) -> Any:
         """One block, and what a method hangs on every block: what is compiled as one graph, or computed again."""
         return block(x, clips, class_token_only)
 
-    def run_level(self, block: nn.Module, *arguments: Any) -> Any:
-        """level(), with activation checkpointing where that is asked for and a graph is built."""
+    def block_step_checkpointed(self, block: nn.Module, *arguments: Any) -> Any:
+        """block_step(), with activation checkpointing where that is asked for and a graph is built."""
         trained = torch.is_grad_enabled() and any(p.requires_grad for p in block.parameters())
         again = self.recompute if trained else "none"
         block.recompute_mlp = again == "mlp"
         if again == "block":
-            return computed_again(self.call, self.level, block, *arguments)
-        return self.call(self.level, block, *arguments)
+            return checkpointed(self.run, self.block_step, block, *arguments)
+        return self.run(self.block_step, block, *arguments)
 
-    def call(self, function: Callable, module: nn.Module, *arguments: Any) -> Any:
+    def run(self, function: Callable, module: nn.Module, *arguments: Any) -> Any:
         """function(module, *arguments), compiled where it is. Of tensors, the number of frames alone may change."""
         if self.compiled:
-            self.vary(*(argument for argument in arguments if isinstance(argument, torch.Tensor)))
+            self.mark_dynamic(*(argument for argument in arguments if isinstance(argument, torch.Tensor)))
         return self.compiled.get(function, function)(module, *arguments)
 
-    def vary(self, *tensors: torch.Tensor) -> None:
+    def mark_dynamic(self, *tensors: torch.Tensor) -> None:
         """Tell the compiler that the number of frames changes from batch to batch, and nothing else does."""
         for tensor in tensors:
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
@@ -100,14 +100,14 @@ class Encoder(nn.Module):
         """images, normalised [N, 3, S, S], packed as `clips` says -> features [N, feature_dim]."""
         blocks, trained = self.backbone.blocks, self.first_trained()
         if self.compiled:  # made out here: inside they would be made for one batch's lengths
-            self.vary(*clips.masks())
+            self.mark_dynamic(*clips.masks())
         with self.prefix_context(images, trained > 0):
-            x = self.call(self.embed, self.backbone, images)  # [N, L, D]
+            x = self.run(self.embed, self.backbone, images)  # [N, L, D]
         last = len(blocks) - 1
         only_class = self.backbone.tower.pools_class_token and not self.all_tokens
         for index, block in enumerate(blocks):
             with self.prefix_context(images, index < trained):
-                x = self.run_level(block, x, clips, index == last and only_class)
+                x = self.block_step_checkpointed(block, x, clips, index == last and only_class)
         return self.backbone.pool(x)
 
 

@@ -19,8 +19,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from slakit.models.exact.linear import Linear
-from slakit.models.exact.recompute import QuickGELU, through
+from slakit.models.exact.linear import FastLinear
+from slakit.models.exact.recompute import QuickGELU, recompute_input
 from slakit.models.methods import Encoder, register_method
 from slakit.models.methods.adaptsign_attention import Aggregation, CrossFrameAttention
 from slakit.models.packing import Clips
@@ -81,7 +81,7 @@ class AdaptSignBlock(Block):
     """z' = z + MSA(LN z; prefix) + A1(z), Eq. (1) and (3); z' + FFN(LN z') + A2(z'), Eq. (2)."""
 
     def __init__(self, block: Block, adapters: list[MLP] | None, prefix: Prefix | None):
-        super().__init__(**block.parts())
+        super().__init__(*block.parts())
         self.adapter_1, self.adapter_2 = adapters or (None, None)
         self.prefix = prefix
 
@@ -98,7 +98,7 @@ class AdaptSignBlock(Block):
         return attn.out_proj(attn.attend(attn.heads(q), attn.heads(k), attn.heads(v)))
 
     def forward(self, x: torch.Tensor, clips: Clips, class_token_only: bool = False) -> torch.Tensor:
-        attended = self.ls_1(through(self.ln_1, x, self.attention, self.width, class_token_only))
+        attended = self.ls_1(recompute_input(self.ln_1, x, self.attention, self.width, class_token_only))
         x = x[:, :1] if class_token_only else x
         x = x + attended if self.adapter_1 is None else x + attended + self.adapter_1(x)
         y = x + self.feed(x)
@@ -134,7 +134,7 @@ class AdaptSignEncoder(Encoder):
         return self._feature_dim
 
     @staticmethod
-    def level(
+    def block_step(
         block: nn.Module,
         x: torch.Tensor,
         clips: Clips,
@@ -149,13 +149,13 @@ class AdaptSignEncoder(Encoder):
     def forward(self, images: torch.Tensor, clips: Clips) -> torch.Tensor:
         """images, normalised [N, 3, S, S], packed as `clips` says -> features [N, feature_dim]."""
         tower, blocks = self.backbone.tower, self.backbone.blocks
-        x = self.call(self.embed, self.backbone, images)  # [N, L, D]
+        x = self.run(self.embed, self.backbone, images)  # [N, L, D]
         query = self.query.expand(x.shape[0], -1) if self.aggregation else None  # [N, D]
         only_class = tower.pools_class_token and not (self.aggregation or self.cross_frame or self.all_tokens)
         aggregations = self.aggregations if self.aggregation else [None] * len(blocks)
         for index, (block, aggregation) in enumerate(zip(blocks, aggregations, strict=True)):
             only = only_class and index == len(blocks) - 1
-            x, query = self.run_level(block, x, clips, only, query, aggregation)
+            x, query = self.block_step_checkpointed(block, x, clips, only, query, aggregation)
         if self.cross_frame is not None:
             x = self.cross_frame(x, clips, self.backbone.prefix_tokens, tower.pools_class_token)
         features = self.backbone.pool(x)
@@ -175,7 +175,7 @@ def adapter(width: int, options: AdaptSignOptions) -> MLP:
     if inner < 1:
         raise ConfigError(f"adapter_width={inner} is no number of channels; published: a quarter of {width}")
     activation = QuickGELU() if options.variant == "published" else nn.GELU()
-    made = MLP(Linear(width, inner), activation, Linear(inner, width))
+    made = MLP(FastLinear(width, inner), activation, FastLinear(inner, width))
     if options.adapter_init == "zeros":
         nn.init.zeros_(made.fc2.weight)
     else:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slakit.models.exact.few_queries import few_queries, first_token
+from slakit.models.exact.query_attention import first_token, query_attention
 from slakit.models.exact.recompute import QuickGELU
 from slakit.models.packing import Clips
 from slakit.models.towers.blocks import MLP, Attention
@@ -55,7 +55,7 @@ class Aggregation(nn.Module):
         if self.record:
             plain = F.layer_norm(tokens, norm.normalized_shape, None, None, norm.eps)
             self.weights = (u.detach() @ plain.detach().transpose(1, 2) + constant.detach()).softmax(-1)
-        z = few_queries(u, constant, tokens, norm.eps)[0] * norm.weight + norm.bias  # [N, H, D]
+        z = query_attention(u, constant, tokens, norm.eps)[0] * norm.weight + norm.bias  # [N, H, D]
         y = torch.einsum("nhD,hdD->nhd", z, attn.v_proj.weight.unflatten(0, heads).to(z.dtype))
         return y.flatten(1) + attn.v_proj.bias
 
@@ -116,7 +116,7 @@ class CrossFrameAttention(nn.Module):
         """What each frame gives to K queries [N, K, D]: values LN(p), times the learned scalar -> [N, K, D]."""
         asked = asked * x.shape[-1] ** -0.5
         constant = (asked * self.ln.bias).sum(-1, keepdim=True)
-        given, total = few_queries(asked * self.ln.weight, constant, x, self.ln.eps, "sigmoid", prefix_tokens)
+        given, total = query_attention(asked * self.ln.weight, constant, x, self.ln.eps, "sigmoid", prefix_tokens)
         return self.scale * (given * self.ln.weight + total * self.ln.bias)
 
     def text(self, asked: torch.Tensor, x: torch.Tensor, prefix_tokens: int) -> torch.Tensor:

@@ -71,7 +71,7 @@ class AdapterBlock(Block):
     """
 
     def __init__(self, block: Block, adapter_1: nn.Module | None, adapter_2: nn.Module | None, place: str):
-        super().__init__(**block.parts())
+        super().__init__(*block.parts())
         self.adapter_1, self.adapter_2, self.place = adapter_1, adapter_2, place
 
     def forward(self, x: torch.Tensor, clips: Clips, class_token_only: bool = False) -> torch.Tensor:

@@ -91,7 +91,7 @@ class ShiftedBlock(Block):
     """x + MHSA(LN(TSM(x))), then x + MLP(LN(x)) (CLIP-SLA Fig. 2)."""
 
     def __init__(self, block: Block, shift: TemporalShift, place: str):
-        super().__init__(**block.parts())
+        super().__init__(*block.parts())
         self.shift = shift
         self.place = place
 

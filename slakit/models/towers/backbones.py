@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import open_clip
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 from slakit.config import nearest
 from slakit.models.packing import Clips
-from slakit.models.towers.blocks import Block
+from slakit.models.towers.blocks import Block, Tower
 from slakit.models.towers.flava import FLAVA, is_flava, load_flava
 from slakit.models.towers.open_clip import open_tower
 from slakit.models.towers.weights import TINY_CLIP, checksum, is_torchscript, load_tower, tiny_clip_files
@@ -23,15 +24,15 @@ from slakit.records import CheckpointError, ConfigError
 class Backbone(nn.Module):
     """An image tower: tokens in, blocks with separate q, k, v and output projections, pooled feature out.
 
-    tower: patch embedding and pooling (see open_clip.py); blocks: ModuleList of Block. base_names, base_checksum: of
-    all weights as they were loaded, before any adaptation.
+    tower: patch embedding and pooling; blocks: ModuleList of Block. base_names, base_checksum: of all weights as they
+    were loaded, before any adaptation.
     """
 
-    def __init__(self, name: str, tower: nn.Module, blocks: list[Block]):
+    def __init__(self, name: str, tower: Tower, blocks: list[Block]):
         super().__init__()
         self.name = name
         self.tower = tower
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = cast("list[Block]", nn.ModuleList(blocks))
         base = self.state_dict()
         self.base_names = frozenset(base)
         self.base_checksum = checksum(base)
@@ -132,13 +133,13 @@ def load_backbone(
     with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(seed)
         try:
-            clip = open_clip.create_model(config, pretrained=tag, **options)
+            stock = open_clip.create_model(config, pretrained=tag, **options).get_submodule("visual")
         except (RuntimeError, OSError, ValueError, AssertionError, TypeError) as error:
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise ConfigError(f"open_clip cannot build {name} with pretrained={pretrained!r}: {reason}") from error
     if file is not None:
-        load_tower(clip.visual, file)
-    tower, blocks = open_tower(clip.visual, name)
+        load_tower(stock, file)
+    tower, blocks = open_tower(stock, name)
     if image_size is not None and tower.image_size != image_size:
         raise ConfigError(f"{name} works at {tower.image_size} pixels alone, not at {image_size}")
     return Backbone(name, tower, blocks)
@@ -148,14 +149,14 @@ def load_backbone(
 def _quiet() -> Iterator[None]:
     """Without open_clip's warning that weights are random: they are wanted so, or come from a file right after."""
 
-    def wanted(record: logging.LogRecord) -> bool:
+    def is_news(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith("No pretrained weights loaded for model")
 
-    logging.getLogger().addFilter(wanted)
+    logging.getLogger().addFilter(is_news)
     try:
         yield
     finally:
-        logging.getLogger().removeFilter(wanted)
+        logging.getLogger().removeFilter(is_news)
 
 
 def _register(name: str) -> str:
@@ -174,7 +175,7 @@ def _register(name: str) -> str:
 
 
 def _check_size(config: str, image_size: int) -> None:
-    vision = open_clip.get_model_config(config)["vision_cfg"]
+    vision = (open_clip.get_model_config(config) or {}).get("vision_cfg", {})
     patch = vision.get("patch_size", 16)
     if vision.get("timm_model_name"):
         return

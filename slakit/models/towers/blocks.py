@@ -1,11 +1,12 @@
 """The transformer block of a CLIP image tower, opened: separate q, k, v and output projections, one function to read.
 
 Every adaptation of slakit either replaces a Linear of this block (LoRA) or derives from Block and writes its own
-equation in forward().
+equation in forward(). Tower is what stands before and behind the blocks.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -14,31 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from slakit.models.exact.few_queries import aligned
-from slakit.models.exact.recompute import computed_again, through
-from slakit.models.methods.lora import LoRALinear, together
+from slakit.models.exact.low_rank import LowRankLinear, back_through, forward_through, lora_linears
+from slakit.models.exact.query_attention import aligned
+from slakit.models.exact.recompute import checkpointed, recompute_input
 from slakit.models.packing import Clips
-
-
-def back_through(linear: nn.Linear, q: torch.Tensor) -> torch.Tensor:
-    """W_h^T q_h for every head: [N, H, d] -> [N, H, in]; the update of a LoRA layer as two thin products."""
-    heads = q.shape[1:]
-    u = torch.einsum("nhd,hdD->nhD", q, linear.weight.unflatten(0, heads).to(q.dtype))
-    if isinstance(linear, LoRALinear):
-        low = torch.einsum("nhd,hdr->nhr", q, linear.lora_B.unflatten(0, heads).to(q.dtype))
-        u = u + linear.scale * (low @ linear.lora_A.to(low.dtype))
-    return u
-
-
-def forward_through(linear: nn.Linear, z: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """W_h z_h for every head, without the bias: [N, H, in] -> [N, H, d]."""
-    heads = (z.shape[1], head_dim)
-    y = torch.einsum("nhD,hdD->nhd", z, linear.weight.unflatten(0, heads).to(z.dtype))
-    if isinstance(linear, LoRALinear):
-        low = z @ linear.lora_A.T.to(z.dtype)  # [N, H, r]
-        y = y + linear.scale * torch.einsum("nhr,hdr->nhd", low, linear.lora_B.unflatten(0, heads).to(low.dtype))
-    return y
-
 
 ANY_LENGTH = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
@@ -50,6 +30,33 @@ def kernels(x: torch.Tensor, training: bool) -> AbstractContextManager:
     frames: that pays in training, where the same numbers come again, and not for a few videos.
     """
     return nullcontext() if training or not x.is_cuda else sdpa_kernel(ANY_LENGTH)
+
+
+class Tower(nn.Module):
+    """An image tower without its blocks; one class a family (see open_clip.py, flava.py).
+
+    prefix_tokens: class tokens before the patches. grid: rows and columns of patches. image_size: pixels of a side.
+    feature_dim: of the pooled feature. pools_class_token: only the first token is read, so the last block need not
+    compute the others.
+    """
+
+    prefix_tokens: int
+    grid: tuple[int, int]
+    image_size: int
+    feature_dim: int
+    pools_class_token: bool
+
+    @abstractmethod
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images [N, 3, S, S] -> tokens [N, L, D]."""
+
+    @abstractmethod
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens of the last block [N, L, D] -> features [N, feature_dim]."""
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """Features -> what the stock tower returns."""
+        return features
 
 
 class Attention(nn.Module):
@@ -74,8 +81,8 @@ class Attention(nn.Module):
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """q, k, v [N, num_heads, L, head_dim] -> [N, L_query, D], before the output projection."""
         if self.record:
-            self.weights = (q @ k.transpose(-1, -2) * self.head_dim**-0.5).softmax(-1)
-            y = self.weights @ v
+            self.weights = weights = (q @ k.transpose(-1, -2) * self.head_dim**-0.5).softmax(-1)
+            y = weights @ v
         else:
             with kernels(q, self.training):
                 y = F.scaled_dot_product_attention(q, k, v)
@@ -83,13 +90,13 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, class_token_only: bool = False) -> torch.Tensor:
         """x [N, L, D] -> [N, L, D]; with class_token_only [N, 1, D], the first token's row of it, computed exactly."""
-        dropping = self.training and any(getattr(p, "dropping", False) for p in (self.k_proj, self.v_proj))
+        dropping = any(isinstance(p, LowRankLinear) and p.dropping for p in (self.k_proj, self.v_proj))
         if class_token_only and not self.record and not dropping:
             return self.out_proj(self._first_token(x))
         if class_token_only:
             projected = self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x)
         else:
-            projected = together(x, self.q_proj, self.k_proj, self.v_proj)
+            projected = lora_linears(x, self.q_proj, self.k_proj, self.v_proj)
         return self.out_proj(self.attend(*map(self.heads, projected)))
 
     def _first_token(self, x: torch.Tensor) -> torch.Tensor:
@@ -118,7 +125,7 @@ class MLP(nn.Module):
         self.fc1, self.activation, self.fc2 = fc1, activation, fc2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return through(self.activation, self.fc1(x), self.fc2, self.fc2.out_features)
+        return recompute_input(self.activation, self.fc1(x), self.fc2, self.fc2.out_features)
 
 
 class Block(nn.Module):
@@ -128,16 +135,15 @@ class Block(nn.Module):
     """
 
     recompute_mlp = False
-    PARTS = ("ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2")
 
     def __init__(self, ln_1: nn.Module, attn: Attention, ls_1: nn.Module, ln_2: nn.Module, mlp: MLP, ls_2: nn.Module):
         super().__init__()
         self.ln_1, self.attn, self.ls_1 = ln_1, attn, ls_1
         self.ln_2, self.mlp, self.ls_2 = ln_2, mlp, ls_2
 
-    def parts(self) -> dict[str, nn.Module]:
+    def parts(self) -> tuple[nn.Module, Attention, nn.Module, nn.Module, MLP, nn.Module]:
         """The constructor's arguments, so that a derived block can take over this one's modules and their names."""
-        return {name: getattr(self, name) for name in self.PARTS}
+        return self.ln_1, self.attn, self.ls_1, self.ln_2, self.mlp, self.ls_2
 
     @property
     def width(self) -> int:
@@ -151,14 +157,14 @@ class Block(nn.Module):
 
     def attend(self, x: torch.Tensor, class_token_only: bool = False) -> torch.Tensor:
         """MHSA(LN(x)); the normed tokens are not kept."""
-        return through(self.ln_1, x, self.attn, self.width, class_token_only)
+        return recompute_input(self.ln_1, x, self.attn, self.width, class_token_only)
 
     def feed(self, x: torch.Tensor) -> torch.Tensor:
         """MLP(LN(x)), scaled where the tower scales it; the normed tokens are not kept."""
-        return computed_again(self._feed, x) if self.recompute_mlp else self._feed(x)
+        return checkpointed(self._feed, x) if self.recompute_mlp else self._feed(x)
 
     def _feed(self, x: torch.Tensor) -> torch.Tensor:
-        return self.ls_2(through(self.ln_2, x, self.mlp, self.width))
+        return self.ls_2(recompute_input(self.ln_2, x, self.mlp, self.width))
 
 
 @contextmanager

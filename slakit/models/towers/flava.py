@@ -6,6 +6,7 @@ An extra: `pip install "slakit[flava]"`. The frame feature is the class token af
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from slakit.config import nearest
-from slakit.models.towers.blocks import MLP, Attention, Block
+from slakit.models.towers.blocks import MLP, Attention, Block, Tower
 from slakit.models.towers.weights import read_tower_weights, resample_positions
 from slakit.records import CheckpointError, ConfigError
 
@@ -21,15 +22,15 @@ FLAVA = "FLAVA-ViT-B-16"
 FLAVA_TAG = "facebook/flava-full"
 
 
-class FlavaTower(nn.Module):
+class FlavaTower(Tower):
     """transformers' FlavaImageModel without its blocks and its pooler."""
 
     prefix_tokens = 1
     pools_class_token = True
 
-    def __init__(self, model: nn.Module, image_size: int, positions: torch.Tensor):
+    def __init__(self, model: Any, image_size: int, positions: torch.Tensor):
         super().__init__()
-        self.conv1 = model.embeddings.patch_embeddings.projection
+        self.conv1: nn.Conv2d = model.embeddings.patch_embeddings.projection
         self.class_embedding = model.embeddings.cls_token
         self.positional_embedding = nn.Parameter(positions)  # [1 + g*g, D]
         self.ln_post = model.layernorm
@@ -45,11 +46,8 @@ class FlavaTower(nn.Module):
     def pool(self, x: torch.Tensor) -> torch.Tensor:
         return self.ln_post(x[:, 0])
 
-    def project(self, features: torch.Tensor) -> torch.Tensor:
-        return features
 
-
-def flava_block(layer: nn.Module) -> Block:
+def flava_block(layer: Any) -> Block:
     """A FlavaLayer as ours, weights taken over."""
     inner = layer.attention.attention
     attention = Attention(inner.query, inner.key, inner.value, layer.attention.output.dense, inner.num_attention_heads)
@@ -80,19 +78,20 @@ def load_flava(
     resampled. Raises ConfigError without transformers, CheckpointError for weights that do not fit.
     """
     try:
-        from transformers import FlavaImageConfig, FlavaImageModel
+        transformers = import_module("transformers")
+        config_class, model_class = transformers.FlavaImageConfig, transformers.FlavaImageModel
     except ImportError as error:
         raise ConfigError(f'{name} needs transformers: pip install "slakit[flava]" ({error})') from error
-    config = FlavaImageConfig() if name == FLAVA else FlavaImageConfig(**_read(name))
+    config = config_class() if name == FLAVA else config_class(**_read(name))
     if config.hidden_dropout_prob or config.attention_probs_dropout_prob:
         raise ConfigError(f"{name} has dropout inside its encoder, which slakit does not keep; set it to 0")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if pretrained is None or Path(pretrained).is_file():
-            model = FlavaImageModel(config, add_pooling_layer=False)
+            model = model_class(config, add_pooling_layer=False)
         elif str(pretrained) == FLAVA_TAG or Path(pretrained).is_dir():
             try:
-                model = FlavaImageModel.from_pretrained(pretrained, add_pooling_layer=False)
+                model = model_class.from_pretrained(pretrained, add_pooling_layer=False)
             except (OSError, ValueError, RuntimeError) as error:
                 raise ConfigError(f"transformers cannot load {pretrained}: {str(error).splitlines()[0]}") from error
         else:
@@ -116,10 +115,10 @@ def _fill(model: nn.Module, path: Path) -> None:
     for start in ("flava.image_model.", "image_model."):
         inside = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
         tensors = inside or tensors
-    own = model.state_dict()
-    lacking = [key for key, value in own.items() if key not in tensors or tensors[key].shape != value.shape]
+    expected = model.state_dict()
+    lacking = [key for key, value in expected.items() if key not in tensors or tensors[key].shape != value.shape]
     if lacking:
         raise CheckpointError(
             f"{path} does not hold this FLAVA image encoder: {lacking[0]} is missing or has another shape"
         )
-    model.load_state_dict({key: tensors[key] for key in own})
+    model.load_state_dict({key: tensors[key] for key in expected})

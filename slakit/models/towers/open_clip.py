@@ -1,34 +1,34 @@
-"""Stock image towers opened into (tokens in, blocks, pooled feature out). One class a family; all have one interface.
-
-A tower has: embed(images [N, 3, S, S]) -> tokens [N, L, D]; pool(tokens) -> features [N, F]; project(features) -> what
-the stock tower returns; the attributes prefix_tokens (class tokens before the patches), grid (rows, columns),
-pools_class_token (only the first token is read: the last block need not compute the others), feature_dim, image_size.
-"""
+"""open_clip's and timm's image towers opened into a Tower (patches in, pooled feature out) and our Blocks."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import QuickGELU as StockQuickGELU
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from timm.models import vision_transformer as vit
 from torch import nn
 
-from slakit.models.exact.linear import Linear
+from slakit.models.exact.linear import FastLinear
 from slakit.models.exact.recompute import QuickGELU
-from slakit.models.towers.blocks import MLP, Attention, Block
+from slakit.models.towers.blocks import MLP, Attention, Block, Tower
 from slakit.records import ConfigError
 
 
-def split_rows(weight: torch.Tensor, bias: torch.Tensor | None) -> list[nn.Linear]:
+def split_rows(weight: torch.Tensor, bias: torch.Tensor | None) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
     """A fused [3 D, D] projection as three Linears: its rows are q, then k, then v."""
-    linears = []
-    for part, rows in enumerate(weight.detach().chunk(3)):
-        linear = Linear(rows.shape[1], rows.shape[0], bias=bias is not None, device="meta")
-        linear.weight = nn.Parameter(rows.clone())
+
+    def linear(part: int) -> nn.Linear:
+        rows = weight.detach().chunk(3)[part]
+        layer = FastLinear(rows.shape[1], rows.shape[0], bias=bias is not None, device="meta")
+        layer.weight = nn.Parameter(rows.clone())
         if bias is not None:
-            linear.bias = nn.Parameter(bias.detach().chunk(3)[part].clone())
-        linears.append(linear)
-    return linears
+            layer.bias = nn.Parameter(bias.detach().chunk(3)[part].clone())
+        return layer
+
+    return linear(0), linear(1), linear(2)
 
 
 def patch_product(conv: nn.Conv2d, images: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
@@ -39,7 +39,7 @@ def patch_product(conv: nn.Conv2d, images: torch.Tensor, grid: tuple[int, int]) 
     return F.linear(x, conv.weight.flatten(1), conv.bias)
 
 
-class OpenClipTower(nn.Module):
+class OpenClipTower(Tower):
     """open_clip's own VisionTransformer: OpenAI's, LAION's and CoCa's ViTs (class token, learned positions)."""
 
     prefix_tokens = 1
@@ -54,7 +54,7 @@ class OpenClipTower(nn.Module):
         self.class_embedding, self.positional_embedding = tower.class_embedding, tower.positional_embedding
         self.attn_pool, self.proj = tower.attn_pool, tower.proj
         self.pool_type, self.ln_after_pool = tower.pool_type, tower.final_ln_after_pool
-        self.grid, self.image_size = tuple(tower.grid_size), tower.image_size[0]
+        self.grid, self.image_size = tower.grid_size, tower.image_size[0]
         self.feature_dim = tower.ln_post.normalized_shape[0]
         self.pools_class_token = tower.attn_pool is None and tower.pool_type == "tok"
 
@@ -85,6 +85,7 @@ class OpenClipTower(nn.Module):
     def _first_query(self, x: torch.Tensor) -> torch.Tensor:
         """CoCa: of the pooler's 256 queries only the first is read, and queries do not see each other."""
         pooler = self.attn_pool
+        assert pooler is not None
         query = pooler.ln_q(pooler.query)[:1].expand(x.shape[0], -1, -1)
         keys = pooler.ln_k(x)
         return self.ln_post(pooler.attn(query, keys, keys, need_weights=False)[0])[:, 0]
@@ -98,21 +99,21 @@ def open_clip_block(block: nn.Module) -> Block:
     if type(block) is not ResidualAttentionBlock:
         raise ConfigError(f"blocks of type {type(block).__name__} are not supported; choose a plain ViT backbone")
     attn = block.attn
-    projections = split_rows(attn.in_proj_weight, attn.in_proj_bias)
-    out = Linear.like(attn.out_proj)
-    activation = QuickGELU() if type(block.mlp.gelu) is StockQuickGELU else block.mlp.gelu
-    mlp = MLP(Linear.like(block.mlp.c_fc), activation, Linear.like(block.mlp.c_proj))
-    return Block(block.ln_1, Attention(*projections, out, attn.num_heads), block.ls_1, block.ln_2, mlp, block.ls_2)
+    fc1, activation, fc2 = cast("tuple[nn.Linear, nn.Module, nn.Linear]", tuple(block.mlp))
+    if type(activation) is StockQuickGELU:
+        activation = QuickGELU()
+    mlp = MLP(FastLinear.like(fc1), activation, FastLinear.like(fc2))
+    projections = *split_rows(attn.in_proj_weight, attn.in_proj_bias), FastLinear.like(attn.out_proj)
+    return Block(block.ln_1, Attention(*projections, attn.num_heads), block.ls_1, block.ln_2, mlp, block.ls_2)
 
 
-class TimmTower(nn.Module):
+class TimmTower(Tower):
     """A timm VisionTransformer inside open_clip (SigLIP and others): no class token, or one; any of timm's pools."""
 
-    def __init__(self, tower: nn.Module):
+    def __init__(self, trunk: vit.VisionTransformer, head: nn.Module):
         super().__init__()
-        trunk = tower.trunk
-        self.trunk, self.head = trunk, tower.head
-        trunk.blocks = nn.Identity()
+        self.trunk, self.head = trunk, head
+        trunk.blocks = nn.Sequential()
         self.prefix_tokens = trunk.num_prefix_tokens
         self.grid, self.image_size = tuple(trunk.patch_embed.grid_size), trunk.patch_embed.img_size[0]
         self.feature_dim = trunk.num_features
@@ -131,29 +132,24 @@ class TimmTower(nn.Module):
         return self.head(self.trunk.head(features))
 
 
-def timm_block(block: nn.Module) -> Block:
+def timm_block(block: vit.Block) -> Block:
     """A timm Block as ours, weights taken over; variants with q/k norms, gates or drop path are refused."""
     attn, mlp = block.attn, block.mlp
     inert = [attn.q_norm, attn.k_norm, attn.norm, mlp.norm, block.drop_path1, block.drop_path2]
     if any(not isinstance(module, nn.Identity) for module in inert) or getattr(attn, "gate", None) is not None:
         raise ConfigError("timm towers with q/k norms, inner norms, gates or drop path are not supported")
     projections = split_rows(attn.qkv.weight, attn.qkv.bias)
-    ours = Attention(*projections, Linear.like(attn.proj), attn.num_heads)
-    feed = MLP(Linear.like(mlp.fc1), mlp.act, Linear.like(mlp.fc2))
-    return Block(block.norm1, ours, block.ls1, block.norm2, feed, block.ls2)
+    attention = Attention(*projections, FastLinear.like(attn.proj), attn.num_heads)
+    feed = MLP(FastLinear.like(mlp.fc1), mlp.act, FastLinear.like(mlp.fc2))
+    return Block(block.norm1, attention, block.ls1, block.norm2, feed, block.ls2)
 
 
-def open_tower(tower: nn.Module, name: str) -> tuple[nn.Module, list[Block]]:
+def open_tower(tower: nn.Module, name: str) -> tuple[Tower, list[Block]]:
     """(tower without blocks, its blocks opened); ConfigError for a tower that is no plain ViT."""
     if type(tower) is VisionTransformer:
-        blocks = [open_clip_block(block) for block in tower.transformer.resblocks]
-        return OpenClipTower(tower), blocks
-    trunk = getattr(tower, "trunk", None)
-    if trunk is not None:
-        import timm.models.vision_transformer as vit
-
-        if type(trunk) is vit.VisionTransformer and all(type(block) is vit.Block for block in trunk.blocks):
-            blocks = [timm_block(block) for block in trunk.blocks]
-            return TimmTower(tower), blocks
-        raise ConfigError(f"{name} has a {type(trunk).__name__} as image tower; slakit opens plain ViTs alone")
-    raise ConfigError(f"{name} has a {type(tower).__name__} as image tower; slakit opens plain ViTs alone")
+        return OpenClipTower(tower), [open_clip_block(block) for block in tower.transformer.resblocks]
+    trunk = getattr(tower, "trunk", tower)
+    if type(trunk) is vit.VisionTransformer and all(type(block) is vit.Block for block in trunk.blocks):
+        blocks = [timm_block(block) for block in trunk.blocks]
+        return TimmTower(trunk, tower.get_submodule("head")), blocks
+    raise ConfigError(f"{name} has a {type(trunk).__name__} as image tower; slakit opens plain ViTs alone")

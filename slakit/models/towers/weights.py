@@ -65,9 +65,9 @@ def read_tower_weights(path: Path) -> dict[str, torch.Tensor]:
 def load_tower(tower: nn.Module, path: Path) -> None:
     """Load a local file into a stock open_clip tower; another image size's position embedding is resampled."""
     tensors = read_tower_weights(path)
-    own = getattr(tower, "positional_embedding", None)
-    if own is not None and "positional_embedding" in tensors:
-        tensors["positional_embedding"] = resample_positions(tensors["positional_embedding"], own.shape[0], path)
+    positions = getattr(tower, "positional_embedding", None)
+    if positions is not None and "positional_embedding" in tensors:
+        tensors["positional_embedding"] = resample_positions(tensors["positional_embedding"], positions.shape[0], path)
     for key, value in tower.state_dict().items():
         if key in tensors and tensors[key].shape != value.shape:
             raise CheckpointError(

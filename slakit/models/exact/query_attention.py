@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.function import once_differentiable
 
-from slakit.models.exact.linear import computed_in
+from slakit.models.exact.linear import product_dtype
 
 ALIGNED = 8  # a GPU's products want rows of 16 bytes: the numbers of queries and tokens (12 and 197) are none
 
@@ -23,7 +23,7 @@ def aligned(rows: torch.Tensor) -> torch.Tensor:
     return F.pad(rows, (0, 0, 0, -rows.shape[1] % ALIGNED)) if rows.is_cuda and rows.shape[1] % ALIGNED else rows
 
 
-class _FewQueries(torch.autograd.Function):
+class _QueryAttention(torch.autograd.Function):
     """z = a n(x) and sum(a), with a = softmax(s) or sigmoid(s) - 1/2, s = u n(x)^T + c, n the plain LayerNorm.
 
     With n = (x - m) r row by row, f = dL/dn = a^T g + ds^T u gives dL/dx = r (f - mean(f) - n mean(f n)), and both
@@ -81,11 +81,11 @@ class _FirstToken(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, g_first, g_all):
-        g_all[:, 0] += g_first  # nobody else holds it: few_queries() made it
+        g_all[:, 0] += g_first  # nobody else holds it: query_attention() made it
         return g_all
 
 
-def few_queries(
+def query_attention(
     queries: torch.Tensor,
     constant: torch.Tensor,
     tokens: torch.Tensor,
@@ -99,14 +99,14 @@ def few_queries(
     normalised without gain and shift. kind "softmax", or "sigmoid": sigmoid - 1/2, without the first `skip` tokens.
     Returns ([N, K, D], [N, K, 1]).
     """
-    wanted = computed_in(tokens)
+    dtype = product_dtype(tokens)
     count, queries, constant = queries.shape[1], aligned(queries), aligned(constant)
     with torch.autocast(tokens.device.type, enabled=False):
         wide = torch.promote_types(tokens.dtype, torch.float32)
-        given, total = _FewQueries.apply(queries.to(wanted), constant.to(wide), tokens, eps, kind, skip)
-    return given[:, :count], total[:, :count]
+        collected, total = _QueryAttention.apply(queries.to(dtype), constant.to(wide), tokens, eps, kind, skip)
+    return collected[:, :count], total[:, :count]
 
 
 def first_token(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(x[:, 0] [N, D], x [N, L, D]) for few_queries() to read, and for nothing else: its gradient is written into."""
+    """(x[:, 0] [N, D], x [N, L, D]) for query_attention() alone to read: its gradient is written into."""
     return _FirstToken.apply(x)
