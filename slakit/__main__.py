@@ -1,24 +1,35 @@
-"""The command line: python -m slakit demo | train | evaluate | recognize | score | doctor | prepare | sweep.
+"""The command line: python -m slakit demo | train | evaluate | recognize | score | doctor | prepare | info | sweep.
 
+A command is a function: its signature and docstring are its options and help (command_line.py). What it needs of the
+rooms it imports itself, so that --help and a misspelt option are answered at once.
 Every mistake that a user can mend ends with one sentence and exit code 2.
 """
 
 from __future__ import annotations
 
-import argparse
+import inspect
 import json
 import sys
-import time
 from pathlib import Path
+from typing import Annotated, Literal
 
-from slakit.records import SlakitError
+from tyro.conf import UseAppendAction, arg
+
+from slakit import __version__
+from slakit.command_line import environment, parse, run_config, settings_as_pairs, settings_help
+from slakit.records import ConfigError, SlakitError
+from slakit.sweeps.command import Pairs, read_pairs, sweep
+
+Options = Annotated[Pairs, arg(aliases=("-o",))]
+Device = Annotated[str | None, arg(help="cpu, cuda or cuda:1 (default: a GPU where there is one)")]
+Checkpoint = Annotated[Path, arg(help="what training wrote (best, last), or a folder of data/demo_models")]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code (0 fine, 1 unhealthy corpus or failed run, 2 a mistake to mend)."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        return options.run(options) or 0
+        return command(arguments)() or 0
     except SlakitError as error:
         print(f"slakit: {error}", file=sys.stderr)
         return 2
@@ -27,239 +38,258 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="slakit", description="Continuous sign language recognition with adapted CLIP"
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    demo = commands.add_parser(
-        "demo", help="the main job on the generated corpus: build, train, score (about six minutes)"
-    )
-    demo.add_argument("--spec", type=Path, help="a YAML file with the notebook's parameters")
-    demo.add_argument("--out", type=Path, help="folder of the executed notebook, the run and its checkpoint")
-    demo.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
-    demo.set_defaults(run=_demo)
-
-    train = commands.add_parser("train", help="train from a JSON file: corpus, model and settings")
-    train.add_argument("config", type=Path)
-    train.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
-    train.set_defaults(run=_train)
-
-    evaluate = commands.add_parser("evaluate", help="WER of a checkpoint on a split")
-    evaluate.add_argument("--checkpoint", required=True, type=Path)
-    evaluate.add_argument("--corpus", default="minisign")
-    evaluate.add_argument("--root", type=Path)
-    evaluate.add_argument("--split", default="dev", choices=("train", "dev", "test"))
-    _corpus_options(evaluate)
-    evaluate.set_defaults(run=_evaluate)
-
-    recognize = commands.add_parser("recognize", help="glosses, times and score of one video")
-    recognize.add_argument("video", type=Path)
-    recognize.add_argument("--checkpoint", required=True, type=Path)
-    recognize.add_argument("--out", type=Path, help="folder for the result as JSON, ELAN, WebVTT, CTM and a picture")
-    recognize.add_argument("--no-crop", action="store_true", help="do not cut a square around the signer")
-    recognize.add_argument("--crop", type=int, nargs=3, metavar=("LEFT", "TOP", "SIDE"), help="this square, in pixels")
-    recognize.add_argument("--on-damage", default="error", choices=("error", "keep-readable"))
-    recognize.add_argument("--json", action="store_true", help="machine-readable output")
-    recognize.add_argument(
-        "--save", type=Path, action="append", default=[], metavar="FILE", help="also write .eaf, .vtt, .json or .ctm"
-    )
-    recognize.set_defaults(run=_recognize)
-
-    score = commands.add_parser("score", help="WER of another program's CTM file, as sclite counts it")
-    score.add_argument("references", type=Path, help="STM file, such as the official phoenix2014-groundtruth-dev.stm")
-    score.add_argument("hypotheses", type=Path, help="CTM file")
-    score.add_argument("--corpus", help="whose clean-up rules apply, such as phoenix2014-t (default: none)")
-    score.set_defaults(run=_score)
-
-    doctor = commands.add_parser("doctor", help="what is wrong with a corpus on disk, before any training")
-    doctor.add_argument("corpus")
-    doctor.add_argument("--root", type=Path)
-    doctor.add_argument("--deep", action="store_true", help="decode every frame of every clip")
-    doctor.add_argument("--json", action="store_true", help="machine-readable output")
-    _corpus_options(doctor)
-    doctor.set_defaults(run=_doctor)
-
-    prepare = commands.add_parser("prepare", help="resize a corpus once into packed files that read fast")
-    prepare.add_argument("corpus")
-    prepare.add_argument("--root", type=Path)
-    prepare.add_argument("--out", required=True, type=Path)
-    prepare.add_argument("--size", type=int, default=256)
-    prepare.add_argument("--encoding", default="jpeg", choices=("jpeg", "raw"))
-    prepare.add_argument("--quality", type=int, default=95, help="of the JPEG encoding, 1 to 100")
-    prepare.add_argument("--resize-filter", default="lanczos4", choices=("lanczos4", "antialias"))
-    prepare.add_argument("--aspect", default="stretch", choices=("stretch", "pad"), help="pad keeps it, with black")
-    prepare.add_argument("--on-damage", default="skip", choices=("skip", "keep-readable", "error"))
-    prepare.add_argument("--workers", type=int, default=1)
-    _corpus_options(prepare)
-    prepare.set_defaults(run=_prepare)
-
-    from slakit.sweeps import command
-
-    sweep = commands.add_parser("sweep", help="many runs of a notebook from a spec; sweep collect: their tables")
-    command.add_arguments(sweep)
-    return parser
-
-
-def _corpus_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-o", "--option", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help="of load_corpus: prepared FOLDER, vocabulary train, setup US, allow_outside true, …",
-    )  # fmt: skip
-
-
-def _options(options: argparse.Namespace) -> dict:
-    import yaml
-
-    return {name: yaml.safe_load(value) for name, value in options.option}
-
-
-def _demo(options: argparse.Namespace) -> int:
-    import yaml
-    from papermill.exceptions import PapermillExecutionError
-
-    from slakit.machine import project_root
-    from slakit.sweeps import load_spec, run_notebook
-    from slakit.training.presets import preset
-
-    root = project_root()
-    spec = load_spec(options.spec or root / "papermill_runs" / "specs" / "demo.yaml")
-    out = (options.out or root / "papermill_runs" / "out" / "demo").resolve()
-    parameters = spec.base | {"out_dir": str(out)}
-    parameters |= {name: yaml.safe_load(value) for name, value in options.parameter}
-    notebook = root / spec.notebook
-    preset(f"{parameters.get('method', 'sla-lora')}/minisign")  # a misspelt method stops here, not in the notebook
-    print(f"Running {notebook.name} (corpus, training, evaluation); the same command resumes a run that was stopped.")
-    started = time.time()
+def command(arguments: list[str]):
+    """What the arguments ask for, ready to be called. SystemExit after --help or for options that do not exist."""
+    if arguments == ["--version"]:
+        return lambda: print(f"slakit {__version__}")
+    training = arguments[:1] == ["train"]
     try:
-        executed = run_notebook(notebook, out / notebook.name, parameters)
-    except PapermillExecutionError as error:
-        print(f"slakit: cell {error.exec_count} failed: {error.ename}: {error.evalue}", file=sys.stderr)
-        print(f"slakit: see {out / notebook.name}; run the same command again to go on", file=sys.stderr)
-        return 1
-    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    print(_demo_table(metrics, time.time() - started, executed, out))
-    return 0
+        if training:
+            options = {"help", *inspect.signature(train).parameters}
+            return parse(COMMANDS, settings_as_pairs(arguments, options))
+        return parse(COMMANDS, arguments)
+    except SystemExit as end:
+        if training and end.code == 0 and not arguments[1].startswith("-"):  # help for a preset or a file
+            return lambda: print("\n" + settings_help(run_config(arguments[1])))
+        raise
 
 
-def _demo_table(metrics: dict, seconds: float, notebook: Path, out: Path) -> str:
-    line = "-" * 72
-    rows = [line, f"{'split':<28}{'WER %':>8}{'clips':>8}{'glosses':>9}   (signers never seen in training)"]
-    for split in ("dev", "test"):
-        found = metrics[split]
-        rows.append(f"{split:<28}{found['wer']:>8.1f}{found['clips']:>8}{found['words']:>9}")
-    rows += [
-        line,
-        f"corpus {metrics['seconds']['corpus']:.0f} s, training {metrics['seconds']['training']:.0f} s, "
-        f"evaluation {metrics['seconds']['evaluation']:.0f} s; notebook in all {seconds:.0f} s",
-        f"executed notebook  {notebook}",
-        f"checkpoint         {out / 'run' / 'best.safetensors'}",
-        line,
-    ]
-    return "\n".join(rows)
+def demo(
+    spec: Path | None = None, out: Path | None = None, parameter: Annotated[Pairs, arg(aliases=("-p",))] = ()
+) -> int:
+    """the main job on the generated corpus: build, train, score (about six minutes)
+
+    Args:
+        spec: a YAML file with the notebook's parameters (default: papermill_runs/specs/demo.yaml)
+        out: folder of the executed notebook, the run and its checkpoint (default: papermill_runs/out/demo)
+        parameter: change a parameter of the notebook, such as -p seed 1
+    """
+    from slakit.sweeps.demo import run_demo
+
+    return run_demo(spec, out, read_pairs(parameter))
 
 
-def _train(options: argparse.Namespace) -> int:
+def train(
+    config: Annotated[str, arg(metavar="PRESET|FILE")],
+    /,
+    root: str | None = None,
+    out: str | None = None,
+    corpus: str | None = None,
+    device: Device = None,
+    set: Pairs = (),
+) -> None:
+    """train from a preset or a JSON file, with any setting changed: --train.batch-size 4
+
+    Args:
+        config: a preset such as sla-lora/phoenix2014, or a JSON file; with --help behind it, its settings are listed
+        root: the corpus' folder
+        out: folder of the run; one that was stopped goes on from there
+        corpus: another corpus than the preset's
+        set: change any setting, as do --train.batch-size 4, --model.options.rank 8, --corpus-options.prepared FOLDER
+    """
     import torch
 
     from slakit import create_model, fit, load_corpus
     from slakit.machine import find_device, half_precision, launched
-    from slakit.training.presets import load_run
 
-    config = load_run(options.config)
-    device = find_device(options.device)  # a wrong one is said before a corpus is read
-    half = half_precision(config.train.precision, device)
+    chosen = {"root": root, "out_dir": out, "corpus": corpus}
+    settings = run_config(config, read_pairs(set) | {key: value for key, value in chosen.items() if value is not None})
+    target = find_device(device)  # a wrong one is said before a corpus is read
+    half = half_precision(settings.train.precision, target)
 
     def load():
-        return load_corpus(config.corpus, root=config.root, **config.corpus_options)
+        return load_corpus(settings.corpus, root=settings.root, **settings.corpus_options)
 
-    with launched(options.device or "auto") as processes:
-        corpus = load() if processes.main else None  # a corpus that is drawn when it is first asked for: once
+    with launched(device or "auto") as processes:
+        data = load() if processes.main else None  # a corpus that is drawn when it is first asked for: once
         processes.barrier()
-        corpus = corpus or load()
-        model = create_model(glosses=corpus.glosses, **config.model_options())
+        data = data or load()
+        model = create_model(glosses=data.glosses, **settings.model_options())
         if processes.main:
-            print(f"training on {device.type} in {str(half or torch.float32).removeprefix('torch.')}; {config.out_dir}")
-        run = fit(model, corpus, config.out_dir, config.train, device=options.device, processes=processes)
+            precision = str(half or torch.float32).removeprefix("torch.")
+            print(f"training on {target.type} in {precision}; {settings.out_dir}")
+        run = fit(model, data, settings.out_dir, settings.train, device=device, processes=processes)
         if processes.main:
-            best = run.out_dir / "best.safetensors"
-            print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch'] + 1}; {best}")
-    return 0
+            print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch'] + 1}; {run.out_dir / 'best.safetensors'}")
 
 
-def _evaluate(options: argparse.Namespace) -> int:
+def evaluate(
+    *,
+    checkpoint: Checkpoint,
+    corpus: str = "minisign",
+    root: Path | None = None,
+    split: Literal["train", "dev", "test"] = "dev",
+    option: Options = (),
+    device: Device = None,
+) -> None:
+    """WER of a checkpoint on a split
+
+    Args:
+        corpus: its name, such as phoenix2014
+        root: the corpus' folder
+        split: the clips that are recognised
+        option: of load_corpus: prepared FOLDER, vocabulary train, setup US, allow_outside true, ...
+    """
     from slakit import evaluate, load_checkpoint, load_corpus
+    from slakit.machine import find_device
 
-    corpus = load_corpus(options.corpus, root=options.root, **_options(options))
-    model = load_checkpoint(options.checkpoint, glosses=corpus.glosses)
-    print(evaluate(model, corpus.split(options.split), corpus.name))
-    return 0
+    target = find_device(device)
+    data = load_corpus(corpus, root=root, **read_pairs(option))
+    model = load_checkpoint(checkpoint, glosses=data.glosses).to(target)
+    print(evaluate(model, data.split(split), data.name))
 
 
-def _recognize(options: argparse.Namespace) -> int:
+def recognize(
+    video: Path,
+    /,
+    checkpoint: Checkpoint,
+    out: Path | None = None,
+    no_crop: bool = False,
+    crop: Annotated[tuple[int, int, int] | None, arg(metavar="LEFT TOP SIDE")] = None,
+    on_damage: Literal["error", "keep-readable"] = "error",
+    json: bool = False,
+    save: Annotated[tuple[Path, ...], UseAppendAction, arg(metavar="FILE")] = (),
+    device: Device = None,
+) -> None:
+    """glosses, times and score of one video
+
+    Args:
+        video: a video file, or a folder of frames
+        out: folder for the result as JSON, ELAN, WebVTT, CTM and a picture
+        no_crop: do not cut a square around the signer
+        crop: this square, in pixels
+        on_damage: what a damaged video is: an error, or recognised as far as it can be read
+        json: machine-readable output
+        save: also write .eaf, .vtt, .json or .ctm
+    """
     from slakit import load_checkpoint, recognize
     from slakit.data.video.cropping import Box
+    from slakit.machine import find_device
 
-    model = load_checkpoint(options.checkpoint)
-    crop = Box(*options.crop) if options.crop else "none" if options.no_crop else "auto"
-    result = recognize(model, options.video, crop=crop, on_damage=options.on_damage)
-    for path in options.save:
+    model = load_checkpoint(checkpoint).to(find_device(device))
+    square = Box(*crop) if crop else "none" if no_crop else "auto"
+    result = recognize(model, video, crop=square, on_damage=on_damage)
+    for path in save:
         result.save(path)
-    print(result.json() if options.json else result)
-    if options.out is not None:
+    print(result.json() if json else result)
+    if out is not None:
         from slakit.show.report import model_card, write_report
 
-        paths = write_report(model, result, options.out)
-        said = [model_card(model), *(f"{kind:<4}  {path}" for kind, path in paths.items())]
-        print("\n".join(said), file=sys.stderr if options.json else sys.stdout)
-    return 0
+        paths = write_report(model, result, out)
+        lines = [model_card(model), *(f"{kind:<4}  {path}" for kind, path in paths.items())]
+        print("\n".join(lines), file=sys.stderr if json else sys.stdout)
 
 
-def _score(options: argparse.Namespace) -> int:
+def score(references: Path, hypotheses: Path, /, corpus: str | None = None) -> None:
+    """WER of another program's CTM file, as sclite counts it
+
+    Args:
+        references: STM file, such as the official phoenix2014-groundtruth-dev.stm
+        hypotheses: CTM file
+        corpus: whose clean-up rules apply, such as phoenix2014-t (default: none)
+    """
     from slakit.scoring import bootstrap_interval, confusions, per_signer, read_ctm, read_stm, score, variants
 
-    stm = read_stm(options.references)
-    hypotheses = read_ctm(options.hypotheses, stm.references)
-    result = score(stm.references, hypotheses, options.corpus)
+    stm = read_stm(references)
+    recognised = read_ctm(hypotheses, stm.references)
+    result = score(stm.references, recognised, corpus)
     interval = bootstrap_interval(result)
-    nothing = sum(not glosses for glosses in hypotheses.values())
+    nothing = sum(not glosses for glosses in recognised.values())
     print(result)
     print(f"95 % interval {interval.low:.2f} to {interval.high:.2f}; nothing recognised in {nothing} videos")
-    tables = {"scored in every way in use": variants(stm.references, hypotheses, options.corpus)}
+    tables = {"scored in every way in use": variants(stm.references, recognised, corpus)}
     tables |= {"by signer": per_signer(result, stm.signers), "most confused": confusions(result, 10)}
     for title, table in tables.items():
         print(f"\n{title}\n{table.to_string(float_format='%.2f') if len(table) else 'none'}")
-    return 0
 
 
-def _doctor(options: argparse.Namespace) -> int:
-    from slakit.data.corpora import CORPORA, load_corpus
+def doctor(
+    corpus: str, /, root: Path | None = None, deep: bool = False, json: bool = False, option: Options = ()
+) -> int:
+    """what is wrong with a corpus on disk, before any training
+
+    Args:
+        corpus: its name, such as phoenix2014
+        root: the folder that it was extracted to
+        deep: decode every frame of every clip
+        json: machine-readable output
+        option: of load_corpus: prepared FOLDER, vocabulary train, setup US, allow_outside true, ...
+    """
+    from slakit.data.corpora import find_corpus
     from slakit.data.doctor import doctor
-    from slakit.records import ConfigError
 
-    if options.corpus not in CORPORA:
-        load_corpus(options.corpus)  # raises with the nearest name
-    if options.root is None and options.corpus != "minisign":
-        raise ConfigError(f"doctor {options.corpus} needs --root, the folder that the corpus was extracted to")
-    report = doctor(options.corpus, options.root, deep=options.deep, **_options(options))
-    print(report.json() if options.json else report.text())
+    find_corpus(corpus)  # a wrong name ends here, with the nearest one
+    if root is None and corpus != "minisign":
+        raise ConfigError(f"doctor {corpus} needs --root, the folder that the corpus was extracted to")
+    report = doctor(corpus, root, deep=deep, **read_pairs(option))
+    print(report.json() if json else report.text())
     return 0 if report.healthy else 1
 
 
-def _prepare(options: argparse.Namespace) -> int:
+def prepare(
+    corpus: str,
+    /,
+    out: Path,
+    root: Path | None = None,
+    size: int = 256,
+    encoding: Literal["jpeg", "raw"] = "jpeg",
+    quality: int = 95,
+    resize_filter: Literal["lanczos4", "antialias"] = "lanczos4",
+    aspect: Literal["stretch", "pad"] = "stretch",
+    on_damage: Literal["skip", "keep-readable", "error"] = "skip",
+    workers: int = 1,
+    option: Options = (),
+) -> None:
+    """resize a corpus once into packed files that read fast
+
+    Args:
+        corpus: its name, such as phoenix2014
+        out: folder of the packed files, for load_corpus(prepared=...)
+        root: the folder that the corpus was extracted to
+        size: of the square frames, in pixels
+        encoding: raw loses nothing and takes ten times the room
+        quality: of the JPEG encoding, 1 to 100
+        resize_filter: lanczos4 as published
+        aspect: pad keeps it, with black
+        on_damage: damaged clips are left out by name, taken as far as they can be read, or stop the command
+        workers: processes
+        option: of load_corpus: vocabulary train, setup US, allow_outside true, ...
+    """
     from slakit import load_corpus
     from slakit.data.prepare import prepare
 
     ready = prepare(
-        load_corpus(options.corpus, root=options.root, **_options(options)), options.out, size=options.size,
-        encoding=options.encoding, quality=options.quality, resize_filter=options.resize_filter, aspect=options.aspect,
-        on_damage=options.on_damage, workers=options.workers,
+        load_corpus(corpus, root=root, **read_pairs(option)), out, size=size, encoding=encoding, quality=quality,
+        resize_filter=resize_filter, aspect=aspect, on_damage=on_damage, workers=workers,
     )  # fmt: skip
     print(ready)
     print("\n".join(ready.notes))
-    return 0
 
+
+def info(checkpoint: Path | None = None, /, as_json: Annotated[bool, arg(name="json")] = False) -> None:
+    """what a checkpoint is and what it scored; without one: versions, devices and folders, for a bug report
+
+    Args:
+        checkpoint: what training wrote (best, last), or a folder of data/demo_models
+        as_json: machine-readable output
+    """
+    if checkpoint is None:
+        facts = environment()
+        print(json.dumps(facts, indent=1) if as_json else "\n".join(f"{key:<17}{facts[key]}" for key in facts))
+        return
+    from slakit.models.checkpoints import read_description
+    from slakit.models.description import checkpoint_bytes, describe
+
+    text_file = checkpoint / "model.json"  # of a checkpoint in two files
+    description = read_description(text_file if text_file.is_file() else checkpoint)
+    if as_json:
+        facts = {"path": str(checkpoint), "bytes": checkpoint_bytes(checkpoint), **description}
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+    else:
+        print(describe(description, checkpoint))
+
+
+COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, info, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,65 +2,97 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from slakit.machine import project_root
+from tyro.conf import UseAppendAction, arg
+
 from slakit.records import ConfigError
-from slakit.sweeps.spec import Spec, load_spec, read_yaml
+
+if TYPE_CHECKING:
+    from slakit.sweeps.runner import SweepReport
+    from slakit.sweeps.spec import Point, Spec
+
+Pairs = Annotated[tuple[tuple[str, str], ...], UseAppendAction, arg(metavar="NAME VALUE")]
+Settings = Annotated[tuple[str, ...], UseAppendAction, arg(metavar="NAME=VALUE")]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `sweep`."""
-    parser.add_argument("specs", nargs="+", metavar="SPEC", help="spec files or names; after 'collect': their tables")
-    parser.add_argument("--variant", help="a variant of the specs, for instance minisign")
-    parser.add_argument("--out", type=Path, help="folder of the runs (papermill_runs/out)")
-    parser.add_argument("--results", type=Path, help="folder of the tables (papermill_runs/results)")
-    parser.add_argument("--jobs", type=int, help="runs at a time (default: one a GPU, or one)")
-    parser.add_argument("--only", action="append", default=[], metavar="NAME=VALUE", help="runs with this parameter")
-    parser.add_argument("--limit", type=_at_least_one, help="at most so many runs now")
-    parser.add_argument("--retry-failed", action="store_true", help="run again what failed")
-    parser.add_argument("--dry-run", action="store_true", help="check and list, run nothing")
-    parser.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                        help="change a parameter of every run")  # fmt: skip
-    parser.add_argument("--root", action="append", default=[], metavar="CORPUS=FOLDER", help="where a corpus lies")
-    parser.add_argument("--cluster", choices=("slurm", "local"), help="submit as jobs instead (extra: cluster)")
-    parser.add_argument("--cluster-option", action="append", default=[], metavar="NAME=VALUE",
-                        help="of submitit's executor, for instance slurm_partition=gpu")  # fmt: skip
-    parser.add_argument("--no-wait", action="store_true", help="with --cluster: submit and leave")
-    parser.set_defaults(run=command)
+def read_pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """{name: value}, the values read as YAML with 1e-4 as a number; "None" is none, too."""
+    import yaml
+
+    from slakit.sweeps.spec import read_yaml
+
+    values = {}
+    for name, text in pairs:
+        try:
+            values[name] = None if text == "None" else read_yaml(text)
+        except yaml.YAMLError:
+            raise ConfigError(f"{name}: {text!r} is no YAML value; put a text in quotation marks") from None
+    return values
 
 
-def command(options: argparse.Namespace) -> int:
-    """Run or collect; returns the exit code."""
+def sweep(
+    specs: Annotated[tuple[str, ...], arg(metavar="SPEC [SPEC ...]", help_behavior_hint="(required)")] = (),
+    /,
+    variant: str | None = None,
+    out: Path | None = None,
+    results: Path | None = None,
+    jobs: int | None = None,
+    only: Settings = (),
+    limit: int | None = None,
+    retry_failed: bool = False,
+    dry_run: bool = False,
+    parameter: Annotated[Pairs, arg(aliases=("-p",))] = (),
+    root: Annotated[Settings, arg(metavar="CORPUS=FOLDER")] = (),
+    cluster: Literal["slurm", "local"] | None = None,
+    cluster_option: Settings = (),
+    no_wait: bool = False,
+) -> int:
+    """many runs of a notebook from a spec; sweep collect: their tables
+
+    Args:
+        specs: spec files or names; after the word collect: those whose tables are made
+        variant: a variant of the specs, for instance minisign
+        out: folder of the runs (default: papermill_runs/out)
+        results: folder of the tables (default: papermill_runs/results)
+        jobs: runs at a time (default: one a GPU, or one)
+        only: runs with this parameter
+        limit: at most so many runs now
+        retry_failed: run again what failed
+        dry_run: check and list, run nothing
+        parameter: change a parameter of every run
+        root: where a corpus lies
+        cluster: submit as jobs instead (extra: cluster)
+        cluster_option: of submitit's executor, for instance slurm_partition=gpu
+        no_wait: with --cluster: submit and leave
+    """
+    from slakit.machine import project_root
+
+    collecting = specs[:1] == ("collect",)
+    names = specs[1:] if collecting else specs
+    if not names:
+        raise ConfigError(f"sweep{' collect' * collecting} needs a spec; give its file or name, or several")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit {limit} is no number of runs; give 1 or more")
+    out = out or project_root() / "papermill_runs" / "out"
+    changes, roots = read_pairs(parameter), dict(map(_pair, root))
+    prepared = [prepare(name, variant, changes, roots) for name in names]
+    if collecting:
+        return _collect(prepared, out, results or project_root() / "papermill_runs" / "results")
     from slakit.sweeps.checks import checked_points, matching
 
-    out = options.out or project_root() / "papermill_runs" / "out"
-    collecting = options.specs[0] == "collect"
-    names = options.specs[1:] if collecting else options.specs
-    if not names:
-        raise ConfigError("sweep collect needs a spec; give its file or name, or several")
-    specs = [prepared(name, options) for name in names]
-    if collecting:
-        from slakit.sweeps.tables import collect
-
-        results = options.results or project_root() / "papermill_runs" / "results"
-        tables = [collect(spec, out) for spec in specs]
-        for table in tables:
-            print(table)
-            if len(table.runs):
-                print("\n".join(f"written {path}" for path in table.write(results)))
-            else:
-                print(f"nothing written: no run of {table.spec.name} in {out} is finished")
-        return 0 if all(len(table.runs) for table in tables) else 1
-    checked = {spec.name: matching(checked_points(spec), options.only) for spec in specs}  # all before any starts
+    checked = {spec.name: matching(checked_points(spec), list(only)) for spec in prepared}  # all before any starts
+    options = read_pairs(map(_pair, cluster_option))
     code = 0
-    for spec in specs:
+    for spec in prepared:
         points = checked[spec.name]
-        if options.dry_run:
-            print(listing(spec, out, points, options.limit, options.retry_failed))
+        if dry_run:
+            print(listing(spec, out, points, limit, retry_failed))
             continue
-        report = _start(spec, out, points, options)
+        common = {"points": points, "jobs": jobs, "retry_failed": retry_failed, "limit": limit}
+        report = _start(spec, out, cluster, not no_wait, options, common)
         print(f"{spec.name}: {report}", flush=True)
         code = max(code, 1 if report.failed or report.left_failed else 0)
         if report.stopped:
@@ -68,40 +100,43 @@ def command(options: argparse.Namespace) -> int:
     return code
 
 
-def _start(spec: Spec, out: Path, points: list, options: argparse.Namespace):
-    common = {
-        "points": points, "jobs": options.jobs, "retry_failed": options.retry_failed, "limit": options.limit,
-    }  # fmt: skip
-    if options.cluster is None:
+def _collect(specs: list[Spec], out: Path, results: Path) -> int:
+    from slakit.sweeps.tables import collect
+
+    tables = [collect(spec, out) for spec in specs]
+    for table in tables:
+        print(table)
+        if len(table.runs):
+            print("\n".join(f"written {path}" for path in table.write(results)))
+        else:
+            print(f"nothing written: no run of {table.spec.name} in {out} is finished")
+    return 0 if all(len(table.runs) for table in tables) else 1
+
+
+def _start(spec: Spec, out: Path, cluster: str | None, wait: bool, options: dict, common: dict) -> SweepReport:
+    if cluster is None:
         from slakit.sweeps.runner import run_sweep
 
         return run_sweep(spec, out, **common)
     from slakit.sweeps.cluster import submit_sweep
 
-    settings = {name: read_yaml(value) for name, value in map(_pair, options.cluster_option)}
-    return submit_sweep(spec, out, options.cluster, wait=not options.no_wait, options=settings, **common)
+    return submit_sweep(spec, out, cluster, wait=wait, options=options, **common)
 
 
-def prepared(name: str, options: argparse.Namespace) -> Spec:
+def prepare(name: str, variant: str | None, changes: dict[str, Any], roots: dict[str, str]) -> Spec:
     """The spec of that file, or of that name in papermill_runs/specs, with the command line's changes."""
+    from slakit.machine import project_root
+    from slakit.sweeps.spec import load_spec
+
     path = Path(name)
     if not path.is_file():
         folder = project_root() / "papermill_runs" / "specs"
         path = folder / (path.name if path.suffix else f"{name}.yaml")
         if not path.is_file():
-            known = ", ".join(sorted(found.stem for found in folder.glob("*.yaml")))
+            known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
             raise ConfigError(f"there is no spec {name!r}; papermill_runs/specs has {known}")
-    spec = load_spec(path, options.variant)
-    spec = spec.with_base({key: read_yaml(value) for key, value in options.parameter})
-    roots = dict(map(_pair, options.root))
+    spec = load_spec(path, variant).with_base(changes)
     return spec.with_roots(roots) if roots else spec
-
-
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is no number of runs; give 1 or more")
-    return number
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -111,7 +146,7 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def listing(spec: Spec, out: Path, points: list, limit: int | None = None, retry_failed: bool = False) -> str:
+def listing(spec: Spec, out: Path, points: list[Point], limit: int | None = None, retry_failed: bool = False) -> str:
     """One line a run, with how it stands; with a limit only those that would start now."""
     from slakit.sweeps.runner import plan, to_run
 

@@ -54,14 +54,14 @@ def experiment(
     special = {key: to_dict(override(own, {key: value}, "model_options"))[key] for key, value in special.items()}
     model = override(config.model, {"seed": seed, **common}, "model_options")
     model = replace(model, options={**config.model.options, **special})
-    _check_blocks(model)
+    check_blocks(model)
     train = override(config.train, {"seed": seed, **(train_options or {})}, "train_options")
     name = corpus or config.corpus
     check_options(name, corpus_options or {})
     return replace(config, corpus=name, root=root or config.root, model=model, train=train)
 
 
-def _check_blocks(model: ModelConfig) -> None:
+def check_blocks(model: ModelConfig) -> None:
     """Block numbers beyond the tower, known from the backbone's configuration alone, without building it."""
     name = model.backbone
     if name == TINY_CLIP:

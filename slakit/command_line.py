@@ -1,0 +1,165 @@
+"""What the command line makes of its arguments: a command to call, values, the settings of a run changed by name.
+
+`slakit/__main__.py` has the commands; nothing else of slakit imports this file.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import inspect
+import json
+import os
+import platform
+import typing
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from tyro.conf import DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName, arg
+
+from slakit import __version__
+from slakit.records import ConfigError
+
+if TYPE_CHECKING:
+    from slakit.config import RunConfig
+
+
+def parse(commands: Iterable[Callable[..., int | None]], arguments: list[str]) -> Callable[[], int | None]:
+    """The command that the arguments name, ready to be called with what they say; tyro makes the parser from the
+    functions' signatures and docstrings. SystemExit after --help (0) or a usage error (2)."""
+    app = tyro.extras.SubcommandApp()
+    for function in commands:
+        app.command(_bound(function), name=function.__name__)
+    return app.cli(
+        prog="slakit", args=arguments, config=(DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName),
+        description="Continuous sign language recognition with adapted CLIP (--version: which slakit this is)",
+    )  # fmt: skip
+
+
+def _bound(function: Callable[..., Any]) -> Callable[..., functools.partial]:
+    """The function that keeps its arguments for later: tyro would report an error inside it as one of the arguments.
+
+    Its signature is the function's, with no word in the help about defaults that say nothing (None, False).
+    """
+
+    def bind(*arguments, **options):
+        return functools.partial(function, *arguments, **options)
+
+    hints, signature = typing.get_type_hints(function, include_extras=True), inspect.signature(function)
+    for name, parameter in signature.parameters.items():
+        if parameter.default is None or parameter.default is False:
+            hints[name] = Annotated[hints[name], arg(help_behavior_hint="")]
+    bind.__name__, bind.__doc__, bind.__annotations__ = function.__name__, function.__doc__, hints
+    bind.__dict__["__signature__"] = signature
+    return bind
+
+
+def settings_as_pairs(arguments: Iterable[str], options: Container[str]) -> list[str]:
+    """`--train.batch-size 4` and `--train.batch-size=4` become `--set train.batch-size 4`, and so does whatever else is
+    not among the options: run_config() knows the right names."""
+    rest, pairs = iter(arguments), []
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--") or name[2:].replace("-", "_") in options:
+            pairs.append(argument)
+            continue
+        text = value if equals else next(rest, "--")
+        if text.startswith("--"):
+            raise ConfigError(f"{name} has no value; write {name} VALUE (true or false for a switch)")
+        pairs += ["--set", name[2:], text]
+    return pairs
+
+
+def run_config(name: str, changes: Mapping[str, Any] | None = None) -> RunConfig:
+    """The settings of a preset or a JSON file, changed by dotted names ("model.options.rank").
+
+    Names, types, the method's options and the corpus' are checked before anything is read: ConfigError, with the
+    nearest right name. Options of a method stay unless "model.method" names another one.
+    """
+    from slakit.config import from_dict, override
+    from slakit.data.corpora import check_options
+    from slakit.models.methods import find_method
+    from slakit.sweeps.experiment import check_blocks
+    from slakit.training.presets import load_run, preset
+
+    config = load_run(name) if name.endswith(".json") or Path(name).is_file() else preset(name)
+    changes = {key.replace("-", "_"): value for key, value in (changes or {}).items()}
+    if changes.get("model.method", config.model.method) != config.model.method:
+        config = replace(config, model=replace(config.model, method=changes["model.method"], options={}))
+    _check_places(config, changes)
+    config = override(config, changes)
+    from_dict(find_method(config.model.method).options, config.model.options, "model.options")
+    check_blocks(config.model)
+    check_options(config.corpus, {key: value for key, value in config.corpus_options.items() if key != "prepared"})
+    return config
+
+
+def _check_places(config: RunConfig, changes: Iterable[str]) -> None:
+    """ConfigError for a right name in a wrong place, such as model.rank; override() only looks at names beside it."""
+    known = [f"{part}.{key}" for part, settings in _parts(config).items() for key in settings]
+    for key in changes:
+        last = key.rpartition(".")[2]
+        right = [name for name in known if name.rpartition(".")[2] == last]
+        if right and key not in right and not hasattr(config, key) and not key.startswith("corpus_options."):
+            raise ConfigError(f"{key!r} is no setting; did you mean {' or '.join(map(repr, right))}?")
+
+
+def _parts(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """{"model": {"method": …}, "model.options": {"rank": …}, "train": …, "train.augment": …}, all with their values."""
+    from slakit.config import from_dict, to_dict
+    from slakit.models.methods import find_method
+
+    options = from_dict(find_method(config.model.method).options, config.model.options, "model.options")
+    model, train = to_dict(config.model), to_dict(config.train)
+    parts = {"model": model, "model.options": to_dict(options), "train": train}
+    del model["options"]
+    return parts | {f"train.{name}": train.pop(name) for name in ("augment", "decode", "loss_weights")}
+
+
+def settings_help(config: RunConfig) -> str:
+    """Every setting as the command line takes it, with its present value, below what the settings mean."""
+    from slakit.models.methods import find_method
+
+    docs = {
+        "model": config.model.__doc__,
+        "model.options": find_method(config.model.method).options.__doc__,
+        "train": config.train.__doc__,
+        **{f"train.{name}": getattr(config.train, name).__doc__ for name in ("augment", "decode", "loss_weights")},
+    }
+    lines = [str(config).partition("\n")[0].strip(), f"--root {config.root}", f"--out {config.out_dir}"]
+    lines += [f"--corpus-options.{key} {json.dumps(value)}" for key, value in config.corpus_options.items()]
+    for part, settings in _parts(config).items():
+        lines += ["", inspect.cleandoc(docs[part] or part)]
+        for key, value in settings.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            lines.append(f"  --{part}.{key} ".replace("_", "-") + text)
+    return "\n".join(lines)
+
+
+def environment() -> dict[str, str]:
+    """Versions, devices and folders, for a bug report."""
+    import torch
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    from slakit.data.corpora.minisign import default_root
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "slakit": f"{__version__} in {Path(__file__).parent}",
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        **{name: _version(name) for name in ("torch", "open_clip_torch", "numpy", "numba", "av")},
+        "devices": ", ".join([f"CPU ({os.cpu_count()} cores, {torch.get_num_threads()} threads)", *gpus]),
+        "demo corpus": str(default_root()),
+        "base weights": f"{HF_HUB_CACHE}, {Path('~/.cache/clip').expanduser()}",
+        "runs": "the folder that --out names; of demo and sweep: papermill_runs/out in the checkout",
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
