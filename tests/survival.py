@@ -26,7 +26,7 @@ from tiny_models import stir, tiny, tower
 import slakit
 from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
 from slakit.machine import launched
-from slakit.recognition.transcribe import evaluate, transcribe
+from slakit.recognition import evaluate, transcribe
 from slakit.records import Corpus, Sample, Vocabulary
 from slakit.training import state as run_state
 from slakit.training.loop import Trainer

@@ -201,7 +201,7 @@ def frame_spans(
 ) -> list[GlossSpan]:
     """When each gloss is signed, to the frame: Viterbi alignment of `tokens` with one row of log probabilities a frame.
 
-    log_probs [T, V]: of the auxiliary head, frame by frame (`slakit.recognition.transcribe`). prior_weight: see
+    log_probs [T, V]: of the auxiliary head, frame by frame (`slakit.recognition.log_probs`). prior_weight: see
     `scaled_likelihoods`. confidence: the mean posterior over the span, the prior still in it. Raises ConfigError
     as `align` does.
     """
