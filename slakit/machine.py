@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -50,6 +50,32 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context for a model's forward pass."""
     half = half_precision(precision, device)
     return torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None)
+
+
+@contextmanager
+def evaluating(model: nn.Module, precision: str = "auto", gradients: bool = False) -> Iterator[torch.device]:
+    """Inside: evaluation mode, no gradients, autocast of `precision` (see half_precision); gives the model's device.
+
+    gradients: those of inputs may be asked for, as maps do, and those of no parameter, so that graphs keep only what
+    inputs need; "auto" is then float32 in place of float16, in which small gradients vanish. Afterwards every module's
+    mode and every parameter's requires_grad are what they were, also after an error. It may be entered again inside.
+    """
+    device = next(model.parameters()).device
+    if gradients and precision == "auto" and half_precision(precision, device) == torch.float16:
+        precision = "float32"
+    training = [module for module in model.modules() if module.training]
+    trained = [parameter for parameter in model.parameters() if gradients and parameter.requires_grad]
+    model.eval()
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        with autocast(precision, device), nullcontext() if gradients else torch.inference_mode():
+            yield device
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

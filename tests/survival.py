@@ -27,7 +27,7 @@ import slakit
 from slakit import machine
 from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
 from slakit.machine import launched
-from slakit.recognition.transcribe import evaluate, transcribe
+from slakit.recognition import evaluate, transcribe
 from slakit.records import Corpus, Sample, Vocabulary
 from slakit.training.loop import Trainer
 

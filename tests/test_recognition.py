@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 import slakit
 from slakit.__main__ import main
-from slakit.recognition.video import fit_frames
+from slakit.explain.watched import watch
+from slakit.machine import evaluating
+from slakit.recognition import fit_frames, log_probs, settings_for, stream_frames
 from slakit.records import CheckpointError, ConfigError, CorpusError, VideoError
 from slakit.scoring import read_ctm
 
@@ -74,6 +79,64 @@ def test_recognize_agrees_with_evaluation(model, corpus):
     assert all(0 <= s.start < s.end <= clip.num_frames for s in result.spans)
     assert result.score <= 0 and all(other <= result.score + 1e-6 for _, other in result.alternatives)
     assert json.loads(result.json())["glosses"] == list(result.glosses)
+
+
+def test_one_model_gives_one_answer(model, tmp_path):
+    """Large pictures of another shape: evaluation, recognition, stream and maps see and say the same."""
+    samples = [
+        slakit.Sample(f"clip {count}", folder_of_frames(tmp_path / str(count), count), tuple(model.vocabulary)[:3])
+        for count in (23, 8)
+    ]
+    for network in (model, slakit.create_model("adaptsign", model.vocabulary, "tiny-clip", hidden_size=32)):
+        clips = {clip.id: clip for clip in log_probs(network, samples, settings=settings_for(network))}
+        _, hypotheses = slakit.transcribe(network, samples, show_progress=False)
+        for sample in samples:
+            steps, result = clips[sample.id].steps, slakit.recognize(network, sample.source, crop="none")
+            assert np.abs(np.log(result.posteriors) - steps).max() < 1e-5
+            assert " ".join(result.glosses) == hypotheses[sample.id]
+            assert np.abs(watch(network, sample.source, crop="none").log_probs.numpy() - steps).max() < 1e-5
+            stream, _ = stream_frames(network, slakit.read_frames(sample.source), crop="none", chunk_frames=99)
+            assert np.array_equal(stream.posteriors, result.posteriors)
+
+
+def folder_of_frames(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number, picture in enumerate(np.random.default_rng(count).integers(0, 256, (count, 26, 33, 3), np.uint8)):
+        Image.fromarray(picture).resize((330, 260)).save(folder / f"{number:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize("error", [None, KeyError])
+def test_evaluating_leaves_the_model_as_it_was(model, error):
+    model.train()
+    model.encoder.eval()
+    modes, switches = [m.training for m in model.modules()], [p.requires_grad for p in model.parameters()]
+    for gradients in (False, True):
+        with pytest.raises(error) if error else nullcontext(), evaluating(model, "bfloat16", gradients) as device:
+            assert not any(m.training for m in model.modules()) and torch.is_inference_mode_enabled() is not gradients
+            assert torch.is_autocast_enabled("cpu") and device == torch.device("cpu")
+            assert not gradients or not any(p.requires_grad for p in model.parameters())
+            if error:
+                raise error
+        assert [m.training for m in model.modules()] == modes and not torch.is_inference_mode_enabled()
+        assert [p.requires_grad for p in model.parameters()] == switches and not torch.is_autocast_enabled("cpu")
+    model.eval()
+
+
+def test_precision_is_the_same_wherever_a_model_is_asked(model, corpus, monkeypatch):
+    """As on a GPU, where "auto" is bfloat16: in evaluation, recognition, stream and maps alike."""
+    clip, half_types = corpus.dev[0], {"auto": torch.bfloat16, "float32": None}
+    plain = np.log(slakit.recognize(model, clip.source).posteriors)
+    monkeypatch.setattr("slakit.machine.half_precision", lambda precision, device: half_types[precision])
+    half = next(log_probs(model, [clip])).steps
+    assert 0 < np.abs(half - plain).max() < 0.2
+    recognised = slakit.recognize(model, clip.source)
+    assert np.array_equal(recognised.posteriors, np.exp(half))
+    stream, _ = stream_frames(model, slakit.read_frames(clip.source), chunk_frames=999)
+    assert np.array_equal(stream.posteriors, np.exp(half))
+    assert np.array_equal(watch(model, clip.source).log_probs, half)
+    float32 = slakit.recognize(model, clip.source, precision="float32")
+    assert np.abs(np.log(float32.posteriors) - plain).max() < 1e-5
 
 
 def test_command_line_recognises_a_clip(checkpoint, corpus):

@@ -11,6 +11,8 @@ from PIL import Image
 
 import slakit
 from slakit.__main__ import main
+from slakit.recognition.forward import ClipLogProbs
+from slakit.recognition.video import recognition_of
 from slakit.scoring import read_ctm
 from slakit.show.report import KINDS, clip_maps, model_card, write_report
 
@@ -66,11 +68,7 @@ def test_nothing_recognised_is_a_report_too(tmp_path):
     frames = pictures(9, 84, 84)
     steps = np.log(np.full((3, 4), 0.01 / 3))
     steps[:, 0] = np.log(0.99)
-    import torch
-
-    from slakit.recognition.video import decoded
-
-    result = decoded(model, torch.from_numpy(steps), frames, 25.0, "x", 10, 3)
+    result = recognition_of(model, ClipLogProbs("x", steps), frames, 25.0, 10, 3)
     assert result.glosses == () and clip_maps(model, result) is None
     write_report(model, result, tmp_path / "out")
     assert check_files(tmp_path / "out", "x")["glosses"] == []

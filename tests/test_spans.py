@@ -1,4 +1,4 @@
-"""Times of glosses from the auxiliary head, emissions kept for many decodings, and the table of span errors."""
+"""Times of glosses from the auxiliary head, log probabilities kept for many decodings, and the table of span errors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from test_decoding import random_log_probs
 
 import slakit
 from slakit.decoding import GlossSpan, frame_spans, scaled_likelihoods
+from slakit.recognition.forward import ClipLogProbs, decode, log_probs, per_frame
 from slakit.recognition.spans import recognised_pairs, span_table
-from slakit.recognition.transcribe import Emission, decode, emissions, per_frame
 from slakit.recognition.video import fit_frames
 from slakit.records import ConfigError, CorpusError, Sample, Span, Vocabulary
 
@@ -77,7 +77,7 @@ def test_the_prior_turns_a_spike_into_the_whole_gloss():
 def test_a_row_for_every_frame_of_every_clip(corpus, auxiliary_lengths):
     """The rows are the auxiliary head on the features of the clip's own frames, whatever was padded around them."""
     model = build(corpus, auxiliary_lengths=auxiliary_lengths).eval()
-    found = emissions(model, corpus.test, show_progress=False)
+    found = {clip.id: clip for clip in log_probs(model, corpus.test, show_progress=False)}
     for sample in corpus.test:
         frames = torch.from_numpy(fit_frames(slakit.read_frames(sample.source), model.image_size)).permute(0, 3, 1, 2)
         with torch.inference_mode():
@@ -91,8 +91,8 @@ def test_a_row_for_every_frame_of_every_clip(corpus, auxiliary_lengths):
 def test_models_without_a_row_a_frame(corpus):
     for options in ({"auxiliary_lengths": "pooled"}, {"auxiliary_head": False}):
         model = build(corpus, **options)
-        found = emissions(model, corpus.test[:1], show_progress=False)
-        assert found[corpus.test[0].id].frames is None
+        found = list(log_probs(model, corpus.test[:1], show_progress=False))
+        assert found[0].id == corpus.test[0].id and found[0].frames is None
         table = span_table(found, corpus.test[:1], corpus.glosses)
         assert not table["by"].str.startswith("frames").any() and "even parts" in set(table["by"])
     result = slakit.recognize(model, corpus.test[0].source)
@@ -103,9 +103,9 @@ def test_models_without_a_row_a_frame(corpus):
     assert [rows.shape[0] for rows in per_frame(published, logits, [4, 7])] == [4, 7]
 
 
-def test_decoding_emissions_is_transcribing(corpus):
+def test_decoding_log_probs_is_transcribing(corpus):
     model = build(corpus)
-    found = emissions(model, corpus.test, show_progress=False)
+    found = list(log_probs(model, corpus.test, show_progress=False))
     assert decode(found, corpus.glosses) == slakit.transcribe(model, corpus.test, show_progress=False)[1]
     widths = [decode(found, corpus.glosses, hot_words={1: bonus}) for bonus in (0.0, 50.0)]
     assert widths[0] != widths[1]
@@ -116,7 +116,7 @@ def test_a_clip_that_cannot_be_read_is_an_error_not_an_empty_hypothesis(corpus, 
     broken.write_bytes(b"no video")
     sample = Sample("broken", broken, (), num_frames=20)
     with pytest.warns(match="broken"), pytest.raises(CorpusError, match=r"1 clips cannot be read; broken"):
-        emissions(build(corpus), [corpus.test[0], sample], show_progress=False)
+        list(log_probs(build(corpus), [corpus.test[0], sample], show_progress=False))
 
 
 def sample(*spans: Span, frames: int = 40, name: str = "x") -> Sample:
@@ -130,7 +130,7 @@ def test_table_of_span_errors_by_hand():
     for step, token in ((2, 1), (5, 2)):  # frames 8 to 12 and 20 to 24
         steps[step] = -9.0
         steps[step, token] = -0.01
-    found = {"x": Emission(steps, plateau((1, 4, 12), (2, 22, 30), frames=40))}
+    found = [ClipLogProbs("x", steps, plateau((1, 4, 12), (2, 22, 30), frames=40))]
     table = span_table(found, [truth], GLOSSES).set_index(["aligned", "by"])
     for what in ("true glosses", "recognised"):
         row = table.loc[what, "frames"]

@@ -110,7 +110,7 @@ def test_every_step_is_decided_as_late_as_announced(method, chunk, lookahead):
     if chunk == 7:  # chunks and steps fall together in every way
         assert (min(delays), max(delays)) == (least, most)
     result = stream.finish()
-    assert len(result.posteriors) == 23 and stream.heard().frames_decided == 90
+    assert len(result.posteriors) == 23 and stream.state().frames_decided == 90
     assert len(stream._features) <= 4 * (4 + lookahead) + 32 and len(stream._window) <= chunk + 8, "memory is bounded"
 
 

@@ -107,6 +107,13 @@ def centre(length: int, size: int) -> int:
     return -((size - length) // 2) if size > length else round((length - size) / 2)
 
 
+def evaluation_crop(size: int) -> tuple[int, int]:
+    """(side to which pictures are resized, offset of the window in the middle) for a window of `size`: 8/7 of it, as
+    published (256 for 224)."""
+    side = round(size * 8 / 7)
+    return side, centre(side, size)
+
+
 def rescaled_length(num_frames: int, factor: float, min_frames: int, max_frames: int) -> int:
     """int(T x factor), then at least min_frames, then at most max_frames, then up to a multiple of 4."""
     return 4 * math.ceil(min(max(int(num_frames * factor), min_frames), max_frames) / 4)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from slakit.data.augment import evaluation_crop
 from slakit.data.corpora.minisign import load_landmarks
 from slakit.models.recognizer import Recognizer
 from slakit.records import Corpus, Sample, SlakitError
@@ -125,8 +126,8 @@ class SignerPlaces:
 def signer_places(corpus: Corpus, sample: Sample, image_size: int, video_size: int = 96) -> SignerPlaces:
     """The places of one MiniSign clip, after fit_frames() resized the picture to 8/7 and kept its middle."""
     marks = load_landmarks(corpus.root, sample.id)
-    side = round(image_size * 8 / 7)
-    scale, margin = side / video_size, (side - image_size) // 2
+    side, margin = evaluation_crop(image_size)
+    scale = side / video_size
     points = np.stack([marks.right_hand, marks.left_hand, marks.face[:, :2]], 1) * scale - margin
     hand = np.full(len(points), HAND_RADIUS)
     return SignerPlaces(points, np.stack([hand, hand, marks.face[:, 2]], 1) * scale)

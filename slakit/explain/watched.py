@@ -14,6 +14,7 @@ import torch
 from slakit.data.video.cropping import Box
 from slakit.data.video.read import read_frames
 from slakit.decoding import beam_search
+from slakit.machine import evaluating
 from slakit.models.packing import Clips, padded_index
 from slakit.models.recognizer import Recognizer
 from slakit.recognition.video import fit_frames
@@ -69,16 +70,8 @@ class Seen:
 @contextmanager
 def looking(model: Recognizer) -> Iterator[None]:
     """Within: evaluation mode, and no parameter asks for a gradient, so that graphs keep only what inputs need."""
-    training, parameters = model.training, [p for p in model.parameters() if p.requires_grad]
-    model.eval()
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
+    with evaluating(model, gradients=True):
         yield
-    finally:
-        model.train(training)
-        for parameter in parameters:
-            parameter.requires_grad_(True)
 
 
 def head(model: Recognizer, features: torch.Tensor, num_frames: int) -> torch.Tensor:
@@ -108,10 +101,13 @@ def watch(model: Recognizer, video: str | Path | np.ndarray, crop: str | Box = "
     count = len(video)
     order = padded_index([count])[0] if model.config.padding == "published" else torch.arange(count)
     packed = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).to(model.pixel_mean.device)
-    with torch.no_grad(), looking(model):
+    with evaluating(model):
         features = model.encode(packed, [count])  # [1, N, F]
-        log_probs = head(model, features, count)[0]
-    return Seen(model, video, order, features, log_probs.cpu())
+        logits = model.recognize_features(features, [count]).sequence[0]
+        wide = torch.promote_types(features.dtype, torch.float32)
+        log_probs = logits.log_softmax(-1, dtype=wide)
+    features = features.to(wide, copy=True)  # outside, so that gradients may be taken with respect to it
+    return Seen(model, video, order, features, log_probs.cpu().clone())
 
 
 @dataclass(frozen=True, eq=False)

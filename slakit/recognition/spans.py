@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from slakit.decoding import GlossSpan, beam_search, frame_spans, hypothesis_spans, span_agreement
-from slakit.recognition.transcribe import Emission
+from slakit.models.packing import STRIDE
+from slakit.recognition.forward import ClipLogProbs
 from slakit.records import ConfigError, Sample, Span, Vocabulary
 from slakit.scoring import align_words
 from slakit.scoring.wer import fold
@@ -19,7 +20,7 @@ WAYS = ("even parts", "steps", "steps, gaps shared", "frames, no prior", "frames
 def spans_by(
     way: str,
     sample: Sample,
-    emission: Emission,
+    clip: ClipLogProbs,
     tokens: Sequence[int],
     glosses: Vocabulary,
     prior_weight: float = 1.0,
@@ -37,27 +38,30 @@ def spans_by(
         return [GlossSpan(g, a, b, 0.0, sample.fps) for g, a, b in zip(names, edges, edges[1:], strict=False)]
     if way.startswith("steps"):
         fill = 1.0 if way.endswith("shared") else 0.0
-        return hypothesis_spans(emission.steps, None, tokens, glosses, frames, sample.fps, fill=fill)
-    if emission.frames is None:
+        return hypothesis_spans(clip.steps, None, tokens, glosses, frames, sample.fps, 0, fill, STRIDE)
+    if clip.frames is None:
         raise ConfigError(f"spans by {way!r} need the auxiliary head, which this model lacks; use 'steps, gaps shared'")
-    return frame_spans(emission.frames, tokens, glosses, sample.fps, 0.0 if way.endswith("no prior") else prior_weight)
+    return frame_spans(clip.frames, tokens, glosses, sample.fps, 0.0 if way.endswith("no prior") else prior_weight)
 
 
 def recognised_pairs(recognised: Sequence[GlossSpan], truth: Sequence[Span]) -> tuple[list[GlossSpan], list[Span]]:
     """The glosses that were recognised rightly (in sclite's alignment): their spans, and the true ones."""
     guesses, trues = iter(recognised), iter(truth)
-    found: tuple[list[GlossSpan], list[Span]] = ([], [])
+    pairs: list[tuple[GlossSpan, Span]] = []
     for true_gloss, gloss in align_words([span.gloss for span in truth], [span.gloss for span in recognised]):
         true = next(trues) if true_gloss is not None else None
         guess = next(guesses) if gloss is not None else None
         if true is not None and guess is not None and fold(true.gloss) == fold(guess.gloss):
-            found[0].append(guess)
-            found[1].append(true)
-    return found
+            pairs.append((guess, true))
+    return [guess for guess, _ in pairs], [true for _, true in pairs]
 
 
 def span_table(
-    found: Mapping[str, Emission], samples: Sequence[Sample], glosses: Vocabulary, prior_weight: float = 1.0, **options
+    clips: Iterable[ClipLogProbs],
+    samples: Sequence[Sample],
+    glosses: Vocabulary,
+    prior_weight: float = 1.0,
+    **options,
 ) -> pd.DataFrame:
     """Spans against the true ones, one row for what is aligned and each of `WAYS` that the model allows.
 
@@ -70,18 +74,20 @@ def span_table(
     missing = [sample.id for sample in samples if not sample.spans or sample.num_frames is None]
     if missing or not samples:
         raise ConfigError(f"{len(missing)} clips have no true spans ({', '.join(missing[:3])}); MiniSign's have them")
-    ways = [way for way in WAYS if not way.startswith("frames") or all(e.frames is not None for e in found.values())]
+    tables = {clip.id: clip for clip in clips}
+    by_frame = all(clip.frames is not None for clip in tables.values())
+    ways = [way for way in WAYS if by_frame or not way.startswith("frames")]
     rows = []
     for what in ("true glosses", "recognised"):
         for way in ways:
             pairs, seconds = [], []
             for sample in samples:
-                emission = found[sample.id]
+                clip = tables[sample.id]
                 if what == "true glosses":
                     tokens = glosses.encode(sample.glosses)
                 else:
-                    tokens = beam_search(emission.steps[None], **options)[0][0].tokens
-                spans = spans_by(way, sample, emission, tokens, glosses, prior_weight)
+                    tokens = beam_search(clip.steps[None], **options)[0][0].tokens
+                spans = spans_by(way, sample, clip, tokens, glosses, prior_weight)
                 pair = (spans, sample.spans) if what == "true glosses" else recognised_pairs(spans, sample.spans)
                 pairs.append(pair)
                 seconds += [

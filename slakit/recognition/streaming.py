@@ -12,7 +12,6 @@ of the method's reach, of the lookahead and of its chunk has arrived: `Streaming
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,27 +20,16 @@ import torch
 from slakit.data.video.cropping import Box, signer_box
 from slakit.decoding import beam_search
 from slakit.decoding.hypothesis import check_positive
-from slakit.models.packing import LEFT_PADDING, STRIDE, Clips
+from slakit.machine import evaluating
+from slakit.models.packing import FIELD, LEFT, STRIDE, Clips
 from slakit.models.recognizer import Recognizer
-from slakit.recognition.video import Recognition, decoded, fit_frames
+from slakit.recognition.forward import ClipLogProbs
+from slakit.recognition.video import Recognition, fit_frames, recognition_of
 from slakit.records import ConfigError, Sample
-
-FIELD = 16  # frames that one step of the temporal convolution sees
-
-
-@contextmanager
-def evaluating(model: Recognizer):
-    """The model in evaluation mode for a while."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 @dataclass(frozen=True)
-class Heard:
+class StreamState:
     """What is known in the middle of a stream: the glosses of what is decided so far; the last may still change."""
 
     glosses: tuple[str, ...]
@@ -55,6 +43,7 @@ class StreamingRecognizer:
     chunk_frames: new frames that are encoded at a time. context_steps, lookahead_steps: steps (of four frames) before
     and after a chunk that the BiLSTM sees. One chunk that holds the whole clip gives exactly what recognize() gives.
     lookahead_steps may be 0. crop: as in fit_frames(); "auto" is decided by the first chunk. fps: for times in seconds.
+    precision: as recognize() has it.
     """
 
     def __init__(
@@ -68,11 +57,12 @@ class StreamingRecognizer:
         lookahead_steps: int = 8,
         beam_width: int = 10,
         n_best: int = 5,
+        precision: str = "auto",
     ):
         check_positive(chunk_frames=chunk_frames, context_steps=context_steps, lookahead_steps=lookahead_steps + 1)
         self.model, self.fps, self.crop = model, fps, crop
         self.chunk_frames, self.context_steps, self.lookahead_steps = chunk_frames, context_steps, lookahead_steps
-        self.beam_width, self.n_best = beam_width, n_best
+        self.beam_width, self.n_best, self.precision = beam_width, n_best, precision
         self.published, self.times = model.config.padding == "published", model.config.auxiliary_lengths
         self.reach = model.encoder.reach  # frames on each side that a feature depends on
         self.frames: list[np.ndarray] = []  # every frame as the model saw it, uint8 [n, S, S, 3]
@@ -88,10 +78,10 @@ class StreamingRecognizer:
     @property
     def latency_frames(self) -> tuple[int, int]:
         """(least, most) frames that arrive after the last frame of a step until that step is decided."""
-        least = FIELD - LEFT_PADDING - STRIDE + STRIDE * self.lookahead_steps + self.reach + 1
+        least = FIELD - LEFT - STRIDE + STRIDE * self.lookahead_steps + self.reach + 1
         return least, least + self.chunk_frames - 1
 
-    def push(self, frames: np.ndarray) -> Heard:
+    def push(self, frames: np.ndarray) -> StreamState:
         """The next frames, uint8 [n, H, W, 3], RGB, upright, of any number and always the same size."""
         if self.finished:
             raise ConfigError("this stream is finished; make a new StreamingRecognizer for the next video")
@@ -102,7 +92,7 @@ class StreamingRecognizer:
             self.received += len(frames)
         while self._frames_here() > self.chunk_frames + self.reach:  # not "as many": this may be the clip's end
             self._advance(self.chunk_frames)
-        return self.heard()
+        return self.state()
 
     def finish(self) -> Recognition:
         """The rest of the clip, decided with its true end in sight."""
@@ -111,32 +101,32 @@ class StreamingRecognizer:
         if not self.finished:
             self._advance(None)
             self.finished = True
-        steps, frames, times = torch.cat(self.log_probs), np.concatenate(self.frames), None
+        frames, by_frame = np.concatenate(self.frames), None
         if self.by_frame:
-            start = 0 if self.times == "frames" else LEFT_PADDING
-            times = torch.cat(self.by_frame)[start : start + len(frames)].numpy()
-        return decoded(self.model, steps, frames, self.fps, "stream", self.beam_width, self.n_best, times)
+            start = 0 if self.times == "frames" else LEFT
+            by_frame = torch.cat(self.by_frame)[start : start + len(frames)].numpy()
+        clip = ClipLogProbs("stream", torch.cat(self.log_probs).numpy(), by_frame)
+        return recognition_of(self.model, clip, frames, self.fps, self.beam_width, self.n_best)
 
-    def heard(self) -> Heard:
+    def state(self) -> StreamState:
         """Glosses of what was decided so far."""
         tokens = ()
         if self.log_probs:
             steps = torch.cat(self.log_probs)[None]  # [1, T', V]: decoding is so quick that it may begin anew
             tokens = beam_search(steps, beam_width=self.beam_width)[0][0].tokens
         done = min(self._decided * STRIDE, self.received)
-        return Heard(tuple(self.model.vocabulary.decode(tokens)), self.received, done)
+        return StreamState(tuple(self.model.vocabulary.decode(tokens)), self.received, done)
 
     def _frames_here(self) -> int:
         """Frames that came and are not encoded yet."""
         waiting = sum(len(part) for part in self._waiting)
         return waiting + self._window_start + len(self._window) - self._encoded
 
-    @torch.inference_mode()
     def _advance(self, count: int | None) -> None:
         """Encode `count` further frames (None: all, the clip ends) and decide the steps that they complete."""
         if count is not None and self.published and not self.frames:
-            count += LEFT_PADDING  # the copies of the first frame
-        with evaluating(self.model):
+            count += LEFT  # the copies of the first frame
+        with evaluating(self.model, self.precision):
             self._fit(last=count is None)
             self._add_features(self._encode(count), last=count is None)
             self._decide(last=count is None)
@@ -151,7 +141,7 @@ class StreamingRecognizer:
             fitted = fit_frames(raw, self.model.image_size, self.crop)
             new = torch.from_numpy(fitted).permute(0, 3, 1, 2)  # [n, 3, S, S]
             if self.published and not self.frames:
-                parts.append(new[:1].expand(LEFT_PADDING, -1, -1, -1))
+                parts.append(new[:1].expand(LEFT, -1, -1, -1))
             parts.append(new)
             self.frames.append(fitted)
             self._waiting = []
@@ -161,7 +151,7 @@ class StreamingRecognizer:
         self._window = torch.cat(parts)
 
     def _copies_at_the_end(self) -> int:
-        return -self.received % STRIDE + LEFT_PADDING
+        return -self.received % STRIDE + LEFT
 
     def _encode(self, count: int | None) -> torch.Tensor:
         """Features [n, F] of the next `count` frames, with the neighbours that the method looks at around them."""
@@ -182,13 +172,13 @@ class StreamingRecognizer:
         """Behind those that are kept; copies of the first and the last one where the encoder did not see copies."""
         first, added = self._features_start == 0 and not len(self._features), [new]
         if not self.published and first:
-            added.insert(0, new[:1].expand(LEFT_PADDING, -1))
+            added.insert(0, new[:1].expand(LEFT, -1))
         if not self.published and last:
             added.append((new if len(new) else self._features)[-1:].expand(self._copies_at_the_end(), -1))
         more = torch.cat(added)  # [n, F], padding included
         if self.model.auxiliary is not None and self.times != "pooled":
             strip = self.times == "frames"
-            begin, end = LEFT_PADDING * (first and strip), len(more) - self._copies_at_the_end() * (last and strip)
+            begin, end = LEFT * (first and strip), len(more) - self._copies_at_the_end() * (last and strip)
             self.by_frame.append(self.model.auxiliary(more[None, begin:end])[0].float().log_softmax(-1).cpu())
         self._features = more if first else torch.cat([self._features, more])
 
@@ -203,8 +193,7 @@ class StreamingRecognizer:
         window = self._features[None, begin : (ready - 1) * STRIDE + FIELD - self._features_start]  # [1, n, F]
         lengths = torch.tensor([window.shape[1]], device=window.device)
         _, logits, _ = self.model.sequence(window, lengths)  # [1, ready - first, V]
-        found = logits[0, self._decided - first : end - first].float().log_softmax(-1).cpu()
-        self.log_probs.append(found)
+        self.log_probs.append(logits[0, self._decided - first : end - first].float().log_softmax(-1).cpu())
         self._decided = end
         keep = max(end - self.context_steps, 0) * STRIDE - self._features_start
         self._features, self._features_start = self._features[keep:], self._features_start + keep
@@ -215,7 +204,7 @@ def long_streams(samples: Sequence[Sample], clips: int) -> dict[str, list[Sample
     signers: dict[str, list[Sample]] = {}
     for sample in samples:
         signers.setdefault(sample.signer, []).append(sample)
-    parts = [own[i : i + clips] for own in signers.values() for i in range(0, len(own), clips)]
+    parts = [group[i : i + clips] for group in signers.values() for i in range(0, len(group), clips)]
     return {part[0].id: part for part in parts}
 
 

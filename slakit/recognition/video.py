@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from slakit.data.augment import evaluation_crop
 from slakit.data.video.cropping import Box, signer_crop
 from slakit.data.video.read import probe_video, read_frames
 from slakit.data.video.resize import resize
 from slakit.decoding import GlossSpan, beam_search, frame_spans, hypothesis_spans
+from slakit.models.packing import STRIDE
 from slakit.models.recognizer import Recognizer
 from slakit.recognition import exports
-from slakit.recognition.transcribe import per_frame
+from slakit.recognition.forward import ClipLogProbs, forward
 from slakit.records import ConfigError
 
 
@@ -76,9 +78,8 @@ def fit_frames(frames: np.ndarray, image_size: int, crop: str | Box = "auto") ->
     """
     if isinstance(crop, Box) or (crop == "auto" and frames.shape[1] != frames.shape[2]):
         frames = signer_crop(frames, box=crop if isinstance(crop, Box) else None)
-    side = round(image_size * 8 / 7)
-    frames = resize(frames, side, "antialias" if frames.shape[1] > 2 * side else "lanczos4")
-    margin = (side - image_size) // 2
+    side, margin = evaluation_crop(image_size)
+    frames = resize(frames, side)
     return np.ascontiguousarray(frames[:, margin : margin + image_size, margin : margin + image_size])
 
 
@@ -89,19 +90,21 @@ def recognize(
     crop: str | Box = "auto",
     beam_width: int = 10,
     n_best: int = 5,
+    precision: str = "auto",
     on_damage: str = "error",
 ) -> Recognition:
     """Recognise the glosses signed in a video file or a folder of frames.
 
     Raises VideoError, with the file and the reason, for what cannot be read. A model only knows its own glosses
-    (`model.vocabulary`) and the kind of pictures that it was trained on.
+    (`model.vocabulary`) and the kind of pictures that it was trained on. precision: "auto" as in training and
+    evaluation (bfloat16 where a GPU has it, float32 on a CPU), "float32", "float16" or "bfloat16".
     """
     fps = probe_video(source).fps or 25.0
     frames = read_frames(source, on_damage=on_damage)
-    return recognize_frames(model, frames, fps=fps, source=str(source), crop=crop, beam_width=beam_width, n_best=n_best)
+    options = {"crop": crop, "beam_width": beam_width, "n_best": n_best, "precision": precision}
+    return recognize_frames(model, frames, fps=fps, source=str(source), **options)
 
 
-@torch.inference_mode()
 def recognize_frames(
     model: Recognizer,
     frames: np.ndarray,
@@ -111,41 +114,28 @@ def recognize_frames(
     crop: str | Box = "auto",
     beam_width: int = 10,
     n_best: int = 5,
+    precision: str = "auto",
 ) -> Recognition:
     """As recognize(), of frames in memory: uint8 [T, H, W, 3], RGB, upright; source: a name for messages and files."""
     fitted = fit_frames(frames, model.image_size, crop)
-    device = next(model.parameters()).device
-    training = model.training
-    model.eval()
-    packed = torch.from_numpy(fitted).permute(0, 3, 1, 2).to(device)  # [T, 3, h, w]
-    logits = model(packed, torch.tensor([len(fitted)], device=device))
-    model.train(training)
-    log_probs = logits.sequence[0].float().log_softmax(-1).cpu()  # [T', V]
-    by_frame = per_frame(model, logits, [len(fitted)])[0]
-    return decoded(model, log_probs, fitted, fps, source, beam_width, n_best, by_frame)
+    packed = torch.from_numpy(fitted).permute(0, 3, 1, 2)  # [T, 3, h, w]
+    clip = forward(model, [source], packed, torch.tensor([len(fitted)]), precision)[0]
+    return recognition_of(model, clip, fitted, fps, beam_width, n_best)
 
 
-def decoded(
-    model: Recognizer,
-    log_probs: torch.Tensor,
-    frames: np.ndarray,
-    fps: float,
-    source: str,
-    beam_width: int,
-    n_best: int,
-    by_frame: np.ndarray | None = None,
+def recognition_of(
+    model: Recognizer, clip: ClipLogProbs, frames: np.ndarray, fps: float, beam_width: int, n_best: int
 ) -> Recognition:
-    """The Recognition of one clip from its log probabilities [T', V]; frames as the model saw them.
+    """The Recognition of one clip from its log probabilities; frames as the model saw them.
 
-    by_frame: the auxiliary head's log probabilities [T, V], which know the times of the glosses better; without them
-    the times are those of the steps that emit the glosses, the gaps between shared.
+    The auxiliary head knows the times of the glosses better; without it they are those of the steps that emit the
+    glosses, the gaps between shared.
     """
-    found = beam_search(log_probs[None], beam_width=beam_width, n_best=n_best)[0]
-    named = [(tuple(model.vocabulary.decode(h.tokens)), h.score) for h in found]
-    spans = hypothesis_spans(log_probs, None, found[0].tokens, model.vocabulary, len(frames), fps, fill=1.0)
-    if by_frame is not None:  # the confidence stays that of the head that recognised the gloss
-        times = frame_spans(by_frame, found[0].tokens, model.vocabulary, fps)
-        spans = [replace(t, confidence=s.confidence) for t, s in zip(times, spans, strict=True)]
-    return Recognition(
-        source, named[0][0], tuple(spans), named[0][1], tuple(named[1:]), fps, frames, log_probs.exp().numpy()
-    )
+    hypotheses = beam_search(clip.steps[None], beam_width=beam_width, n_best=n_best)[0]
+    tokens, vocabulary = hypotheses[0].tokens, model.vocabulary
+    best, *others = [(tuple(vocabulary.decode(hypothesis.tokens)), hypothesis.score) for hypothesis in hypotheses]
+    spans = hypothesis_spans(clip.steps, None, tokens, vocabulary, len(frames), fps, fill=1.0, frames_per_step=STRIDE)
+    if clip.frames is not None:  # the confidence stays that of the head that recognised the gloss
+        times = frame_spans(clip.frames, tokens, vocabulary, fps)
+        spans = [replace(time, confidence=span.confidence) for time, span in zip(times, spans, strict=True)]
+    return Recognition(clip.id, best[0], tuple(spans), best[1], tuple(others), fps, frames, np.exp(clip.steps))

@@ -11,9 +11,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from slakit.decoding import GlossSpan
-from slakit.decoding.alignment import FRAMES_PER_STEP
 from slakit.explain.curves import Curve
 from slakit.explain.gradients import frame_energy
+from slakit.models.packing import seconds_of
 from slakit.records import Span
 from slakit.show.figures import line_colour
 from slakit.show.film import overlay, scale_of
@@ -131,7 +131,7 @@ def gloss_timeline(
     bars.set_yticks(range(len(rows)), list(rows))
     bars.invert_yaxis()
     bars.grid(visible=False)
-    seconds = (np.arange(len(probabilities)) * FRAMES_PER_STEP + 1.5) / fps
+    seconds = seconds_of(np.arange(len(probabilities)), fps)
     lines.fill_between(seconds, probabilities[:, 0], color="0.88", label="blank")
     for g in leading:
         line = probabilities[:, g]

@@ -14,7 +14,7 @@ from slakit.config import to_dict
 from slakit.data.loader import clip_loader
 from slakit.machine import autocast, half_precision, peak_memory, progress, random_state, set_random_state
 from slakit.models.checkpoints import read_description, restore, save_checkpoint, with_suffix
-from slakit.recognition.transcribe import evaluate
+from slakit.recognition import evaluate
 from slakit.records import CheckpointError, SlakitError
 from slakit.training.features import FeatureBatches
 from slakit.training.losses import recognition_loss

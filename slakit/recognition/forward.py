@@ -1,0 +1,152 @@
+"""The forward pass of recognition: clips in, log probabilities out; decoded they are a transcript, scored a WER."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from slakit.config import AugmentConfig, TrainConfig
+from slakit.data.augment import evaluation_crop
+from slakit.data.clips import ClipStore
+from slakit.data.loader import clip_loader
+from slakit.decoding import beam_search
+from slakit.machine import ALONE, Processes, evaluating, progress
+from slakit.models.packing import LEFT
+from slakit.models.recognizer import Logits, Recognizer
+from slakit.records import CorpusError, Sample, Vocabulary
+from slakit.scoring import Score, score
+
+
+@dataclass(frozen=True)
+class ClipLogProbs:
+    """Natural log probabilities of one clip, float32.
+
+    steps [T', V]: the sequence head, one row for four frames: what is decoded. frames [T, V]: the auxiliary head on
+    frame features, one row a frame: what knows the time; None where the model has no such head.
+    """
+
+    id: str
+    steps: np.ndarray
+    frames: np.ndarray | None = None
+
+
+def forward(
+    model: Recognizer,
+    ids: Sequence[str],
+    frames: torch.Tensor,
+    lengths: torch.Tensor,
+    precision: str = "auto",
+    by_frame: bool = True,
+) -> list[ClipLogProbs]:
+    """The log probabilities of a packed batch: frames uint8 [sum of lengths, 3, S, S], lengths int64 [B].
+
+    The mode of evaluation, the precision of training ("auto": bfloat16 where a GPU has it, float32 on a CPU); logits
+    become log probabilities in float32. by_frame=False: without the auxiliary head's.
+    """
+    with evaluating(model, precision) as device:
+        logits = model(frames.to(device, non_blocking=True), lengths)
+        steps = logits.sequence.float().log_softmax(-1).cpu().numpy()  # [B, T', V]
+        rows = per_frame(model, logits, lengths.tolist()) if by_frame else [None] * len(ids)
+    counts = logits.lengths.tolist()
+    return [ClipLogProbs(*clip) for clip in zip(ids, map(_first, steps, counts), rows, strict=True)]
+
+
+def _first(rows: np.ndarray, count: int) -> np.ndarray:
+    return rows[:count].copy()  # so that what is kept of a clip does not keep its batch
+
+
+def per_frame(model: Recognizer, logits: Logits, lengths: Sequence[int]) -> list[np.ndarray | None]:
+    """The auxiliary head's log probabilities [T, V] of each clip, its padding cut off; None where there are none.
+
+    lengths: real frames of the clips. A head that was trained on every fourth frame ("pooled") has no row for a frame.
+    """
+    choice = model.config.auxiliary_lengths
+    if logits.frame is None or choice == "pooled":
+        return [None] * len(lengths)
+    start = 0 if choice == "frames" else LEFT
+    return [
+        rows[start : start + length].float().log_softmax(-1).cpu().numpy()
+        for rows, length in zip(logits.frame, lengths, strict=True)
+    ]
+
+
+def log_probs(
+    model: Recognizer,
+    clips: Sequence[Sample],
+    *,
+    settings: TrainConfig | None = None,
+    store: ClipStore | None = None,
+    precision: str | None = None,
+    by_frame: bool = True,
+    skip_unreadable: bool = False,
+    show_progress: bool | None = None,
+    processes: Processes = ALONE,
+) -> Iterator[ClipLogProbs]:
+    """The log probabilities of every clip, in order: to be decoded in many ways, and aligned with what was signed.
+
+    settings: of pictures, batches and precision (default: `settings_for`); precision: another one. by_frame: as
+    in `forward`. A clip that cannot be read is a CorpusError at the end; skip_unreadable: a warning. Several
+    processes share the clips. A thousand of Phoenix-2014, kept, take 0.3 GB, and five times that with an auxiliary
+    head.
+    """
+    settings = settings or settings_for(model)
+    loader = clip_loader(
+        clips, model.vocabulary, settings, train=False, store=store, rank=processes.rank, world_size=processes.size
+    )
+    for batch in progress(loader, "recognising", show_progress if processes.main else False):
+        yield from forward(model, batch.ids, batch.frames, batch.lengths, precision or settings.precision, by_frame)
+    if loader.left_out and not skip_unreadable:
+        name, reason = next(iter(loader.left_out.items()))
+        raise CorpusError(f"{len(loader.left_out)} clips cannot be read; {name}: {reason}; leave them out of samples")
+
+
+def decode(clips: Iterable[ClipLogProbs], glosses: Vocabulary, **options) -> dict[str, str]:
+    """{clip id: "gloss gloss ..."} by beam search; options: those of `beam_search`, a language model among them."""
+    best = {clip.id: beam_search(clip.steps[None], **options)[0][0] for clip in clips}
+    return {clip: " ".join(glosses.decode(hypothesis.tokens)) for clip, hypothesis in best.items()}
+
+
+def settings_for(model: Recognizer) -> TrainConfig:
+    """The published settings at the model's picture size: frames of 8/7 of it, the middle kept."""
+    side, _ = evaluation_crop(model.image_size)
+    return TrainConfig(augment=AugmentConfig(image_size=side, crop_size=model.image_size))
+
+
+def transcribe(
+    model: Recognizer,
+    samples: Sequence[Sample],
+    *,
+    settings: TrainConfig | None = None,
+    store: ClipStore | None = None,
+    precision: str | None = None,
+    show_progress: bool | None = None,
+    processes: Processes = ALONE,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """(references, hypotheses), each {clip id: "gloss gloss …"}, by beam search over the sequence head.
+
+    A clip that cannot be read is named in a warning and counted as nothing recognised: it stays in the score.
+    Precision as settings.precision says, as in training, unless one is given. Several processes share the clips, and
+    all of them return all clips: a score is of counts over all, never a mean of their means.
+    """
+    settings = settings or settings_for(model)
+    references = {sample.id: " ".join(sample.glosses) for sample in samples}
+    hypotheses = dict.fromkeys(references, "")
+    clips = log_probs(
+        model, samples, settings=settings, store=store, precision=precision, by_frame=False, skip_unreadable=True,
+        show_progress=show_progress, processes=processes,
+    )  # fmt: skip
+    search = settings.decode
+    options = {"beam_width": search.beam_width, "top_tokens": search.top_tokens}
+    recognised = decode(clips, model.vocabulary, collapse_repeats=search.collapse_repeats, **options)
+    for share in processes.gather(recognised):  # every clip was recognised by one process
+        hypotheses |= share
+    return references, hypotheses
+
+
+def evaluate(model: Recognizer, samples: Sequence[Sample], corpus: str | None = None, **options) -> Score:
+    """WER and its parts of `model` on `samples`; corpus: whose clean-up rules apply; options as in transcribe()."""
+    references, hypotheses = transcribe(model, samples, **options)
+    return score(references, hypotheses, corpus=corpus)
