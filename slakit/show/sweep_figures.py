@@ -8,7 +8,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from slakit.show.figures import HEAT, line_colour
+from slakit.show.figures import line_colour
+from slakit.show.pictures import HEAT
 
 SPLITS = {"dev_wer": "dev WER (%)", "test_wer": "test WER (%)"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 import re
 import tempfile
@@ -21,8 +20,8 @@ from slakit.explain import gloss_maps
 from slakit.models.recognizer import Recognizer
 from slakit.recognition.video import Recognition, fit_frames, recognize_frames
 from slakit.records import SlakitError
-from slakit.show.film import overlay, scale_of
-from slakit.show.report import as_image, model_card, time_figure, write_report
+from slakit.show.pictures import overlay, png, scale_of
+from slakit.show.report import model_card, time_figure, write_report
 
 UPLOAD_CLASS = "slakit-upload"
 HEIGHT = 240  # of the pictures, in pixels
@@ -192,7 +191,7 @@ class VideoApp(ipywidgets.VBox):
         self._say(f"{self.source.name}: {len(result.glosses)} glosses recognised.")
         self.answer.value = answer_html(result)
         self.timeline.layout.display = ""
-        self.timeline.value = _png(as_image(time_figure(self.model, result)))
+        self.timeline.value = png(time_figure(self.model, result))
         self.files.value = "Save: " + " &nbsp; ".join(_link(kind, path) for kind, path in paths.items())
         if choices:
             self.frame.value = result.spans[0].start
@@ -218,7 +217,7 @@ class VideoApp(ipywidgets.VBox):
         both = Image.new("RGB", (whole.width + HEIGHT + 12, HEIGHT), "white")
         both.paste(whole, (0, 0))
         both.paste(Image.fromarray(seen).resize((HEIGHT, HEIGHT), Image.Resampling.BILINEAR), (whole.width + 12, 0))
-        self.picture.value = _png(both)
+        self.picture.value = png(both)
 
     def _say(self, text: str, wrong: bool = False) -> None:
         style = f" style='color: {ERROR_COLOUR}; background: white'" if wrong else ""
@@ -244,12 +243,6 @@ def answer_html(result: Recognition) -> str:
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         f"It might also have been:<ul style='margin: 0'>{''.join(others)}</ul>"
     )
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="png", compress_level=1)
-    return buffer.getvalue()
 
 
 def _link(kind: str, path: Path) -> str:
