@@ -17,10 +17,9 @@ from slakit.decoding import (
     align,
     beam_search,
     hypothesis_spans,
-    receptive_field,
     span_agreement,
-    step_frames,
 )
+from slakit.models.packing import frames_of, receptive_field, seconds_of, steps
 from slakit.records import ConfigError, CorpusError, Span, Vocabulary
 
 GLOSSES = Vocabulary(["A", "B", "C", "D"])
@@ -114,13 +113,14 @@ def test_a_time_step_sees_its_receptive_field(num_frames):
 
 def test_time_steps_tile_the_clip_around_the_centres():
     for num_frames in range(1, 60):
-        spans = [step_frames(i, num_frames) for i in range(math.ceil(num_frames / 4))]
+        spans = [frames_of(i, num_frames) for i in range(math.ceil(num_frames / 4))]
         covered = [f for start, end in spans for f in range(start, end)]
-        assert covered == list(range(num_frames))
+        assert covered == list(range(num_frames)) and len(spans) == steps(num_frames)
     for step in range(20):
-        start, end = step_frames(step)
+        start, end = frames_of(step)
         low, high = receptive_field(step)
         assert (start + end - 1) / 2 == (low + high - 1) / 2 == 4 * step + 1.5
+        assert seconds_of(step, 25.0) == pytest.approx((start + end) / 2 / 25.0)  # on an axis of frames' edges
 
 
 def peaks(*tokens: int) -> torch.Tensor:

@@ -6,10 +6,8 @@ from slakit.decoding.alignment import (
     align,
     frame_spans,
     hypothesis_spans,
-    receptive_field,
     scaled_likelihoods,
     span_agreement,
-    step_frames,
 )
 from slakit.decoding.hypothesis import Hypothesis, collapse
 from slakit.decoding.language_model import NgramLanguageModel
@@ -26,8 +24,6 @@ __all__ = [
     "frame_spans",
     "greedy_search",
     "hypothesis_spans",
-    "receptive_field",
     "scaled_likelihoods",
     "span_agreement",
-    "step_frames",
 ]

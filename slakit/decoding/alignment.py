@@ -12,28 +12,6 @@ import torch
 from slakit.decoding.hypothesis import LOG_PROB_LIMIT, bad_value, check_input
 from slakit.records import ConfigError, Span, Vocabulary
 
-FRAMES_PER_STEP = 4  # stride of the temporal convolution K5 P2 K5 P2
-LEFT_PAD = 6  # copies of the first frame before a clip
-RECEPTIVE_FIELD = 16  # frames that one time step sees
-
-
-def step_frames(step: int, num_frames: int | None = None, frames_per_step: int = FRAMES_PER_STEP) -> tuple[int, int]:
-    """The frames that time step `step` stands for: start (included) and end (excluded).
-
-    Through K5 P2 K5 P2 without padding, step i sees frames 4i .. 4i+15 of the clip after 6 copies of the first frame
-    were put before it, that is frames 4i-6 .. 4i+9 (`receptive_field`). Their centre is 4i + 1.5, the centre of frames
-    4i .. 4i+3. Those four tile the clip: T' = ceil(T / 4) steps cover T frames; num_frames cuts the last step off.
-    """
-    start = step * frames_per_step
-    end = start + frames_per_step
-    return (start, end) if num_frames is None else (min(start, num_frames), min(end, num_frames))
-
-
-def receptive_field(step: int) -> tuple[int, int]:
-    """The frames that time step `step` sees: start (included, may lie before 0: padding) and end (excluded)."""
-    start = step * FRAMES_PER_STEP - LEFT_PAD
-    return start, start + RECEPTIVE_FIELD
-
 
 @dataclass(frozen=True)
 class TokenSpan:
@@ -132,21 +110,23 @@ def hypothesis_spans(
     fps: float = 25.0,
     blank: int = 0,
     fill: float = 0.0,
+    frames_per_step: int = 4,
 ) -> list[GlossSpan]:
     """When each gloss of a hypothesis is signed: forced alignment, then time steps to frames and seconds.
 
     log_probs [T', V], length and tokens as for `align`; num_frames and fps of the clip. fill: the share of the blanks
     between two glosses that is given to them, half of it to each (0: only the steps where CTC emits the gloss, which
-    are few; 1: no gap between glosses). Raises ConfigError as `align` does.
+    are few; 1: no gap between glosses). frames_per_step: step i stands for so many frames from frame i times that on
+    (`slakit.models.packing.STRIDE`). Raises ConfigError as `align` does.
     """
     if not 0.0 <= fill <= 1.0:
         raise ConfigError(f"fill is {fill!r}; it is a share, 0 to 1")
     if num_frames < 1 or not fps > 0:
         raise ConfigError(f"the clip has {num_frames} frames at {fps} a second; both must be above 0")
     steps = align(log_probs, length, tokens, blank)
-    if steps and step_frames(steps[-1].end - 1)[0] >= num_frames:
+    if steps and (steps[-1].end - 1) * frames_per_step >= num_frames:
         raise ConfigError(f"{steps[-1].end} time steps do not fit {num_frames} frames; give the frames of this clip")
-    edges = [[*step_frames(s.start, num_frames)[:1], step_frames(s.end - 1, num_frames)[1]] for s in steps]
+    edges = [[s.start * frames_per_step, min(s.end * frames_per_step, num_frames)] for s in steps]
     for left, right in pairwise(edges):
         gap = right[0] - left[1]
         share = round(gap * fill / 2)

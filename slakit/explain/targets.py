@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from slakit.decoding import align, step_frames
+from slakit.decoding import align
 from slakit.explain.watched import Seen, head, looking
+from slakit.models.packing import frames_of
 from slakit.records import SlakitError
 
 OVER = ("step", "span", "sentence")
@@ -37,7 +38,7 @@ class Target:
         """First frame and end (excluded) that the steps stand for; a sentence: the whole clip."""
         if self.steps is None:
             return 0, num_frames
-        return step_frames(self.steps[0], num_frames)[0], step_frames(self.steps[-1], num_frames)[1]
+        return frames_of(self.steps[0], num_frames)[0], frames_of(self.steps[-1], num_frames)[1]
 
 
 def targets_of(seen: Seen, tokens: Sequence[int] | None = None, over: str = "span") -> list[Target]:

@@ -16,7 +16,7 @@ import slakit.models.methods.sla_adapter
 import slakit.models.methods.sla_lora  # noqa: F401  (each registers its methods)
 from slakit.config import ModelConfig, from_dict, nearest, to_dict
 from slakit.models.methods import Encoder, build_encoder, find_method
-from slakit.models.packing import Clips, padded_index, padded_lengths, replicate_padding
+from slakit.models.packing import LEFT, Clips, padded_index, padded_lengths, replicate_padding
 from slakit.models.sequence import NormLinear, SequenceModel, pool_by_four
 from slakit.models.towers.backbones import load_backbone
 from slakit.models.towers.flava import FLAVA, FLAVA_TAG
@@ -119,7 +119,7 @@ class Recognizer(nn.Module):
         if self.auxiliary is None:
             return None, counted
         if choice == "frames":
-            return self.auxiliary(padded[:, 6 : 6 + int(lengths.max())]), counted
+            return self.auxiliary(padded[:, LEFT : LEFT + int(lengths.max())]), counted
         return self.auxiliary(pool_by_four(padded) if choice == "pooled" else padded), counted
 
     def trainable_state(self) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from slakit.models.packing import LEFT_PADDING
+from slakit.models.packing import FIELD, LEFT, STRIDE
 from slakit.records import SlakitError
 
 
@@ -74,8 +74,8 @@ class SequenceModel(nn.Module):
 
         Returns conv logits [B, T', V], sequence logits [B, T', V] and the steps [B] of each clip.
         """
-        if features.shape[1] < 16:
-            raise SlakitError(f"{features.shape[1]} padded frames are too few for the temporal convolution (16)")
+        if features.shape[1] < FIELD:
+            raise SlakitError(f"{features.shape[1]} padded frames are too few for the temporal convolution ({FIELD})")
         steps = self.conv.output_lengths(lengths)
         x = self.conv(features.transpose(1, 2)).transpose(1, 2)  # [B, T', hidden]
         return self.classifier(x), self.classifier(self.recurrent(x, steps)), steps
@@ -116,5 +116,5 @@ def padded_lstm(lstm: nn.LSTM, x: torch.Tensor, steps: torch.Tensor) -> torch.Te
 
 def pool_by_four(features: torch.Tensor) -> torch.Tensor:
     """[B, T_padded, F] with the published padding -> [B, ceil(T/4), F]: means of four real frames each."""
-    real = features[:, LEFT_PADDING : features.shape[1] - LEFT_PADDING]
-    return F.avg_pool1d(real.transpose(1, 2), 4).transpose(1, 2)
+    real = features[:, LEFT : features.shape[1] - LEFT]
+    return F.avg_pool1d(real.transpose(1, 2), STRIDE).transpose(1, 2)

@@ -21,12 +21,10 @@ import torch
 from slakit.data.video.cropping import Box, signer_box
 from slakit.decoding import beam_search
 from slakit.decoding.hypothesis import check_positive
-from slakit.models.packing import LEFT_PADDING, STRIDE, Clips
+from slakit.models.packing import FIELD, LEFT, STRIDE, Clips
 from slakit.models.recognizer import Recognizer
 from slakit.recognition.video import Recognition, decoded, fit_frames
 from slakit.records import ConfigError, Sample
-
-FIELD = 16  # frames that one step of the temporal convolution sees
 
 
 @contextmanager
@@ -88,7 +86,7 @@ class StreamingRecognizer:
     @property
     def latency_frames(self) -> tuple[int, int]:
         """(least, most) frames that arrive after the last frame of a step until that step is decided."""
-        least = FIELD - LEFT_PADDING - STRIDE + STRIDE * self.lookahead_steps + self.reach + 1
+        least = FIELD - LEFT - STRIDE + STRIDE * self.lookahead_steps + self.reach + 1
         return least, least + self.chunk_frames - 1
 
     def push(self, frames: np.ndarray) -> Heard:
@@ -113,7 +111,7 @@ class StreamingRecognizer:
             self.finished = True
         steps, frames, times = torch.cat(self.log_probs), np.concatenate(self.frames), None
         if self.by_frame:
-            start = 0 if self.times == "frames" else LEFT_PADDING
+            start = 0 if self.times == "frames" else LEFT
             times = torch.cat(self.by_frame)[start : start + len(frames)].numpy()
         return decoded(self.model, steps, frames, self.fps, "stream", self.beam_width, self.n_best, times)
 
@@ -135,7 +133,7 @@ class StreamingRecognizer:
     def _advance(self, count: int | None) -> None:
         """Encode `count` further frames (None: all, the clip ends) and decide the steps that they complete."""
         if count is not None and self.published and not self.frames:
-            count += LEFT_PADDING  # the copies of the first frame
+            count += LEFT  # the copies of the first frame
         with evaluating(self.model):
             self._fit(last=count is None)
             self._add_features(self._encode(count), last=count is None)
@@ -151,7 +149,7 @@ class StreamingRecognizer:
             fitted = fit_frames(raw, self.model.image_size, self.crop)
             new = torch.from_numpy(fitted).permute(0, 3, 1, 2)  # [n, 3, S, S]
             if self.published and not self.frames:
-                parts.append(new[:1].expand(LEFT_PADDING, -1, -1, -1))
+                parts.append(new[:1].expand(LEFT, -1, -1, -1))
             parts.append(new)
             self.frames.append(fitted)
             self._waiting = []
@@ -161,7 +159,7 @@ class StreamingRecognizer:
         self._window = torch.cat(parts)
 
     def _copies_at_the_end(self) -> int:
-        return -self.received % STRIDE + LEFT_PADDING
+        return -self.received % STRIDE + LEFT
 
     def _encode(self, count: int | None) -> torch.Tensor:
         """Features [n, F] of the next `count` frames, with the neighbours that the method looks at around them."""
@@ -182,13 +180,13 @@ class StreamingRecognizer:
         """Behind those that are kept; copies of the first and the last one where the encoder did not see copies."""
         first, added = self._features_start == 0 and not len(self._features), [new]
         if not self.published and first:
-            added.insert(0, new[:1].expand(LEFT_PADDING, -1))
+            added.insert(0, new[:1].expand(LEFT, -1))
         if not self.published and last:
             added.append((new if len(new) else self._features)[-1:].expand(self._copies_at_the_end(), -1))
         more = torch.cat(added)  # [n, F], padding included
         if self.model.auxiliary is not None and self.times != "pooled":
             strip = self.times == "frames"
-            begin, end = LEFT_PADDING * (first and strip), len(more) - self._copies_at_the_end() * (last and strip)
+            begin, end = LEFT * (first and strip), len(more) - self._copies_at_the_end() * (last and strip)
             self.by_frame.append(self.model.auxiliary(more[None, begin:end])[0].float().log_softmax(-1).cpu())
         self._features = more if first else torch.cat([self._features, more])
 

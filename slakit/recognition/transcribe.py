@@ -13,11 +13,10 @@ from slakit.data.clips import ClipStore
 from slakit.data.loader import clip_loader
 from slakit.decoding import beam_search
 from slakit.machine import ALONE, Processes, autocast, progress
+from slakit.models.packing import LEFT
 from slakit.models.recognizer import Logits, Recognizer
 from slakit.records import CorpusError, Sample, Vocabulary
 from slakit.scoring import Score, score
-
-LEFT_PAD = 6  # copies of a clip's first frame that stand before it
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def per_frame(model: Recognizer, logits: Logits, lengths: Sequence[int]) -> list
     choice = model.config.auxiliary_lengths
     if logits.frame is None or choice == "pooled":
         return [None] * len(lengths)
-    start = 0 if choice == "frames" else LEFT_PAD
+    start = 0 if choice == "frames" else LEFT
     return [
         rows[start : start + length].float().log_softmax(-1).cpu().numpy()
         for rows, length in zip(logits.frame, lengths, strict=True)

@@ -20,7 +20,7 @@ from slakit.config import TrainConfig
 from slakit.machine import half_precision
 from slakit.models.compiled import pays
 from slakit.models.exact.live_bytes import LiveBytes, without_data
-from slakit.models.packing import Clips
+from slakit.models.packing import STRIDE, Clips, steps
 from slakit.models.recognizer import Recognizer
 from slakit.records import SlakitError
 
@@ -201,6 +201,6 @@ def naming_what_fits(model: Recognizer, settings: TrainConfig, device: torch.dev
     # Outside the handler: the error holds the frames of the step, and with them its tensors.
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    longest = 4 * -(-settings.augment.max_frames // 4)
+    longest = STRIDE * steps(settings.augment.max_frames)
     advice = memory_plan(model, settings, device).advice(longest, settings)
     raise SlakitError(f"the memory of {device} ran out ({said}). {advice}")
