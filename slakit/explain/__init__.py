@@ -1,9 +1,9 @@
 """What a model looks at: maps of the patches for each recognised gloss, and checks that keep them honest.
 
-seen = explain.watch(model, "clip.mp4")                      # one look: features, log probabilities, glosses
-targets = explain.targets_of(seen)                           # one score a recognised gloss
-maps = explain.gradient_maps(seen, targets)                  # [glosses, T, h, w] on one scale
-curve = explain.masking_curve(seen, targets[0], maps[0])     # does the score fall where the map says?
+clip = explain.watch(model, "clip.mp4")                      # one look: features, log probabilities, glosses
+targets = explain.targets_of(clip)                           # one score a recognised gloss
+maps = explain.gradient_maps(clip, targets)                  # [glosses, T, h, w] on one scale
+curve = explain.masking_curve(clip, targets[0], maps[0])     # does the score fall where the map says?
 """
 
 from slakit.explain.attention import (
@@ -30,16 +30,16 @@ from slakit.explain.checks import (
 from slakit.explain.curves import Curve, background, masking_curve
 from slakit.explain.gradients import KINDS, frame_energy, gloss_maps, grad_cam, gradient_maps, kept_tokens
 from slakit.explain.targets import OVER, Target, feature_gradients, targets_of
-from slakit.explain.watched import Seen, watch, windows
+from slakit.explain.watched import WatchedClip, watch, windows
 
 __all__ = [
     "KINDS",
     "OVER",
     "Curve",
     "Estimate",
-    "Seen",
     "SignerPlaces",
     "Target",
+    "WatchedClip",
     "aggregation_maps",
     "attention_maps",
     "attention_rollout",

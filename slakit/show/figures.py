@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from slakit.decoding import GlossSpan
+from slakit.models.packing import seconds_of
 from slakit.records import Span
 from slakit.show.pictures import overlay, scale_of
 
@@ -45,14 +46,6 @@ def with_caption(figure: Figure, caption: str) -> Figure:
     if lines:
         figure.text(0.01, -0.01, "\n".join(lines), ha="left", va="top", fontsize=9, color="0.25")
     return figure
-
-
-def seconds_of(index: np.ndarray | float, fps: float, frames: int = 1) -> np.ndarray | float:
-    """Where a value is drawn that stands for `frames` frames, as the index-th of its kind: in the middle of them.
-
-    Frame t is on the screen from t / fps to (t + 1) / fps, and bars of spans run from such edge to edge.
-    """
-    return (index + 0.5) * frames / fps
 
 
 def frame_strip(
@@ -130,15 +123,14 @@ def timeline(
         axes[0, 0].grid(axis="y", visible=False)
     ends = [span.end / fps for spans in rows.values() for span in spans]
     for axis, (title, (probabilities, frames)) in zip(axes[bool(rows) :, 0], tracks.items(), strict=True):
-        seconds = seconds_of(np.arange(len(probabilities)), fps, frames)
+        seconds = np.asarray(seconds_of(np.arange(len(probabilities)), fps, frames))
         axis.fill_between(seconds, probabilities[:, 0], color="0.88")
         for column, gloss in enumerate(glosses, 1):
             if gloss in spelled or column in leading[title]:
                 values, colour = probabilities[:, column], line_colour(colours[gloss])
                 axis.plot(seconds, values, color=colour, marker=".", markersize=5)
                 if column in leading[title]:
-                    place = seconds[values.argmax()], values.max() + 0.05
-                    axis.text(*place, gloss, ha="center", fontsize=8)
+                    axis.text(seconds[values.argmax()], values.max() + 0.05, gloss, ha="center", fontsize=8)
         axis.set(ylabel="probability", ylim=(0, 1.2), yticks=(0, 0.5, 1))
         axis.set_title(title, fontsize=9, loc="left", pad=3)
         ends.append(len(probabilities) * frames / fps)
@@ -154,7 +146,7 @@ def confusion_map(table: pd.DataFrame, width: float = 9.0) -> Figure:
         axis.text(0.5, 0.5, "no gloss of the references was missed", ha="center", va="center")
         axis.axis("off")
         return figure
-    if "(other)" in table and not table["(other)"].any():
+    if "(other)" in table and not bool(table["(other)"].any()):
         table = table.drop(columns="(other)")
     right = np.array([[row == column for column in table.columns] for row in table.index])
     options = {"annot": True, "fmt": "d", "linewidths": 0.5, "cbar": False, "ax": axis, "annot_kws": {"fontsize": 8}}
@@ -213,7 +205,7 @@ def training_curves(history: Sequence[dict], width: float = 11.0) -> Figure:
     scored = table.dropna(subset=["wer"]) if "wer" in table else table.iloc[:0]
     if len(scored):  # a run that is being watched may have none yet
         sns.lineplot(scored, x="epoch", y="wer", ax=right, marker="o", color="black")
-    right.set(ylabel="dev WER (%)", xlabel="epoch", ylim=(0, 1.15 * max([*scored.get("wer", []), 10])))
+    right.set(ylabel="dev WER (%)", xlabel="epoch", ylim=(0, 1.15 * max([*scored["wer"], 10] if len(scored) else [10])))
     warm = table[table.get("phase", pd.Series(dtype=str)) == "warm start"]
     if len(warm):
         for axis in (left, right):

@@ -82,7 +82,7 @@ def film(
     width, below, count = pictures.shape[2], 84, len(frames)
     large, line = font(26, "".join(s.gloss for s in spans)), f"00.00 s   {caption}"
     small = _fitting(line, width - 8)
-    made = []
+    film_frames = []
     for t, picture in enumerate(pictures):
         canvas = Image.new("RGB", (width + width % 2, picture.shape[0] + below + picture.shape[0] % 2), "black")
         canvas.paste(Image.fromarray(picture), (0, 0))
@@ -95,15 +95,15 @@ def film(
             draw.rectangle((left, base + 40, max(left, right - 2), base + 50), fill=colour)
         draw.line((width * t // count, base + 37, width * t // count, base + 53), fill="white", width=2)
         draw.text((4, base + 70), f"{t / fps:5.2f} s   {caption}", font=small, fill="#DDDDDD", anchor="lm")
-        made.append(np.asarray(canvas))
-    return np.stack(made)
+        film_frames.append(np.asarray(canvas))
+    return np.stack(film_frames)
 
 
 def _fitting(text: str, width: int, largest: int = 13) -> ImageFont.FreeTypeFont:
     """The largest font, of `largest` down to 8 pixels, in which the text is at most `width` pixels long."""
-    found = font(largest, text)
-    sizes = (found.font_variant(size=size) for size in range(largest, 8, -1))
-    return next((f for f in sizes if f.getlength(text) <= width), found.font_variant(size=8))
+    at_most = font(largest, text)
+    sizes = (at_most.font_variant(size=size) for size in range(largest, 8, -1))
+    return next((f for f in sizes if f.getlength(text) <= width), at_most.font_variant(size=8))
 
 
 def _names(names: Sequence[str], width: int) -> np.ndarray:

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from slakit.decoding import GlossSpan
 from slakit.explain.curves import Curve
 from slakit.explain.gradients import frame_energy
+from slakit.models.packing import seconds_of
 from slakit.records import Span
-from slakit.show.figures import seconds_of, with_caption
+from slakit.show.figures import with_caption
 
 DIVERGING = "PuOr_r"  # two hues that differ without red-green vision
 
@@ -23,7 +24,7 @@ def energy_figure(
     """Each frame's share of a map over time, one line a name; glosses as grey bands with their names."""
     figure, axis = plt.subplots(figsize=(width, 2.4))
     for (name, energy), style in zip(energies.items(), ["-", "--", ":", "-."] * len(energies), strict=False):
-        axis.plot(seconds_of(np.arange(len(energy)), fps), 100 * energy, style, label=name)
+        axis.plot(seconds_of(np.arange(len(energy)), fps, 1), 100 * energy, style, label=name)
     top = max(float(e.max()) for e in energies.values()) * 100
     for span in spans:
         axis.axvspan(span.start / fps, span.end / fps, facecolor="0.92", edgecolor="white", linewidth=3, zorder=0)
@@ -78,8 +79,8 @@ def curve_figure(curves: Sequence[Curve], caption: str, width: float = 9.0) -> F
 
 def energies_of(maps: Sequence[np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
     """{name: frame_energy(map)}; a name that occurs twice is numbered."""
-    found: dict[str, np.ndarray] = {}
+    energies: dict[str, np.ndarray] = {}
     for name, values in zip(names, maps, strict=True):
-        again = sum(key == name or key.startswith(f"{name} (") for key in found)
-        found[f"{name} ({again + 1})" if again else name] = frame_energy(values)
-    return found
+        again = sum(key == name or key.startswith(f"{name} (") for key in energies)
+        energies[f"{name} ({again + 1})" if again else name] = frame_energy(values)
+    return energies

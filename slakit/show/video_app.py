@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import cast
 
 import ipywidgets
 import numpy as np
@@ -42,9 +43,9 @@ def uploaded_files(value) -> list[tuple[str, bytes]]:
 
 def safe_name(name: str) -> str:
     """A file name from one that somebody else chose: letters, digits, ".", "-" and blanks, at most 100 bytes long."""
-    found = Path(re.sub(r"[^\w.\- ]", "_", Path(name.replace("\\", "/")).name).lstrip(".") or "video")
-    suffix = found.suffix if len(found.suffix.encode()) <= 12 else ""
-    return found.name.removesuffix(suffix).encode()[: 100 - len(suffix.encode())].decode(errors="ignore") + suffix
+    path = Path(re.sub(r"[^\w.\- ]", "_", Path(name.replace("\\", "/")).name).lstrip(".") or "video")
+    suffix = path.suffix if len(path.suffix.encode()) <= 12 else ""
+    return path.name.removesuffix(suffix).encode()[: 100 - len(suffix.encode())].decode(errors="ignore") + suffix
 
 
 class VideoApp(ipywidgets.VBox):
@@ -55,7 +56,9 @@ class VideoApp(ipywidgets.VBox):
     """
 
     def __init__(self, model: Recognizer, examples: Mapping[str, str | Path]):
-        self.model, self.result, self.maps = model, None, None
+        self.model = model
+        self.result: Recognition | None = None
+        self.maps: np.ndarray | None = None  # [glosses, T, h, w]
         self.frames = np.zeros((1, HEIGHT, HEIGHT, 3), np.uint8)
         self.source, self.fps, self._busy = Path("none"), 25.0, False
         self._folder = tempfile.TemporaryDirectory(prefix="slakit-video-")
@@ -208,15 +211,16 @@ class VideoApp(ipywidgets.VBox):
         edges = [v * scale for v in (box.left, box.top, box.left + box.side - 1, box.top + box.side - 1)]
         ImageDraw.Draw(whole).rectangle(edges, outline=BOX_COLOUR, width=3)
         if self.result is None:
-            seen = fit_frames(self.frames[t : t + 1], self.model.image_size, box)[0]
+            cut = fit_frames(self.frames[t : t + 1], self.model.image_size, box)[0]
         else:
-            seen = self.result.frames[t]
-        if self.maps is not None and self.gloss.value >= 0:
-            heat = self.maps[self.gloss.value]
-            seen = overlay(seen[None], heat[t : t + 1], 3, scale_of(heat))[0]
+            cut = self.result.frames[t]
+        number = cast(int, self.gloss.value)
+        if self.maps is not None and number >= 0:
+            heat = self.maps[number]
+            cut = overlay(cut[None], heat[t : t + 1], 3, scale_of(heat))[0]
         both = Image.new("RGB", (whole.width + HEIGHT + 12, HEIGHT), "white")
         both.paste(whole, (0, 0))
-        both.paste(Image.fromarray(seen).resize((HEIGHT, HEIGHT), Image.Resampling.BILINEAR), (whole.width + 12, 0))
+        both.paste(Image.fromarray(cut).resize((HEIGHT, HEIGHT), Image.Resampling.BILINEAR), (whole.width + 12, 0))
         self.picture.value = png(both)
 
     def _say(self, text: str, wrong: bool = False) -> None:
