@@ -33,42 +33,21 @@ from __future__ import annotations
 
 import importlib
 
-_HOME = {
-    "ClipView": "map_explorer",
-    "LiveCurves": "live",
-    "MapExplorer": "map_explorer",
-    "UPLOAD_CLASS": "video_app",
-    "VideoApp": "video_app",
-    "as_image": "pictures",
-    "clip_player": "player",
-    "confusion_map": "figures",
-    "cost_bars": "sweep_figures",
-    "ctc_lattice": "figures",
-    "curve_figure": "map_figures",
-    "energies_of": "map_figures",
-    "energy_figure": "map_figures",
-    "film": "films",
-    "frame_strip": "figures",
-    "heat_map": "sweep_figures",
-    "heat_maps": "sweep_figures",
-    "launch": "live",
-    "model_card": "report",
-    "neighbour_strip": "map_figures",
-    "ours_beside_paper": "sweep_figures",
-    "overlay": "pictures",
-    "png": "pictures",
-    "recognition_picture": "report",
-    "recorder_html": "webcam",
-    "run_explorer": "sweep_explorer",
-    "save_film": "films",
-    "sweep_curves": "sweep_figures",
-    "time_figure": "report",
-    "timeline": "figures",
-    "training_curves": "figures",
-    "wer_against_parameters": "sweep_figures",
-    "with_caption": "figures",
-    "write_report": "report",
+_NAMES = {
+    "pictures": "as_image overlay png",
+    "figures": "confusion_map ctc_lattice frame_strip timeline training_curves with_caption",
+    "map_figures": "curve_figure energies_of energy_figure neighbour_strip",
+    "sweep_figures": "cost_bars heat_map heat_maps ours_beside_paper sweep_curves wer_against_parameters",
+    "films": "film save_film",
+    "report": "model_card recognition_picture time_figure write_report",
+    "live": "LiveCurves launch",
+    "player": "clip_player",
+    "map_explorer": "ClipView MapExplorer",
+    "sweep_explorer": "run_explorer",
+    "video_app": "UPLOAD_CLASS VideoApp",
+    "webcam": "recorder_html",
 }
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = sorted(_HOME)
 
 

@@ -70,7 +70,7 @@ def frame_strip(
     rows = {"frames": frames[chosen]}
     rows |= {name: overlay(frames[chosen], values[chosen], 3, scale_of(values)) for name, values in layers.items()}
     side = (width - named) / len(chosen)  # an inch for the names
-    height = side * len(rows) * frames.shape[1] / frames.shape[2] + 0.35
+    height = side * len(rows) * frames.shape[1] / frames.shape[2] + 0.3 + 0.05 * len(rows)
     figure, axes = plt.subplots(len(rows), len(chosen), figsize=(width, height), squeeze=False)
     for line, (name, pictures) in zip(axes, rows.items(), strict=True):
         for axis, picture in zip(line, pictures, strict=True):
@@ -98,16 +98,16 @@ def timeline(
 
     rows: {"truth": spans, "predicted": spans, …}, may be empty. tracks: title -> (probabilities [n, V] with blank in
     column 0, frames that a row stands for: 4 for the sequence head, 1 for the auxiliary head); drawn are the glosses of
-    the bars and those that ever lead, blank as a grey area. glosses: names of the columns 1 and above. The same gloss
-    has the same colour everywhere.
+    the bars and those that ever lead (beside bars: with more than one half), blank as a grey area. glosses: names of
+    the columns 1 and above. The same gloss has the same colour everywhere.
     """
     tracks = tracks or {}
-    leading = {title: set(probabilities.argmax(1)) - {0} for title, (probabilities, _) in tracks.items()}
     spelled = [span.gloss for spans in rows.values() for span in spans]
-    names = list(dict.fromkeys(spelled + [glosses[column - 1] for some in leading.values() for column in sorted(some)]))
+    leading = {title: _leading(probabilities, 0.5 if rows else 0.0) for title, (probabilities, _) in tracks.items()}
+    names = list(dict.fromkeys(spelled + [glosses[c - 1] for columns in leading.values() for c in columns]))
     palette = sns.color_palette("colorblind" if len(names) <= 10 else "husl", max(len(names), 1))
     colours = dict(zip(names, palette, strict=False))  # there is one colour without names, too
-    heights = ([0.3 + 0.45 * len(rows)] if rows else []) + [1.5] * len(tracks)
+    heights = ([0.3 + 0.45 * len(rows)] if rows else []) + [1.6] * len(tracks)
     figure, axes = plt.subplots(
         len(heights), 1, sharex=True, figsize=(width, 0.4 + sum(heights)), height_ratios=heights, squeeze=False
     )
@@ -134,9 +134,15 @@ def timeline(
         axis.set(ylabel="probability", ylim=(0, 1.2), yticks=(0, 0.5, 1))
         axis.set_title(title, fontsize=9, loc="left", pad=3)
         ends.append(len(probabilities) * frames / fps)
-    axes[-1, 0].set(xlabel="seconds", xlim=(0, max(ends, default=None)))
+    axes[-1, 0].set(xlabel="seconds", xlim=(0, 1.01 * max(ends, default=1.0)))
     figure.tight_layout(h_pad=0.4)
     return with_caption(figure, caption)
+
+
+def _leading(probabilities: np.ndarray, least: float) -> list[int]:
+    """The columns, blank aside, that are the largest of some row and there above `least`, first come first."""
+    winners = zip(probabilities.argmax(1), probabilities.max(1), strict=True)
+    return list(dict.fromkeys(int(column) for column, value in winners if column and value > least))
 
 
 def confusion_map(table: pd.DataFrame, width: float = 9.0) -> Figure:

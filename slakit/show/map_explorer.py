@@ -33,7 +33,6 @@ class ClipView:
     def __init__(self, model: Recognizer, sample: Sample):
         self.sample, self.watched = sample, watch(model, sample.source)
         self._maps: dict[tuple[str, int], np.ndarray] = {}
-        self._curves: dict[tuple[str, int, int], list[Curve]] = {}
 
     @cached_property
     def tokens(self) -> list[int]:
@@ -51,26 +50,19 @@ class ClipView:
         return hypothesis_spans(self.watched.log_probs, None, self.tokens, glosses, count, fps, fill=1.0)
 
     def maps(self, kind: str, block: int) -> np.ndarray:
-        """[glosses, T, h, w]."""
-        key = (kind, block if kind in LAYERED else -1)
-        if key not in self._maps:
-            self._maps[key] = maps_of(self.watched, self.targets, *key)
-        return self._maps[key]
+        """[glosses, T, h, w]; block: of no meaning to kinds that look at all."""
+        if (kind, block) not in self._maps:
+            self._maps[kind, block] = maps_of(self.watched, self.targets, kind, block)
+        return self._maps[kind, block]
 
-    def curves(self, kind: str, block: int, gloss: int) -> list[Curve]:
-        """Deletion of patches and of frames in the map's order."""
-        key = (kind, block if kind in LAYERED else -1, gloss)
-        if key not in self._curves:
-            values = self.maps(kind, block)[gloss]
-            self._curves[key] = [
-                masking_curve(self.watched, self.targets[gloss], order, fractions=FRACTIONS, repeats=1)
-                for order in (values, frame_energy(values))
-            ]
-        return self._curves[key]
+    def curves(self, values: np.ndarray, gloss: int) -> list[Curve]:
+        """Deletion of patches and of frames in the order of a map [T, h, w]."""
+        orders, target = (values, frame_energy(values)), self.targets[gloss]
+        return [masking_curve(self.watched, target, order, fractions=FRACTIONS, repeats=1) for order in orders]
 
 
 class Choice(NamedTuple):
-    """What the controls say; the caches go by it."""
+    """What the controls say; the drawings are kept by it. layer: -1 where the kind of map looks at all."""
 
     clip: int
     method: str
@@ -138,7 +130,8 @@ class MapExplorer(ipywidgets.VBox):
     @property
     def chosen(self) -> Choice:
         controls = (self.clip, self.method, self.gloss, self.kind, self.layer)
-        return Choice(*cast("tuple[int, str, int, str, int]", tuple(control.value for control in controls)))
+        chosen = Choice(*cast("tuple[int, str, int, str, int]", tuple(control.value for control in controls)))
+        return chosen if chosen.kind in LAYERED else chosen._replace(layer=-1)
 
     @property
     def view(self) -> ClipView:
@@ -197,7 +190,7 @@ class MapExplorer(ipywidgets.VBox):
             values, word = view.maps(kind, layer)[gloss], view.spans[gloss].gloss
             energy = energy_figure({kind: frame_energy(values)}, view.spans, view.sample.fps, "", width=8.4)
             caption = f"{word}: what is left of its probability as patches or frames are blurred."
-            curve = png(curve_figure(view.curves(kind, layer, gloss), caption), dpi=80)
+            curve = png(curve_figure(view.curves(values, gloss), caption), dpi=80)
             self._drawings[chosen] = Drawing(values, scale_of(values), *_with_ends(energy), curve)
         self.curve.value = self._drawings[chosen].curve
         self._show()

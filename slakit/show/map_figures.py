@@ -30,7 +30,7 @@ def energy_figure(
         axis.axvspan(span.start / fps, span.end / fps, facecolor="0.92", edgecolor="white", linewidth=3, zorder=0)
         axis.text((span.start + span.end) / 2 / fps, 1.06 * top, span.gloss, ha="center", fontsize=8)
     axis.set(xlabel="seconds", ylabel="share of the map (%)", ylim=(0, 1.18 * max(top, 1e-9)))
-    axis.legend(fontsize=8, loc="upper right", bbox_to_anchor=(1.0, 0.88))
+    axis.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 0.98), ncol=6, frameon=False)
     figure.tight_layout()
     return with_caption(figure, caption)
 
