@@ -27,11 +27,11 @@ class LiveCurves:
     """A Logger for fit(loggers=[LiveCurves()]): one picture under the cell, drawn anew after every epoch.
 
     It is an ordinary display that is updated, so it needs no widget: it works under papermill and in Colab, and the
-    stored notebook holds the last picture. every: epochs between two drawings.
+    stored notebook holds the last picture.
     """
 
-    def __init__(self, every: int = 1):
-        self.every, self.rows, self.handle = every, [], None
+    def __init__(self):
+        self.rows, self.handle = [], None
 
     def start(self, settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
         self.rows = list(rows)
@@ -39,8 +39,7 @@ class LiveCurves:
 
     def epoch(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
-        if len(self.rows) % self.every == 0:
-            self._draw()
+        self._draw()
 
     def close(self) -> None:
         self._draw()

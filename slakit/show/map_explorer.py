@@ -72,9 +72,7 @@ class Choice(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """One map [T, h, w], the value that is drawn brightest, its energy with the x pixels of its first and last frame,
-    and its deletion curve as PNG.
-    """
+    """One map [T, h, w], the value drawn brightest, its energy with the first and last x pixel, its curve as PNG."""
 
     values: np.ndarray
     top: float

@@ -13,6 +13,7 @@ from typing import cast
 
 import ipywidgets
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageDraw
 
 from slakit.data.video.cropping import Box, signer_box
@@ -232,21 +233,17 @@ def answer_html(result: Recognition) -> str:
     """Glosses with times and confidence as a table, and what else it might have been."""
     if not result.glosses:
         return "<b>Nothing was recognised.</b>"
-    cell = "style='padding: 1px 12px 1px 0; text-align: left'"
-    head = "".join(f"<th scope='col' {cell}>{name}</th>" for name in ("gloss", "seconds", "confidence"))
     rows = [
-        f"<tr><td {cell}><b>{escape(span.gloss)}</b></td><td {cell}>{span.start_seconds:.2f} to {span.end_seconds:.2f}"
-        f"</td><td {cell}>{100 * span.confidence:.0f} %</td></tr>"
+        (span.gloss, f"{span.start_seconds:.2f} to {span.end_seconds:.2f}", f"{100 * span.confidence:.0f} %")
         for span in result.spans
     ]
+    table = pd.DataFrame(rows, columns=pd.Index(["gloss", "seconds", "confidence"]))
     others = [
         f"<li>{escape(' '.join(glosses)) or '(nothing)'}, {math.exp(score - result.score):.2f} times as likely</li>"
         for glosses, score in result.alternatives[:3]
     ]
-    return (
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        f"It might also have been:<ul style='margin: 0'>{''.join(others)}</ul>"
-    )
+    listed = table.to_html(index=False, border=0, justify="left", col_space="8em")
+    return f"{listed}It might also have been:<ul style='margin: 0'>{''.join(others)}</ul>"
 
 
 def _link(kind: str, path: Path) -> str:
