@@ -173,7 +173,7 @@ def recognize(
         result.save(path)
     print(result.json() if json else result)
     if out is not None:
-        from slakit.show.report import model_card, write_report
+        from slakit.show import model_card, write_report
 
         paths = write_report(model, result, out)
         lines = [model_card(model), *(f"{kind:<4}  {path}" for kind, path in paths.items())]

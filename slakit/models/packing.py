@@ -40,12 +40,12 @@ def receptive_field(step: int) -> tuple[int, int]:
     return step * STRIDE - LEFT, step * STRIDE - LEFT + FIELD
 
 
-def seconds_of(step: int | np.ndarray, fps: float) -> float | np.ndarray:
-    """The middle of a step's four frames on a time axis where frame f fills f / fps to (f + 1) / fps: where to draw it.
+def seconds_of(step: int | np.ndarray, fps: float, frames: int = STRIDE) -> float | np.ndarray:
+    """The middle of a step's frames on a time axis where frame f fills f / fps to (f + 1) / fps: where to draw it.
 
-    step: a number or an array of them.
+    step: a number or an array of them; frames: how many a step stands for, 1 where every frame has a value.
     """
-    return (step + 0.5) * STRIDE / fps
+    return (step + 0.5) * frames / fps
 
 
 class Clips:
