@@ -1,4 +1,4 @@
-# slakit: make setup | demo | test | test-all | notebooks | bench | clean        (Linux, macOS, WSL; see README for the raw commands)
+# slakit: make setup | demo | check | test | test-all | notebooks | bench | clean      (Linux, macOS, WSL; README has the raw commands)
 PYTHON ?= python3
 VENV   ?= .venv
 # The torch to install, e.g. TORCH="torch==2.11.*". Without an NVIDIA driver the CPU build (200 MB, not 5 GB) is taken.
@@ -19,7 +19,7 @@ PIP := $(UV) pip install --quiet --python $(BIN)/python
 MAKE_VENV = $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 endif
 
-.PHONY: setup demo test test-all notebooks bench clean
+.PHONY: setup demo check test test-units test-notebooks test-all notebooks bench clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.ready
@@ -39,13 +39,27 @@ $(VENV)/.ready: pyproject.toml
 demo: setup
 	@$(RUN) -m slakit demo
 
+# Style, types, and the example on every room's first screen.
+check: setup
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	@if $(BIN)/pyright --version >/dev/null 2>&1; then \
+	  echo "$(BIN)/pyright"; $(BIN)/pyright --pythonpath $(RUN); \
+	else \
+	  echo "not checked: types; pyright runs on Node.js, which is neither here nor could be fetched"; \
+	fi
+	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -m pytest --doctest-modules slakit/__init__.py slakit/*/__init__.py -q
+
 TIER = not slow and not thorough
 # Notebooks whose stored outputs are compared day by day; every one is also run by tests/test_notebooks.py.
 STORED = notebooks/0[012569]_*.ipynb
-test: setup
-	$(RUN) -m ruff check .
+test: check test-units test-notebooks
+
+test-units: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -q -m "$(TIER)" -n $(JOBS) --dist loadfile \
 	  --ignore tests/test_browser.py --ignore tests/test_notebooks.py
+
+test-notebooks: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_notebooks.py -q -m "$(TIER)" -n $(JOBS) --dist loadgroup
 	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	  --nbval-sanitize-with tests/sanitize.cfg -p tests.ipc_kernels -n $(JOBS) --dist loadfile -p no:randomly -q $(STORED)
