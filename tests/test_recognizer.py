@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, frames, stir, tiny, tower
 
-from slakit.config import ModelConfig, from_dict
 from slakit.models import (
     compare_with_papers,
     count_parameters,
@@ -194,12 +193,11 @@ def test_recompute_changes_nothing_but_memory(method):
     assert kept[2] < kept[1] < kept[0]
 
 
-def test_recompute_of_older_files_is_understood():
-    for old, new in ((True, "block"), (False, "none")):
-        assert build("sla-lora", recompute=old).config == build("sla-lora", recompute=new).config
-        assert from_dict(ModelConfig, {"recompute": old}).recompute == new
+def test_recompute_is_one_of_three_words():
     with pytest.raises(ConfigError, match=r"recompute='blok' is not possible; did you mean 'block'"):
         build("sla-lora", recompute="blok")
+    with pytest.raises(ConfigError, match=r"recompute=True is not possible; known: block, mlp, none"):
+        build("sla-lora", recompute=True)
 
 
 def test_same_seed_same_model_and_equal_heads():

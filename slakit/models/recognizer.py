@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import slakit.models.methods.adaptsign
 import slakit.models.methods.baselines
 import slakit.models.methods.sla_adapter
 import slakit.models.methods.sla_lora  # noqa: F401  (each registers its methods)
-from slakit.config import ModelConfig, from_dict, nearest, to_dict
+from slakit.config import ModelConfig, from_dict, nearest, override, to_dict
 from slakit.models.methods import Encoder, build_encoder, find_method
 from slakit.models.packing import LEFT, Clips, padded_index, padded_lengths, replicate_padding
 from slakit.models.sequence import NormLinear, SequenceModel, pool_by_four
@@ -148,26 +148,34 @@ def create_model(
     auxiliary_head=False, …) or of the method's own options (rank=8, width=384, …).
     Raises ConfigError for an unknown name or a wrong value, with the nearest possibility.
     """
-    common = {key: options.pop(key) for key in list(options) if key in ModelConfig.__dataclass_fields__}
-    nested = common.pop("options", {})
-    chosen = find_method(method)
-    known = set(chosen.options.__dataclass_fields__)
-    for key in options:
-        if key not in known:
-            names = known | (set(ModelConfig.__dataclass_fields__) - {"options"})
-            raise ConfigError(f"{method} has no option {key!r}{nearest(key, names)}")
-    config = from_dict(
-        ModelConfig,
-        {
-            "method": method,
-            "backbone": str(backbone),
-            "pretrained": None if pretrained is None else str(pretrained),
-            "seed": seed,
-            **common,
-            "options": {**nested, **options},
-        },
-    )
-    return build_model(config, glosses)
+    named = {"backbone": str(backbone), "pretrained": None if pretrained is None else str(pretrained), "seed": seed}
+    return build_model(model_config(ModelConfig(method=method), {**named, **options}), glosses)
+
+
+def model_config(start: ModelConfig, changes: Mapping[str, Any], where: str = "") -> ModelConfig:
+    """`start` with changes, all of it checked: the one place that parts a model's settings from its method's.
+
+    changes: fields of ModelConfig, and options of the method by their own names ("rank") or below "options", as a
+    mapping or dotted ("options.rank"). "dropout", which both may have, is ModelConfig's. Another method begins with its
+    own defaults. where: what the sentence of a ConfigError puts before the names.
+    """
+    method = changes.get("method", start.method)
+    options, inner = find_method(method).options, changes.get("options")
+    shared, own = ({item.name for item in fields(kind)} for kind in (ModelConfig, options))
+    if isinstance(inner, Mapping):
+        nested = {f"options.{name}": value for name, value in inner.items()}
+        changes = nested | {key: value for key, value in changes.items() if key != "options"}
+    common, special = {}, {}
+    for key, value in changes.items():
+        name = key.removeprefix("options.")
+        if key not in shared and name not in own:
+            path = f"{where}.{key}" if where else key
+            raise ConfigError(f"{method} has no option {path!r}{nearest(name, (shared | own) - {'options'})}")
+        (common if key in shared else special)[key if key in shared else name] = value
+    before = start.options if method == start.method else {}
+    checked = to_dict(override(from_dict(options, before), special, where))
+    changed = override(start, common, where)
+    return replace(changed, options={**before, **{name: checked[name] for name in special}})
 
 
 def build_model(config: ModelConfig, glosses: Vocabulary | Sequence[str]) -> Recognizer:
@@ -176,14 +184,13 @@ def build_model(config: ModelConfig, glosses: Vocabulary | Sequence[str]) -> Rec
     if len(vocabulary) < 2:
         raise ConfigError("a model needs glosses; give corpus.glosses, or a list of gloss names")
     method = find_method(config.method)
-    checked = from_dict(method.options, config.options)
     pretrained = config.pretrained
     if pretrained == "default":
         pretrained = {TINY_CLIP: TINY_CLIP, FLAVA: FLAVA_TAG}.get(config.backbone, "openai")
     base = load_backbone(config.backbone, pretrained, config.image_size, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        encoder, checked = build_encoder(config.method, base, to_dict(checked))
+        encoder, checked = build_encoder(config.method, base, config.options)
         auxiliary = method.auxiliary_head if config.auxiliary_head is None else config.auxiliary_head
         config = replace(config, pretrained=pretrained, auxiliary_head=auxiliary, options=to_dict(checked))
         torch.manual_seed(config.seed + 1)  # the heads start alike whatever the method before them drew

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 
-from slakit.config import ModelConfig, RunConfig, from_dict, nearest, override, to_dict
+from slakit.config import ModelConfig, RunConfig, override, to_dict
 from slakit.config import digest as config_digest
 from slakit.data.corpora import check_options
 from slakit.machine import locked
-from slakit.models import Recognizer, create_model
 from slakit.models.checkpoints import load_tensors
-from slakit.models.methods import chosen_blocks, find_method
+from slakit.models.methods import chosen_blocks
+from slakit.models.recognizer import Recognizer, build_model, model_config
 from slakit.models.towers.weights import TINY_CLIP, tiny_clip_files
 from slakit.records import ConfigError, Corpus
 from slakit.training.presets import preset as named_preset
@@ -36,24 +36,16 @@ def experiment(
 ) -> RunConfig:
     """The preset with changes: the whole setting of a run, every name, type and block number checked.
 
-    model_options: fields of ModelConfig and of the method's own options (as create_model() takes them).
+    model_options: fields of ModelConfig and of the method's own options (as create_model() takes them, see
+    model_config()).
     train_options: fields of TrainConfig; "decode.beam_width" or {"decode": {…}} reaches a nested one.
     corpus_options: only checked here, as load_corpus() takes them. seed: of model and training.
     Raises ConfigError that names the wrong option and the nearest right one.
     """
     config = named_preset(preset)
-    own = from_dict(find_method(config.model.method).options, config.model.options)
-    common, special = {}, {}
-    shared = {item.name for item in fields(ModelConfig)} - {"method", "options"}
-    for key, value in (model_options or {}).items():
-        if key in ("method", "options"):
-            raise ConfigError(f"model_options cannot change {key!r}; choose another preset than {preset!r}")
-        if key not in shared and not hasattr(own, key):
-            raise ConfigError(f"{preset} has no model option {key!r}{nearest(key, shared | set(to_dict(own)))}")
-        (common if key in shared else special)[key] = value
-    special = {key: to_dict(override(own, {key: value}, "model_options"))[key] for key, value in special.items()}
-    model = override(config.model, {"seed": seed, **common}, "model_options")
-    model = replace(model, options={**config.model.options, **special})
+    if "method" in (model_options or {}):
+        raise ConfigError(f"model_options cannot change 'method'; choose another preset than {preset!r}")
+    model = model_config(config.model, {"seed": seed, **(model_options or {})}, "model_options")
     check_blocks(model)
     train = override(config.train, {"seed": seed, **(train_options or {})}, "train_options")
     name = corpus or config.corpus
@@ -67,7 +59,7 @@ def check_blocks(model: ModelConfig) -> None:
     if name == TINY_CLIP:
         content = json.loads(Path(tiny_clip_files()[0]).read_text(encoding="utf-8"))
     else:
-        content = open_clip.get_model_config(name) if name in open_clip.list_models() else {}
+        content = (open_clip.get_model_config(name) if name in open_clip.list_models() else None) or {}
     depth = (content.get("vision_cfg") or {}).get("layers")
     if not isinstance(depth, int):
         return  # a tower of another library, or a file: it is checked when it is built
@@ -91,20 +83,20 @@ def share_warm_start(
     plain = replace(config.model, method="frozen", options={}, auxiliary_head=model.auxiliary is not None)
     train = replace(config.train, epochs=0)
     identity = [to_dict(plain), to_dict(train), corpus.name, [s.id for s in corpus.train], [s.id for s in corpus.dev]]
-    place = Path(folder) / config_digest(identity)[:12]
-    with locked(place / "turn", seconds=3600.0) as mine:  # fit() locks `place` itself, and does not wait
+    shared = Path(folder) / config_digest(identity)[:12]
+    with locked(shared / "turn", seconds=3600.0) as mine:  # fit() locks `shared` itself, and does not wait
         if not mine:
-            raise ConfigError(f"{place} has been locked by another run for an hour; stop that one or delete the folder")
-        options = to_dict(plain)
-        options.pop("options")
-        head = create_model(glosses=corpus.glosses, **options)
+            raise ConfigError(
+                f"{shared} has been locked by another run for an hour; stop that one or delete the folder"
+            )
+        head = build_model(plain, corpus.glosses)
         if _far_apart(model, head):
             raise ConfigError(
                 f"{config.model.method} starts with features unlike the frozen encoder's, so a head that was trained "
                 "on those does not fit it; leave shared_dir empty, its own warm start is then used"
             )
-        run = fit(head, corpus, place, train, **fit_options)
-        weights = load_tensors(place / "best")
+        run = fit(head, corpus, shared, train, **fit_options)
+        weights = load_tensors(shared / "best")
     model.load_state_dict(weights, strict=False)
     return run.best["wer"]
 

@@ -2,15 +2,16 @@
 
     notebook: notebooks/10_ablation_run.ipynb
     base: {preset: sla-lora/phoenix2014}          # parameters of every run
-    cases: {shift: {}, no shift: {model_options.temporal_shift: false}}
-    grid: {model_options.rank: [4, 16]}           # every combination; a list of mappings: one grid after the other
+    cases: {shift: {}, no shift: {model.options.temporal_shift: false}}
+    grid: {model.options.rank: [4, 16], train.epochs: 20}  # every combination; a list: one grid after the other
     seeds: [0, 1, 2]
     resources: {gpus: 1, cpus: 8, memory_gb: 48, hours: 40}
     expect: [{rank: 16, case: shift, dev_wer: 19.7, test_wer: 19.3}]
     variants: {minisign: {base: …}}               # the same experiment elsewhere: its keys replace those above
 
-"model_options.rank" reaches into the notebook's parameter `model_options`, a dict. A text may hold {sweep_dir}: the
-folder of all runs of the spec, for what they share.
+Names are those of a RunConfig (config.py). The notebook takes them as its parameters `model_options` and
+`train_options`, dicts, and so the names of these do as well: model_options.rank, train_options.epochs. A text may hold
+{sweep_dir}: the folder of all runs of the spec, for what they share.
 """
 
 from __future__ import annotations
@@ -20,20 +21,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import StringConstraints
 
-from slakit.config import digest, from_dict, nearest
+from slakit.config import NotNegative, Positive, checked_dataclass, digest, from_dict, nearest
 from slakit.records import ConfigError
+from slakit.sweeps.names import assign, by_parameter, flatten, parameter
 
 # Figures of a paper that an expectation can hold; every other key of it is a condition on the runs it speaks of.
 FIGURES = ("dev_wer", "test_wer", "step_seconds", "trainable_millions", "training_hours", "epochs", "wer_increase")
-# Where things are and what is shown, not what is computed: another value is the same run.
-NOT_IDENTITY = ("out_dir", "root", "show_progress")
-_KEYS = {
-    "title", "source", "note", "notebook", "base", "grid", "cases", "seeds", "resources", "expect", "variants",
-}  # fmt: skip
+# Where things are and what is shown, not what is computed: with another value it is the same run.
+IGNORED_PARAMETERS = frozenset({"out_dir", "root", "show_progress"})
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,13 +49,13 @@ def read_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-@dataclass(frozen=True)
+@checked_dataclass
 class Resources:
     """What one run needs: whole GPUs, CPU cores, memory, and the hours after which a cluster may stop it."""
 
-    gpus: int = 0
-    cpus: int = 1
-    memory_gb: int = 8
+    gpus: NotNegative = 0
+    cpus: Positive = 1
+    memory_gb: Positive = 8
     hours: float = 24.0
 
 
@@ -84,7 +84,7 @@ class Point:
     @property
     def digest(self) -> str:
         """Six hex digits that change with the notebook's name and with every parameter that changes the result."""
-        identity = {key: value for key, value in self.parameters.items() if key not in NOT_IDENTITY}
+        identity = {key: value for key, value in self.parameters.items() if key not in IGNORED_PARAMETERS}
         return digest([Path(self.notebook).name, identity], ensure_ascii=False)[:6]
 
     def value(self, key: str) -> Any:
@@ -92,6 +92,7 @@ class Point:
 
         KeyError where there is none or where the last part fits two.
         """
+        key = parameter(key)
         if key == "case":
             return self.case
         if key == "seed":
@@ -106,17 +107,17 @@ class Point:
 
     def matches(self, conditions: Mapping[str, Any]) -> bool:
         """Whether all conditions hold; a list means any of its values. A key that this run does not have: no."""
-        for key, wanted in conditions.items():
+        for key, condition in conditions.items():
             try:
-                found = self.value(key)
+                value = self.value(key)
             except KeyError:
                 return False
-            if found not in (wanted if isinstance(wanted, list) else [wanted]) and found != wanted:
+            if value not in (condition if isinstance(condition, list) else [condition]) and value != condition:
                 return False
         return True
 
 
-@dataclass(frozen=True)
+@checked_dataclass
 class Expectation:
     """What a paper reports for the runs that `where` fits. figures: names as in FIGURES; note: words beside them."""
 
@@ -125,26 +126,38 @@ class Expectation:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Spec:
+_Text = Annotated[str, StringConstraints(strip_whitespace=True)]
+_Mapping = dict[str, Any]
+
+
+@checked_dataclass
+class SpecFile:
+    """The keys of a spec file; a variant has them too, but `source` and `variants`."""
+
+    notebook: str = ""
+    title: _Text = ""
+    source: _Text = ""
+    note: _Text = ""
+    base: _Mapping = field(default_factory=dict)
+    grid: tuple[_Mapping, ...] = ({},)
+    cases: dict[str, _Mapping] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+    expect: tuple[_Mapping, ...] = ()
+    variants: dict[str, _Mapping] = field(default_factory=dict)
+
+
+@checked_dataclass
+class Spec(SpecFile):
     """A checked spec; points() lists its runs. name: the file's stem, with "-variant" where there is one."""
 
-    name: str
-    notebook: str
-    title: str = ""
-    source: str = ""
-    note: str = ""
-    base: dict[str, Any] = field(default_factory=dict)
-    grid: tuple[dict[str, Any], ...] = ({},)
-    cases: dict[str, dict[str, Any]] = field(default_factory=dict)
-    seeds: tuple[int, ...] = ()
-    resources: Resources = Resources()
     expect: tuple[Expectation, ...] = ()
+    name: str = ""
     roots: dict[str, str] = field(default_factory=dict)
 
     def points(self) -> list[Point]:
         """Cases x grid x seeds, seeds outermost: after a third of the runs there is one whole table. Doubles go."""
-        found: dict[str, Point] = {}
+        points: dict[str, Point] = {}
         for seed in self.seeds or (None,):
             for case, changes in (self.cases or {"": {}}).items():
                 for grid in self.grid:
@@ -157,8 +170,8 @@ class Spec:
                         if self.roots.get(_corpus(parameters)):
                             parameters["root"] = self.roots[_corpus(parameters)]
                         point = Point(self.notebook, parameters, changed, case, seed)
-                        found.setdefault(f"{case}/{point.digest}", point)
-        return list(found.values())
+                        points.setdefault(f"{case}/{point.digest}", point)
+        return list(points.values())
 
     def expected(self, point: Point) -> dict[str, float]:
         """The paper's figures for a run; later expectations add to earlier ones."""
@@ -190,18 +203,10 @@ def load_spec(path: str | Path, variant: str | None = None) -> Spec:
         raise ConfigError(f"the spec {path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"the spec {path} must be a mapping with the key 'notebook'")
-    _check_keys(content, _KEYS, path)
-    variants = _mapping(content.pop("variants", None), path, "variants")
-    name = path.stem
-    if variant is not None:
-        if variant not in variants:
-            raise ConfigError(f"{path.name} has no variant {variant!r}{nearest(variant, variants)}")
-        changes = _mapping(variants[variant], path, f"variants.{variant}")
-        _check_keys(changes, _KEYS - {"variants", "source"}, path)
-        content, name = content | changes, f"{name}-{variant}"
-    if not isinstance(content.get("notebook"), str):
-        raise ConfigError(f"the spec {path} must name a 'notebook', a path from the project's folder")
-    return _spec(name, content, path)
+    try:
+        return _spec(path.stem, content, variant)
+    except ConfigError as error:
+        raise ConfigError(f"the spec {path.name}: {error}") from None
 
 
 def variants_of(path: str | Path) -> tuple[str, ...]:
@@ -210,61 +215,49 @@ def variants_of(path: str | Path) -> tuple[str, ...]:
     return tuple(content.get("variants") or {}) if isinstance(content, dict) else ()
 
 
-def _spec(name: str, content: dict[str, Any], path: Path) -> Spec:
-    grid = content.get("grid") or [{}]
-    grids = grid if isinstance(grid, list) else [grid]
-    cases = _mapping(content.get("cases"), path, "cases")
-    spec = Spec(
-        name=name,
-        notebook=content["notebook"],
-        **{key: str(content.get(key) or "").strip() for key in ("title", "source", "note")},
-        base=assign({}, _mapping(content.get("base"), path, "base")),
-        grid=tuple(_mapping(one, path, "grid") for one in grids),
-        cases={str(label): _mapping(changes, path, f"cases.{label}") for label, changes in cases.items()},
-        seeds=tuple(_integers(content.get("seeds") or [], path)),
-        resources=from_dict(Resources, _mapping(content.get("resources"), path, "resources"), "resources"),
-        expect=tuple(_expectation(item, path) for item in content.get("expect") or []),
-    )
+def _spec(name: str, content: dict[str, Any], variant: str | None) -> Spec:
+    content = _whole(content)
+    file = from_dict(SpecFile, content)
+    if variant is not None:
+        if variant not in file.variants:
+            raise ConfigError(f"there is no variant {variant!r}{nearest(variant, file.variants)}")
+        changes = _whole(file.variants[variant])
+        if fixed := {"source", "variants"} & set(changes):
+            raise ConfigError(f"the variant {variant!r} cannot have the key {fixed.pop()!r}; it is the whole file's")
+        from_dict(SpecFile, changes, f"variants.{variant}")
+        file, name = from_dict(SpecFile, content | changes), f"{name}-{variant}"
+    if not file.notebook:
+        raise ConfigError("it must name a 'notebook', a path from the project's folder")
+    spec = Spec(**vars(file) | {
+        "name": name,
+        "base": assign({}, file.base),
+        "grid": tuple(map(by_parameter, file.grid)),
+        "cases": {label: by_parameter(changes) for label, changes in file.cases.items()},
+        "expect": tuple(_expectation(item, f"expect[{number}]") for number, item in enumerate(file.expect)),
+    })  # fmt: skip
     points = spec.points()
     for item in spec.expect:
         if not any(point.matches(item.where) for point in points):
-            raise ConfigError(f"{path.name} expects figures where {item.where}, but no run of {name} is like that")
+            raise ConfigError(f"it expects figures where {item.where}, but no run of {name} is like that")
     return spec
 
 
-def _expectation(item: Any, path: Path) -> Expectation:
-    item = _mapping(item, path, "expect")
-    figures = {key: item[key] for key in item if key in FIGURES}
-    for key, value in figures.items():
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigError(f"{path.name} expects {key}={value!r}, which is no number")
+def _whole(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What YAML leaves open, filled in: a key without a value has its default, one grid is a list of one."""
+    content = {str(key): value for key, value in content.items() if value is not None}
+    if isinstance(grid := content.get("grid"), dict) or grid == []:
+        content["grid"] = [grid or {}]
+    if isinstance(cases := content.get("cases"), dict):
+        content["cases"] = {str(label): {} if changes is None else changes for label, changes in cases.items()}
+    return content
+
+
+def _expectation(item: dict[str, Any], where: str) -> Expectation:
+    figures = {key: value for key, value in item.items() if key in FIGURES}
     if not figures:
-        raise ConfigError(f"{path.name}: the expectation {item} has no figure; known are {', '.join(FIGURES)}")
-    where = {key: value for key, value in item.items() if key not in FIGURES and key != "note"}
-    return Expectation(where, {key: float(value) for key, value in figures.items()}, str(item.get("note", "")))
-
-
-def assign(parameters: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the parameters with changes; {"model_options.rank": 4} sets one entry of the dict `model_options`."""
-    result = {key: dict(value) if isinstance(value, Mapping) else value for key, value in parameters.items()}
-    for key, value in changes.items():
-        head, _, rest = str(key).partition(".")
-        if rest:
-            inner = result.get(head, {})
-            if not isinstance(inner, dict):
-                raise ConfigError(f"{key!r} reaches into {head!r}, which is {inner!r} and no mapping")
-            result[head] = {**inner, rest: value}
-        else:
-            result[head] = value
-    return result
-
-
-def flatten(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """{"model_options": {"rank": 4}} as {"model_options.rank": 4}."""
-    flat = {}
-    for key, value in parameters.items():
-        flat |= {f"{key}.{inner}": v for inner, v in value.items()} if isinstance(value, Mapping) else {key: value}
-    return flat
+        raise ConfigError(f"{where} is {item}, which has no figure; known are {', '.join(FIGURES)}")
+    conditions = {key: value for key, value in item.items() if key not in FIGURES and key != "note"}
+    return from_dict(Expectation, {"where": conditions, "figures": figures, "note": item.get("note", "")}, where)
 
 
 def _corpus(parameters: Mapping[str, Any]) -> str:
@@ -274,23 +267,3 @@ def _corpus(parameters: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _mapping(value: Any, path: Path, where: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path.name}: {where!r} is {value!r}; expected a mapping")
-    return value
-
-
-def _integers(value: Any, path: Path) -> list[int]:
-    if not isinstance(value, list) or any(isinstance(item, bool) or not isinstance(item, int) for item in value):
-        raise ConfigError(f"{path.name}: 'seeds' is {value!r}; expected a list of whole numbers")
-    return value
-
-
-def _check_keys(content: Mapping[str, Any], known: set[str], path: Path) -> None:
-    for key in content:
-        if key not in known:
-            raise ConfigError(f"the spec {path.name} has the key {key!r}{nearest(key, known)}")

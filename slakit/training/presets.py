@@ -142,4 +142,7 @@ def load_run(path: str | Path) -> RunConfig:
     changed = values.get("model")
     if isinstance(changed, dict) and changed.get("method", start.model.method) != start.model.method:
         start = replace(start, model=replace(start.model, options={}))  # those of another method
-    return override(start, values)
+    try:
+        return override(start, values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
