@@ -1,12 +1,35 @@
 """slakit: continuous sign language recognition with adapted CLIP (CLIP-SLA's SLA-LoRA and SLA-Adapter, AdaptSign).
 
-    corpus = slakit.load_corpus("minisign")
+    corpus = slakit.load_corpus("minisign")                 # clips and their glosses, in train, dev and test
     model  = slakit.create_model("sla-lora", glosses=corpus.glosses, backbone="tiny-clip")
-    run    = slakit.fit(model, corpus, out_dir="runs/first")
-    score  = slakit.evaluate(run.model, corpus.test)
-    result = slakit.recognize(run.model, "clip.mp4")
+    run    = slakit.fit(model, corpus, out_dir="runs/first")    # a second call goes on where the first one stopped
+    score  = slakit.evaluate(run.model, corpus.test)        # .wer in percent, and its parts
+    result = slakit.recognize(run.model, "clip.mp4")        # .glosses, .spans in seconds
 
-Names are imported when they are first used, so that `import slakit` is quick.
+The plan of the house: data flows one way, from files to glosses. A room's first screen (its `__init__`) says what goes
+in and comes out, shows an example, and names its files in reading order.
+
+    records.py    Sample, Span, Vocabulary, Corpus, the errors: the words of every room
+    config.py     the settings of a run: typed, read strictly, changed by name
+    machine.py    device, precision, processes, files, locks, progress bars
+
+    data          files -> Corpus -> batches of frames, uint8 [N, 3, H, W], clips one after the other
+    models        frames -> Logits [B, T', V]: image towers, a file a method, the sequence model, checkpoints
+    decoding      log probabilities -> glosses and their times (arrays only)
+    scoring       glosses and references -> WER as sclite counts it, intervals, tables (words and numbers only)
+    recognition   a model and a video, a split or a stream -> glosses, times, files
+    training      fit(): the loop, its state, losses, presets, memory
+    explain       what a model looked at, as numbers
+    show          everything with pixels: figures, widgets, films, reports
+
+    minisign      guest: draws the demo corpus             sweeps    guest: specs -> runs of a notebook -> tables
+
+    files --data--> frames --models--> logits --decoding--> glosses --scoring--> WER
+                    recognition is where these five meet; training, explain and show stand on it
+
+Who may import whom is a table in tests/test_house.py. `python -m slakit --help` lists the commands, and
+`python -m slakit info` says what is installed. The names below are imported when they are first used, so that
+`import slakit` is quick; notebooks and users take them from here or from a room: `from slakit.training import …`.
 """
 
 from __future__ import annotations

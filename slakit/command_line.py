@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib.metadata
 import inspect
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from tyro.conf import DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName, arg
+from tyro.conf import DisallowNone, FlagCreatePairsOff, arg
 
 from slakit import __version__
 from slakit.records import ConfigError
@@ -32,9 +33,9 @@ def parse(commands: Iterable[Callable[..., int | None]], arguments: list[str]) -
     functions' signatures and docstrings. SystemExit after --help (0) or a usage error (2)."""
     app = tyro.extras.SubcommandApp()
     for function in commands:
-        app.command(_bound(function), name=function.__name__)
+        app.command(name=function.__name__)(_bound(function))
     return app.cli(
-        prog="slakit", args=arguments, config=(DisallowNone, FlagCreatePairsOff, PositionalMetavarFromFieldName),
+        prog="slakit", args=arguments, config=(DisallowNone, FlagCreatePairsOff),
         description="Continuous sign language recognition with adapted CLIP (--version: which slakit this is)",
     )  # fmt: skip
 
@@ -42,7 +43,8 @@ def parse(commands: Iterable[Callable[..., int | None]], arguments: list[str]) -
 def _bound(function: Callable[..., Any]) -> Callable[..., functools.partial]:
     """The function that keeps its arguments for later: tyro would report an error inside it as one of the arguments.
 
-    Its signature is the function's, with no word in the help about defaults that say nothing (None, False).
+    Its signature is the function's; the help names positional arguments by their names, and is silent about defaults
+    that say nothing (None, False).
     """
 
     def bind(*arguments, **options):
@@ -50,6 +52,9 @@ def _bound(function: Callable[..., Any]) -> Callable[..., functools.partial]:
 
     hints, signature = typing.get_type_hints(function, include_extras=True), inspect.signature(function)
     for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.POSITIONAL_ONLY and not hasattr(hints[name], "__metadata__"):
+            title = name.upper() if parameter.default is parameter.empty else f"[{name.upper()}]"
+            hints[name] = Annotated[hints[name], arg(metavar=title)]
         if parameter.default is None or parameter.default is False:
             hints[name] = Annotated[hints[name], arg(help_behavior_hint="")]
     bind.__name__, bind.__doc__, bind.__annotations__ = function.__name__, function.__doc__, hints
@@ -100,11 +105,15 @@ def run_config(name: str, changes: Mapping[str, Any] | None = None) -> RunConfig
 def _check_places(config: RunConfig, changes: Iterable[str]) -> None:
     """ConfigError for a right name in a wrong place, such as model.rank; override() only looks at names beside it."""
     known = [f"{part}.{key}" for part, settings in _parts(config).items() for key in settings]
+    ends = {name: name.rpartition(".")[2] for name in known}
     for key in changes:
+        if key in known or hasattr(config, key) or key.startswith("corpus_options."):
+            continue
         last = key.rpartition(".")[2]
-        right = [name for name in known if name.rpartition(".")[2] == last]
-        if right and key not in right and not hasattr(config, key) and not key.startswith("corpus_options."):
-            raise ConfigError(f"{key!r} is no setting; did you mean {' or '.join(map(repr, right))}?")
+        if "." not in key:  # no part to look in: any near name
+            last = (difflib.get_close_matches(last, ends.values(), n=1) or [last])[0]
+        if right := [repr(name) for name in known if ends[name] == last]:
+            raise ConfigError(f"{key!r} is no setting; did you mean {' or '.join(right)}?")
 
 
 def _parts(config: RunConfig) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ from slakit.config import DecodeConfig
 def checkpoint_bytes(path: str | Path) -> int:
     """The size of a checkpoint on disk: of its file, or of the files in its folder."""
     path = Path(path)
-    files = path.iterdir() if path.is_dir() else (path, path.with_name(f"{path.name}.safetensors"))
+    files = path.glob("model.*") if path.is_dir() else (path, path.with_name(f"{path.name}.safetensors"))
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
