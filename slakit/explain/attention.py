@@ -14,7 +14,7 @@ from slakit.explain.gradients import KINDS, gradient_maps
 from slakit.explain.targets import Target, feature_gradients
 from slakit.explain.watched import CHUNK, Seen, Window, encode_window, looking, windows
 from slakit.models.recognizer import Recognizer
-from slakit.models.towers.blocks import record_attention
+from slakit.models.towers.encoder import record_attention
 from slakit.records import SlakitError
 
 

@@ -5,7 +5,7 @@ from slakit.models.checkpoints import load_checkpoint, merge, open_clip_weights,
 from slakit.models.parameters import ParameterTable, compare_with_papers, count_parameters
 from slakit.models.recognizer import Logits, Recognizer, build_model, create_model
 from slakit.models.towers.backbones import Backbone, backbone_names, load_backbone
-from slakit.models.towers.blocks import record_attention
+from slakit.models.towers.encoder import record_attention
 
 __all__ = [
     "Backbone",

@@ -15,10 +15,11 @@ import slakit.models.methods.baselines
 import slakit.models.methods.sla_adapter
 import slakit.models.methods.sla_lora  # noqa: F401  (each registers its methods)
 from slakit.config import ModelConfig, from_dict, nearest, to_dict
-from slakit.models.methods import Encoder, build_encoder, find_method
+from slakit.models.methods import build_encoder, find_method
 from slakit.models.packing import Clips, padded_index, padded_lengths, replicate_padding
 from slakit.models.sequence import NormLinear, SequenceModel, pool_by_four
 from slakit.models.towers.backbones import load_backbone
+from slakit.models.towers.encoder import Encoder
 from slakit.models.towers.flava import FLAVA, FLAVA_TAG
 from slakit.models.towers.weights import TINY_CLIP
 from slakit.records import ConfigError, SlakitError, Vocabulary
@@ -46,8 +47,13 @@ class Logits:
 class Recognizer(nn.Module):
     """Image encoder with its adaptation, sequence model, heads.
 
-    config: the ModelConfig that built it, options complete. vocabulary: its glosses.
+    config: the ModelConfig that built it, options complete. vocabulary: its glosses. about: the description of the
+    checkpoint that it was loaded from, where it was.
     """
+
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
+    about: dict[str, Any]
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary, encoder: Encoder):
         super().__init__()
