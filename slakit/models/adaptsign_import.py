@@ -45,6 +45,10 @@ class Placeholder:
         self.state = state
 
 
+# What a damaged or hostile pickle can raise; nothing of it has been executed then.
+UNREADABLE = (
+    pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError,
+)  # fmt: skip
 # What the released code's random states name. A file of PyTorch before 1.6 cannot be asked for its names.
 NUMPY_NAMES = ("numpy.ndarray", "numpy.dtype", *(f"numpy.{c}.multiarray._reconstruct" for c in ("core", "_core")))
 
@@ -91,7 +95,7 @@ def read_gloss_dict(source: str | Path | Mapping[str, Sequence[int]]) -> Vocabul
                 read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
                 read_header[version](file)
                 (source,) = _NpyUnpickler(io.BytesIO(file.read())).load().state[-1]  # a 0-dimensional object array
-        except (OSError, ValueError, LookupError, AttributeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        except UNREADABLE as error:
             raise CheckpointError(f"{path} is no readable gloss_dict.npy: {error}") from error
     if not isinstance(source, Mapping):
         raise CheckpointError(f"the gloss dictionary is a {type(source).__name__}; expected {{gloss: [index, count]}}")

@@ -15,11 +15,10 @@ import slakit.models.methods.baselines
 import slakit.models.methods.sla_adapter
 import slakit.models.methods.sla_lora  # noqa: F401  (each registers its methods)
 from slakit.config import ModelConfig, from_dict, nearest, to_dict
-from slakit.models.methods import build_encoder, find_method
+from slakit.models.methods import Encoder, build_encoder, find_method
 from slakit.models.packing import Clips, padded_index, padded_lengths, replicate_padding
 from slakit.models.sequence import NormLinear, SequenceModel, pool_by_four
 from slakit.models.towers.backbones import load_backbone
-from slakit.models.towers.encoder import Encoder
 from slakit.models.towers.flava import FLAVA, FLAVA_TAG
 from slakit.models.towers.weights import TINY_CLIP
 from slakit.records import ConfigError, SlakitError, Vocabulary
@@ -48,11 +47,9 @@ class Recognizer(nn.Module):
     """Image encoder with its adaptation, sequence model, heads.
 
     config: the ModelConfig that built it, options complete. vocabulary: its glosses. about: the description of the
-    checkpoint that it was loaded from, where it was.
+    checkpoint that it was loaded from; a model that was not loaded has none.
     """
 
-    pixel_mean: torch.Tensor
-    pixel_std: torch.Tensor
     about: dict[str, Any]
 
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary, encoder: Encoder):
@@ -63,6 +60,8 @@ class Recognizer(nn.Module):
         )
         self.auxiliary = NormLinear(encoder.feature_dim, len(vocabulary)) if config.auxiliary_head else None
         mean, std = (CLIP_MEAN, CLIP_STD) if config.normalize == "clip" else ((0.5,) * 3, (0.5,) * 3)
+        self.pixel_mean: torch.Tensor
+        self.pixel_std: torch.Tensor
         self.register_buffer("pixel_mean", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", 255 * torch.tensor(std).view(3, 1, 1), persistent=False)
         encoder.recompute = config.recompute
