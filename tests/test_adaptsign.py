@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_models import frames, golden, stir, tiny
 from torch import nn
 
 from slakit.models import load_adaptsign_checkpoint
-from slakit.models.adaptsign_import import _backbone, read_gloss_dict, released_names
+from slakit.models.adaptsign_import import _backbone, read_gloss_dict, read_state_dict, released_names
 from slakit.models.methods.adaptsign import AdaptSignOptions, adaptsign
 from slakit.models.methods.adaptsign_attention import Aggregation, CrossFrameAttention
 from slakit.models.packing import Clips
@@ -200,6 +203,24 @@ def test_import_executes_nothing_of_a_pickle(tmp_path):
     with pytest.raises(CheckpointError):
         read_gloss_dict(tmp_path / "dict.npy")
     assert not witness.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_else_stands_in_a_training_file_is_passed_over(tmp_path, zipped):
+    """As the released code writes it: optimiser, scheduler, random states; also in PyTorch's format before 1.6."""
+    optimizer = torch.optim.Adam([nn.Parameter(torch.ones(2))])
+    content = {
+        "epoch": 3,
+        "model_state_dict": {"module.weight": torch.ones(2)},
+        "optimizer_state_dict": optimizer.state_dict(),
+        "scheduler_state_dict": torch.optim.lr_scheduler.MultiStepLR(optimizer, [40, 60]).state_dict(),
+        "rng_state": {"numpy": np.random.get_state(), "random": random.getstate(), "torch": torch.get_rng_state()},
+    }
+    if zipped:
+        content |= {"arguments": argparse.Namespace(lr=1e-4), "path": tmp_path}
+    torch.save(content, tmp_path / "dev.pt", _use_new_zipfile_serialization=zipped)
+    state = read_state_dict(tmp_path / "dev.pt")
+    assert list(state) == ["weight"] and torch.equal(state["weight"], torch.ones(2))
 
 
 def test_gloss_dictionaries():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,11 +11,14 @@ from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, frames, stir, tiny, tower
 
 from slakit.models import (
+    Backbone,
+    Encoder,
     compare_with_papers,
     count_parameters,
     create_model,
     load_backbone,
     load_checkpoint,
+    register_method,
     save_checkpoint,
 )
 from slakit.models.exact.live_bytes import LiveBytes
@@ -38,8 +42,8 @@ def loss_of(model) -> torch.Tensor:
     return recognition_loss(model(frames(37), LENGTHS), TARGETS, COUNTS)[0]
 
 
-@pytest.mark.parametrize(("method", "family"), ALL)
-def test_properties(method, family, tmp_path):
+def check_properties(method: str, family: str, folder) -> None:
+    """What every method must hold on every tower."""
     model = build(method, family)
     # Shapes.
     logits = model(frames(37), LENGTHS)
@@ -71,12 +75,42 @@ def test_properties(method, family, tmp_path):
     assert (together.sequence[1, :4] - alone.sequence[0]).abs().max() < 1e-5
     assert torch.equal(together.sequence, again.sequence)
     # Save and load.
-    save_checkpoint(model, tmp_path / "run", corpus="toy", metrics={"wer": 1.0})
-    loaded = load_checkpoint(tmp_path / "run", glosses=model.vocabulary)
+    save_checkpoint(model, folder / "run", corpus="toy", metrics={"wer": 1.0})
+    loaded = load_checkpoint(folder / "run", glosses=model.vocabulary)
     with torch.no_grad():
         assert torch.equal(loaded(frames(37), LENGTHS).sequence, model(frames(37), LENGTHS).sequence)
     assert loaded.config == model.config
     assert loaded.about["metrics"] == {"wer": 1.0}
+
+
+@pytest.mark.parametrize(("method", "family"), ALL)
+def test_properties(method, family, tmp_path):
+    check_properties(method, family, tmp_path)
+
+
+@dataclass(frozen=True)
+class NormsOptions:
+    """shifts: whether the norms' shifts are trained too."""
+
+    shifts: bool = True
+
+
+def norms(backbone: Backbone, options: NormsOptions) -> Encoder:
+    """A method nobody published: the gains of the blocks' norms are trained, and nothing else of the encoder."""
+    for block in backbone.blocks:
+        for norm in (block.ln_1, block.ln_2):
+            norm.weight.requires_grad_(True)
+            norm.bias.requires_grad_(options.shifts)
+    return Encoder(backbone)
+
+
+def test_a_new_method_is_one_function(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "norms", None)  # forgotten afterwards
+    register_method("norms", NormsOptions, norms, auxiliary_head=False)
+    check_properties("norms", "tiny-vit", tmp_path)
+    assert not any(p.requires_grad for n, p in build("norms", shifts=False).named_parameters() if "ln_1.bias" in n)
+    with pytest.raises(ConfigError, match="norms has no option 'shift'; did you mean 'shifts'"):
+        build("norms", shift=False)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -14,7 +14,8 @@ from slakit.explain.targets import Target, feature_gradients
 from slakit.explain.watched import CHUNK, WatchedClip, Window, block_of, by_window, encode_window
 from slakit.models.methods.adaptsign_attention import Aggregation, CrossFrameAttention
 from slakit.models.recognizer import Recognizer
-from slakit.models.towers.blocks import Attention, record_attention
+from slakit.models.towers.blocks import Attention
+from slakit.models.towers.encoder import record_attention
 from slakit.records import SlakitError
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
-import types
-from collections import OrderedDict
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from open_clip.transformer import VisionTransformer
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from slakit.config import ModelConfig, to_dict
 from slakit.models.exact.recompute import QuickGELU
@@ -23,51 +23,34 @@ from slakit.models.towers.open_clip import open_tower
 from slakit.records import CheckpointError, Vocabulary
 
 
-class _Inert:
-    """Stands for every object of a pickle that is not plain data (random states, optimisers, …): does nothing."""
+class Placeholder:
+    """Stands for a class or function that a pickle names, and for what it would make of it: does nothing.
 
-    def __init__(self, *arguments: Any, **options: Any):
-        pass
+    Plain data, tensors and containers come as they are; random states, optimisers and whatever else a training file
+    holds come as this. The state that it is given is kept, for in a gloss_dict.npy that is the dictionary.
+    """
 
-    def __call__(self, *arguments: Any, **options: Any) -> _Inert:
+    state: Any = None
+
+    def __new__(cls, *arguments: Any) -> Placeholder:
+        return cls if isinstance(cls, Placeholder) else super().__new__(cls)  # "a new object of this": itself
+
+    def __init__(self, module: str, name: str):
+        self.__module__, self.__qualname__, self.__name__ = module, name, name
+
+    def __call__(self, *arguments: Any) -> Placeholder:
         return self
 
     def __setstate__(self, state: Any) -> None:
-        pass
-
-    def append(self, item: Any) -> None:
-        pass
-
-    def extend(self, items: Any) -> None:
-        pass
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
+        self.state = state
 
 
-_SAFE = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-}
-_SAFE_STORAGES = {"FloatStorage", "HalfStorage", "DoubleStorage", "LongStorage", "IntStorage", "ByteStorage"}
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Builds tensors, numbers, strings and containers; every other class or function becomes _Inert."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "torch" and name in _SAFE_STORAGES | {"BoolStorage", "BFloat16Storage"}:
-            return getattr(torch, name)
-        return _SAFE.get((module, name), _Inert)
-
-
-def _load(file: Any, **options: Any) -> Any:
-    return _TensorUnpickler(file, **options).load()
-
-
-_TENSORS_ONLY = types.ModuleType("tensors_only")
-_TENSORS_ONLY.Unpickler, _TENSORS_ONLY.load = _TensorUnpickler, _load
+# What a damaged or hostile pickle can raise; nothing of it has been executed then.
+UNREADABLE = (
+    pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError,
+)  # fmt: skip
+# What the released code's random states name. A file of PyTorch before 1.6 cannot be asked for its names.
+NUMPY_NAMES = ("numpy.ndarray", "numpy.dtype", *(f"numpy.{c}.multiarray._reconstruct" for c in ("core", "_core")))
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -75,13 +58,31 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
-        content = torch.load(path, map_location="cpu", pickle_module=_TENSORS_ONLY, weights_only=False)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
+        names = {*NUMPY_NAMES, *(get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else ())}
+        inert = [Placeholder(module, name) for module, _, name in (full.rpartition(".") for full in names)]
+        with safe_globals([Placeholder, *inert]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+    ) as error:
         raise CheckpointError(f"{path} is no readable PyTorch checkpoint: {str(error)[:200]}") from error
     state = content.get("model_state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no model_state_dict; is it a checkpoint of the AdaptSign code?")
     return {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, torch.Tensor)}
+
+
+class _NpyUnpickler(pickle.Unpickler):
+    """Reads plain data; every class or function is a Placeholder."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return Placeholder(module, name)
 
 
 def read_gloss_dict(source: str | Path | Mapping[str, Sequence[int]]) -> Vocabulary:
@@ -93,32 +94,16 @@ def read_gloss_dict(source: str | Path | Mapping[str, Sequence[int]]) -> Vocabul
                 version = np.lib.format.read_magic(file)
                 read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
                 read_header[version](file)
-                source = _DictUnpickler(io.BytesIO(file.read())).load().state
-        except (OSError, ValueError, KeyError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+                (source,) = _NpyUnpickler(io.BytesIO(file.read())).load().state[-1]  # a 0-dimensional object array
+        except UNREADABLE as error:
             raise CheckpointError(f"{path} is no readable gloss_dict.npy: {error}") from error
     if not isinstance(source, Mapping):
         raise CheckpointError(f"the gloss dictionary is a {type(source).__name__}; expected {{gloss: [index, count]}}")
     indices = {gloss: int(entry[0] if isinstance(entry, Sequence) else entry) for gloss, entry in source.items()}
-    ordered = sorted(indices, key=indices.get)
-    if [indices[gloss] for gloss in ordered] != list(range(1, len(ordered) + 1)):
-        raise CheckpointError(f"the gloss dictionary's indices are not 1 to {len(ordered)}, each once")
-    return Vocabulary(ordered)
-
-
-class _PickledArray(_Inert):
-    """A pickled 0-dimensional object array: keeps the one object in it."""
-
-    state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state[-1][0]
-
-
-class _DictUnpickler(pickle.Unpickler):
-    """Reads a dictionary out of a pickled object array, building no object of any library."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return _PickledArray if name == "_reconstruct" and module.startswith("numpy") else _Inert
+    glosses = sorted(indices, key=lambda gloss: indices[gloss])
+    if [indices[gloss] for gloss in glosses] != list(range(1, len(glosses) + 1)):
+        raise CheckpointError(f"the gloss dictionary's indices are not 1 to {len(glosses)}, each once")
+    return Vocabulary(glosses)
 
 
 def load_adaptsign_checkpoint(

@@ -17,8 +17,8 @@ from typing import Literal
 import torch
 
 from slakit.models.exact.recompute import WIDTH
-from slakit.models.methods import Encoder
 from slakit.models.packing import Clips
+from slakit.models.towers.encoder import Encoder
 
 CAPABILITY = (8, 0)  # "auto" begins here: measured on such GPUs alone
 SLOWER = "training is slower, its results are the same"

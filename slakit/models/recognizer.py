@@ -60,6 +60,8 @@ class Recognizer(nn.Module):
         )
         self.auxiliary = NormLinear(encoder.feature_dim, len(vocabulary)) if config.auxiliary_head else None
         mean, std = (CLIP_MEAN, CLIP_STD) if config.normalize == "clip" else ((0.5,) * 3, (0.5,) * 3)
+        self.pixel_mean: torch.Tensor
+        self.pixel_std: torch.Tensor
         self.register_buffer("pixel_mean", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", 255 * torch.tensor(std).view(3, 1, 1), persistent=False)
         encoder.recompute = config.recompute

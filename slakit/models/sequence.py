@@ -105,12 +105,12 @@ def padded_lstm(lstm: nn.LSTM, x: torch.Tensor, steps: torch.Tensor) -> torch.Te
     for layer in range(lstm.num_layers):
         if layer:
             x = F.dropout(x, lstm.dropout, lstm.training)
-        found = []
+        outputs = []
         for backwards, weights in enumerate(lstm.all_weights[2 * layer : 2 * layer + 2]):
-            given = x.gather(0, turned.expand_as(x)) if backwards else x
-            y = torch.lstm(given, state, weights, True, 1, 0.0, lstm.training, False, False)[0]  # [T, B, H]
-            found.append(y.gather(0, turned.expand_as(y)) if backwards else y)
-        x = torch.cat(found, -1)
+            steps_in = x.gather(0, turned.expand_as(x)) if backwards else x
+            y = torch.lstm(steps_in, state, [*weights], True, 1, 0.0, lstm.training, False, False)[0]  # [T, B, H]
+            outputs.append(y.gather(0, turned.expand_as(y)) if backwards else y)
+        x = torch.cat(outputs, -1)
     return (x * real[..., None]).transpose(0, 1)
 
 

@@ -1,117 +1,47 @@
-"""The registry of adaptation methods, and the encoder that all frame-wise ones share.
+"""Adaptation methods: a method is one file here, and this is the registry that they enter.
 
-A new method is one file: a dataclass of its options, a function (backbone, options) -> Encoder, and one call of
-register_method(). It is then a name that create_model() takes.
+In: a Backbone with everything frozen, and the method's options. Out: an Encoder, packed frames [N, 3, S, S] ->
+features [N, F], in which what the method trains requires a gradient.
+
+A new method is a dataclass of its options, a function (backbone, options) -> Encoder, and one call of
+register_method(); import its file in models/recognizer.py and every part of slakit knows the name. Training the gains
+of the norms alone, for example:
+
+>>> from dataclasses import dataclass
+>>> from slakit.models import count_parameters, create_model
+>>> from slakit.models.methods import METHODS, Encoder, register_method
+>>> @dataclass(frozen=True)
+... class NormsOptions:
+...     shifts: bool = True  # whether the norms' shifts are trained too
+>>> def norms(backbone, options):
+...     for block in backbone.blocks:  # to change what a block computes, replace it: see sla_adapter.py
+...         for norm in (block.ln_1, block.ln_2):
+...             norm.weight.requires_grad_(True)
+...             norm.bias.requires_grad_(options.shifts)
+...     return Encoder(backbone)
+>>> register_method("norms", NormsOptions, norms, auxiliary_head=False)
+>>> model = create_model("norms", ["HELLO", "WORLD"], "tiny-clip", shifts=False)
+>>> count_parameters(model).rows["image tower"][1] == model.encoder.backbone.depth * 2 * model.encoder.backbone.width
+True
+>>> del METHODS["norms"]
+
+baselines.py: frozen, last blocks, everything (CLIP-SLA Table 1). lora.py, sla_lora.py: LoRA and the temporal shift, Eq.
+(1) and (2). sla_adapter.py: time-aware adapters, Eq. (3). adaptsign.py, adaptsign_attention.py: AdaptSign, Eq. (1) to
+(7). They stand on towers and exact; models above them (recognizer.py, …) are not imported here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
-
 from slakit.config import from_dict, nearest
-from slakit.models.exact.recompute import checkpointed
-from slakit.models.packing import Clips
 from slakit.models.towers.backbones import Backbone
+from slakit.models.towers.encoder import Encoder
 from slakit.records import ConfigError
 
-
-class Encoder(nn.Module):
-    """An adapted image tower: packed frames -> one feature a frame.
-
-    The part below the first block that has anything to train runs without building a graph, and where the pooled
-    feature is the class token, the last block computes that token alone (exactly the same number).
-    gradients_everywhere: build the graph down to the first block all the same (for explanations).
-    all_tokens: compute every token in the last block too (for attention maps of its patches).
-    recompute: what of a trained block is computed again in the backward pass: "none", "mlp", "block" (all of it).
-    compiled: the compiled forms of block_step() and embed(), where they run compiled (see compiled.py).
-    """
-
-    def __init__(self, backbone: Backbone):
-        super().__init__()
-        self.backbone = backbone
-        self.gradients_everywhere = False
-        self.all_tokens = False
-        self.recompute = "none"
-        self.compiled: dict[Callable, Callable] = {}
-
-    @property
-    def feature_dim(self) -> int:
-        return self.backbone.feature_dim
-
-    @property
-    def reach(self) -> int:
-        """How many frames away another frame can be and still change a frame's feature: the sum over all modules that
-        look at neighbours, each with its own number in an attribute `reach`.
-        """
-        return sum(getattr(module, "reach", 0) for module in self.modules() if module is not self)
-
-    def first_trained(self) -> int:
-        """Index of the first block with a trainable parameter; 0 if the embedding is trained, depth if none is."""
-        blocks = self.backbone.blocks
-        tower = self.backbone.tower
-        if any(p.requires_grad for name, p in tower.named_parameters() if not name.startswith(_POOLING)):
-            return 0
-        trained = (i for i, block in enumerate(blocks) if any(p.requires_grad for p in block.parameters()))
-        return next(trained, len(blocks))
-
-    @staticmethod
-    def embed(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images [N, 3, S, S] -> tokens [N, L, D]."""
-        return backbone.embed(images)
-
-    @staticmethod
-    def block_step(block: nn.Module, x: torch.Tensor, clips: Clips, class_token_only: bool) -> Any:
-        """One block, and what a method hangs on every block: what is compiled as one graph, or computed again."""
-        return block(x, clips, class_token_only)
-
-    def block_step_checkpointed(self, block: nn.Module, *arguments: Any) -> Any:
-        """block_step(), with activation checkpointing where that is asked for and a graph is built."""
-        trained = torch.is_grad_enabled() and any(p.requires_grad for p in block.parameters())
-        again = self.recompute if trained else "none"
-        block.recompute_mlp = again == "mlp"
-        if again == "block":
-            return checkpointed(self.run, self.block_step, block, *arguments)
-        return self.run(self.block_step, block, *arguments)
-
-    def run(self, function: Callable, module: nn.Module, *arguments: Any) -> Any:
-        """function(module, *arguments), compiled where it is. Of tensors, the number of frames alone may change."""
-        if self.compiled:
-            self.mark_dynamic(*(argument for argument in arguments if isinstance(argument, torch.Tensor)))
-        return self.compiled.get(function, function)(module, *arguments)
-
-    def mark_dynamic(self, *tensors: torch.Tensor) -> None:
-        """Tell the compiler that the number of frames changes from batch to batch, and nothing else does."""
-        for tensor in tensors:
-            torch._dynamo.maybe_mark_dynamic(tensor, 0)
-
-    def prefix_context(self, images: torch.Tensor, frozen: bool) -> Any:
-        """no_grad() for the frozen part, unless somebody wants gradients with respect to the frames."""
-        return (
-            torch.no_grad() if frozen and not self.gradients_everywhere and not images.requires_grad else nullcontext()
-        )
-
-    def forward(self, images: torch.Tensor, clips: Clips) -> torch.Tensor:
-        """images, normalised [N, 3, S, S], packed as `clips` says -> features [N, feature_dim]."""
-        blocks, trained = self.backbone.blocks, self.first_trained()
-        if self.compiled:  # made out here: inside they would be made for one batch's lengths
-            self.mark_dynamic(*clips.masks())
-        with self.prefix_context(images, trained > 0):
-            x = self.run(self.embed, self.backbone, images)  # [N, L, D]
-        last = len(blocks) - 1
-        only_class = self.backbone.tower.pools_class_token and not self.all_tokens
-        for index, block in enumerate(blocks):
-            with self.prefix_context(images, index < trained):
-                x = self.block_step_checkpointed(block, x, clips, index == last and only_class)
-        return self.backbone.pool(x)
-
-
-_POOLING = ("ln_post", "proj", "attn_pool", "trunk.norm.", "trunk.attn_pool", "trunk.fc_norm", "trunk.head", "head")
+__all__ = ["METHODS", "Encoder", "Method", "build_encoder", "chosen_blocks", "find_method", "register_method"]
 
 
 @dataclass(frozen=True)

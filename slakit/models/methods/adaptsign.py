@@ -25,7 +25,7 @@ from slakit.models.methods import Encoder, register_method
 from slakit.models.methods.adaptsign_attention import Aggregation, CrossFrameAttention
 from slakit.models.packing import Clips
 from slakit.models.towers.backbones import Backbone
-from slakit.models.towers.blocks import MLP, Block
+from slakit.models.towers.blocks import MLP, Attention, Block
 from slakit.records import ConfigError
 
 
@@ -61,15 +61,12 @@ class Prefix(nn.Module):
         super().__init__()
         if length < 1:
             raise ConfigError(f"prefix_length={length} is no number of rows; use prefix=False for none (published: 8)")
-        self.in_input_space = in_input_space
         self.k = nn.Parameter(torch.randn(length, width) * width**-0.5)
         self.v = nn.Parameter(torch.randn(length, width) * width**-0.5) if in_input_space else None
 
-    def rows(self, attn: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    def rows(self, attn: Attention) -> tuple[torch.Tensor, torch.Tensor]:
         """(keys, values), each [m, D]: projected once for all frames; compiled blocks go another way."""
-        if self.in_input_space:
-            return attn.k_proj(self.k), attn.v_proj(self.v)
-        return self.k, self.k
+        return (self.k, self.k) if self.v is None else (attn.k_proj(self.k), attn.v_proj(self.v))
 
 
 def before(rows: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -135,7 +132,7 @@ class AdaptSignEncoder(Encoder):
 
     @staticmethod
     def block_step(
-        block: nn.Module,
+        block: Block,
         x: torch.Tensor,
         clips: Clips,
         class_token_only: bool,
@@ -161,11 +158,10 @@ class AdaptSignEncoder(Encoder):
         features = self.backbone.pool(x)
         if self.aggregation:
             collected = self.match(self.ln_query(query))
-            features = (
-                features + collected
-                if self.fusion is None
-                else (self.fusion[0] * features + self.fusion[1] * collected)
-            )
+            if self.fusion is None:
+                features = features + collected
+            else:
+                features = self.fusion[0] * features + self.fusion[1] * collected
         return self.backbone.project(features) if self.project else features
 
 
@@ -175,13 +171,10 @@ def adapter(width: int, options: AdaptSignOptions) -> MLP:
     if inner < 1:
         raise ConfigError(f"adapter_width={inner} is no number of channels; published: a quarter of {width}")
     activation = QuickGELU() if options.variant == "published" else nn.GELU()
-    made = MLP(FastLinear(width, inner), activation, FastLinear(inner, width))
-    if options.adapter_init == "zeros":
-        nn.init.zeros_(made.fc2.weight)
-    else:
-        nn.init.normal_(made.fc2.weight, std=0.02)
-    nn.init.zeros_(made.fc2.bias)
-    return made
+    mlp = MLP(FastLinear(width, inner), activation, FastLinear(inner, width))
+    nn.init.normal_(mlp.fc2.weight, std=0.02) if options.adapter_init == "normal" else nn.init.zeros_(mlp.fc2.weight)
+    nn.init.zeros_(mlp.fc2.bias)
+    return mlp
 
 
 def adaptsign(backbone: Backbone, options: AdaptSignOptions) -> AdaptSignEncoder:

@@ -91,11 +91,11 @@ def sla_adapter(backbone: Backbone, options: SlaAdapterOptions) -> Encoder:
     if not (options.before_mhsa or options.before_mlp):
         raise ConfigError("before_mhsa=False and before_mlp=False leave no adapter; use method='frozen' for that")
     for index in chosen_blocks(options.blocks, backbone.depth):
-        made = [
-            TimeAwareAdapter(backbone.width, options, backbone.grid, backbone.prefix_tokens) if wanted else None
-            for wanted in (options.before_mhsa, options.before_mlp)
-        ]
-        backbone.blocks[index] = AdapterBlock(backbone.blocks[index], *made, options.place)
+        adapter_1, adapter_2 = (
+            TimeAwareAdapter(backbone.width, options, backbone.grid, backbone.prefix_tokens) if chosen else None
+            for chosen in (options.before_mhsa, options.before_mlp)
+        )
+        backbone.blocks[index] = AdapterBlock(backbone.blocks[index], adapter_1, adapter_2, options.place)
     return Encoder(backbone)
 
 

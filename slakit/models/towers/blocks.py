@@ -7,8 +7,7 @@ equation in forward(). Tower is what stands before and behind the blocks.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -165,31 +164,3 @@ class Block(nn.Module):
 
     def _feed(self, x: torch.Tensor) -> torch.Tensor:
         return self.ls_2(recompute_input(self.ln_2, x, self.mlp, self.width))
-
-
-@contextmanager
-def record_attention(
-    model: nn.Module, blocks: Sequence[int] | None = None, all_tokens: bool = False
-) -> Iterator[list[Attention]]:
-    """Within: the blocks' Attentions keep their `weights`, and gradients reach back to the first block.
-
-    Yields the Attention modules, first block first; their `weights` are cleared at the end. blocks: which ones
-    (negative from the end), None: all. all_tokens: the queries of every token in the last block too, where otherwise
-    only the class token is computed.
-    """
-    attentions = [module.attn for module in model.modules() if isinstance(module, Block)]
-    if blocks is not None:
-        attentions = [attentions[block] for block in blocks]
-    encoders = [module for module in model.modules() if hasattr(module, "gradients_everywhere")]
-    before = [(encoder.gradients_everywhere, encoder.all_tokens) for encoder in encoders]
-    for attention in attentions:
-        attention.record = True
-    for encoder in encoders:
-        encoder.gradients_everywhere, encoder.all_tokens = True, all_tokens
-    try:
-        yield attentions
-    finally:
-        for attention in attentions:
-            attention.record, attention.weights = False, None
-        for encoder, values in zip(encoders, before, strict=True):
-            encoder.gradients_everywhere, encoder.all_tokens = values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -54,8 +54,8 @@ class OpenClipTower(Tower):
         self.class_embedding, self.positional_embedding = tower.class_embedding, tower.positional_embedding
         self.attn_pool, self.proj = tower.attn_pool, tower.proj
         self.pool_type, self.ln_after_pool = tower.pool_type, tower.final_ln_after_pool
-        self.grid, self.image_size = tower.grid_size, tower.image_size[0]
-        self.feature_dim = tower.ln_post.normalized_shape[0]
+        self.grid, self.image_size = tower.grid_size, cast("tuple[int, int]", tower.image_size)[0]
+        self.feature_dim = cast("nn.LayerNorm", tower.ln_post).normalized_shape[0]
         self.pools_class_token = tower.attn_pool is None and tower.pool_type == "tok"
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -132,7 +132,7 @@ class TimmTower(Tower):
         return self.head(self.trunk.head(features))
 
 
-def timm_block(block: vit.Block) -> Block:
+def timm_block(block: Any) -> Block:
     """A timm Block as ours, weights taken over; variants with q/k norms, gates or drop path are refused."""
     attn, mlp = block.attn, block.mlp
     inert = [attn.q_norm, attn.k_norm, attn.norm, mlp.norm, block.drop_path1, block.drop_path2]
