@@ -97,5 +97,5 @@ def checksum(content: Any, so_far: int = 0) -> int:
         return so_far
     if isinstance(content, torch.Tensor):
         data = content.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        return zlib.crc32(memoryview(data.numpy()), so_far)
+        return zlib.crc32(data.numpy().data, so_far)
     return zlib.crc32(repr(content).encode(), so_far)

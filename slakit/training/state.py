@@ -253,9 +253,11 @@ class TrainingRun:
     def _keep(self, name: str, row: dict[str, Any]) -> None:
         """A checkpoint of the weights as they are, with the whole setting and the epoch's row."""
         if self.processes.main:
-            about = {"train": to_dict(self.settings), "metrics": {"dev_wer": row["wer"], **row}}
+            metrics, train = {"dev_wer": row["wer"], **row}, to_dict(self.settings)
             with self._disk():
-                save_checkpoint(self.model, self.folder.path / name, corpus=self.corpus.name, **about)
+                save_checkpoint(
+                    self.model, self.folder.path / name, corpus=self.corpus.name, train=train, metrics=metrics
+                )
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
