@@ -23,17 +23,12 @@ import torch
 import slakit
 from slakit import explain
 from slakit.explain import maps_of
-from slakit.machine import progress, project_root
-from slakit.models.towers.weights import demo_model
+from slakit.machine import progress
+from slakit.models.towers.weights import demo_model, demo_models
 
 KINDS = ("grad-cam", "gradient x token", "relevance", "attention", "rollout")
 FRACTIONS = (0.0, 0.1, 0.4, 1.0)
 REGIONS = ("hands", "face", "hands or face")
-
-
-def shipped() -> list[str]:
-    """The methods of which data/demo_models has a trained model."""
-    return sorted(path.parent.name for path in (project_root() / "data" / "demo_models").glob("*/model.json"))
 
 
 def pointing(model, corpus, samples) -> dict:
@@ -129,7 +124,7 @@ def cpu_name() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", nargs="+", choices=shipped(), help="default: all that are shipped")
+    parser.add_argument("--methods", nargs="+", choices=demo_models(), help="default: all that are shipped")
     parser.add_argument("--clips", type=int, default=12, help="test clips of the pointing game")
     parser.add_argument("--few", type=int, default=12, help="test clips of the curves and of the randomised weights")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "maps.json")
@@ -139,10 +134,10 @@ def main() -> None:
     samples = corpus.test[: arguments.clips]
     few = corpus.test[: arguments.few]
     before = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}
-    results = {key: part for key, part in before.items() if key in shipped()}
+    results = {key: part for key, part in before.items() if key in demo_models()}
     results["machine"] = {"cpu": cpu_name(), "torch": torch.__version__, "threads": 1}
     results["about"] = "MiniSign test clips; means with 95 % bootstrap intervals over clips; see benchmarks/maps.py"
-    for method in arguments.methods or shipped():
+    for method in arguments.methods or demo_models():
         model, begin = slakit.load_checkpoint(demo_model(method)), time.process_time()
         results[method] = {
             "demo_model": {key: model.about[key] for key in ("seed", "best_epoch", "metrics") if key in model.about},

@@ -29,7 +29,7 @@ from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
 from slakit.machine import launched
 from slakit.recognition import evaluate, transcribe
 from slakit.records import Corpus, Sample, Vocabulary
-from slakit.training.loop import Trainer
+from slakit.training import loop
 
 GLOSSES = ("G0", "G1", "G2", "G3", "G4")
 SETTINGS = TrainConfig(
@@ -111,14 +111,14 @@ def doomed(clips: Path, out: Path, journal: Path, fatal: int, half: bool, settin
 
 def write_down_steps(journal: Path) -> None:
     """From now on every step of the optimiser in this process is a line of the journal."""
-    step = Trainer.step
+    step = loop.optimizer_step
 
-    def stepping(self, waiting):
-        step(self, waiting)
+    def stepping(run):
+        step(run)
         with open(journal, "a") as file:
-            file.write(json.dumps([self.at.epoch, self.at.batches]) + "\n")
+            file.write(json.dumps([run.cursor.epoch, run.cursor.batch]) + "\n")
 
-    Trainer.step = stepping
+    loop.optimizer_step = stepping
 
 
 def written(journal: Path) -> int:

@@ -347,3 +347,11 @@ def test_reading_processes_that_fit_the_machine(monkeypatch):
     monkeypatch.delattr(machine.os, "sched_getaffinity")
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 4)
     assert batches.fitting_workers(ClipStore()) == 3
+
+
+def test_training_loads_no_plotting_library():
+    import subprocess
+
+    code = "import slakit.training, sys; print(*{'matplotlib', 'seaborn', 'ipywidgets', 'IPython'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr

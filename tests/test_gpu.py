@@ -18,8 +18,8 @@ from survival import SETTINGS, deltas, model, same, weights
 import slakit
 from slakit.models import create_model
 from slakit.training.costs import measure
-from slakit.training.loop import Trainer
 from slakit.training.memory import memory_plan
+from slakit.training.state import TrainingRun
 
 ROOT = Path(__file__).resolve().parents[1]
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -59,16 +59,16 @@ def test_a_resumed_run_ends_where_the_straight_one_does(clips, tmp_path, monkeyp
     """Kernels of a GPU may add up in another order each time: close, not to the bit."""
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
     slakit.fit(model(), clips, straight, SHORT, device="cuda", show_progress=False)
-    original, made = Trainer.save, []
+    original, made = TrainingRun.save, []
 
     def stop(self, *arguments, **options):
         original(self, *arguments, **options)
-        made.append(self.at)
+        made.append(self.cursor.batch)
         if len(made) == 11:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "save", stop)
+        patch.setattr(TrainingRun, "save", stop)
         with pytest.raises(KeyboardInterrupt):
             slakit.fit(model(), clips, resumed, SHORT, checkpoint_steps=1, device="cuda", show_progress=False)
     assert not same(weights(resumed), weights(straight))

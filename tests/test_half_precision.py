@@ -11,7 +11,7 @@ from survival import SETTINGS, model, rows, same, weights
 
 import slakit
 from slakit.records import SlakitError
-from slakit.training.loop import Trainer
+from slakit.training.state import TrainingRun
 
 # Eight clips, a step each. The scaler starts at 2^16 and halves it at every step that is left out.
 HALF = replace(
@@ -70,7 +70,7 @@ def test_gradients_that_are_never_finite_stop_the_run_with_the_clips(clips, tmp_
 @pytest.mark.parametrize("saves", [2, 13])
 def test_a_resumed_run_is_the_same_to_the_bit_scale_included(clips, straight, tmp_path, monkeypatch, saves):
     """Stopped within the search for the scale, and after it."""
-    original, made = Trainer.save, []
+    original, made = TrainingRun.save, []
 
     def stop_after(self, *arguments, **options):
         original(self, *arguments, **options)
@@ -79,7 +79,7 @@ def test_a_resumed_run_is_the_same_to_the_bit_scale_included(clips, straight, tm
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "save", stop_after)
+        patch.setattr(TrainingRun, "save", stop_after)
         with pytest.raises(KeyboardInterrupt):
             slakit.fit(model(), clips, tmp_path, HALF, checkpoint_steps=1, show_progress=False)
     final = state(straight.out_dir)["scaler"]
@@ -91,20 +91,20 @@ def test_a_resumed_run_is_the_same_to_the_bit_scale_included(clips, straight, tm
 
 def test_a_run_that_began_without_a_scaler_goes_on_with_one(clips, tmp_path, monkeypatch):
     """precision="auto": float32 on a CPU, and later float16 on an older GPU."""
-    from slakit.training import loop as trainer
+    from slakit.training import state as run_state
 
     auto = replace(HALF, precision="auto")
-    original = Trainer.save
+    original = TrainingRun.save
 
     def stop(self, *arguments, **options):
         original(self, *arguments, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "save", stop)
+        patch.setattr(TrainingRun, "save", stop)
         with pytest.raises(KeyboardInterrupt):
             slakit.fit(model(), clips, tmp_path, auto, show_progress=False)
     assert not state(tmp_path)["scaler"]
-    monkeypatch.setattr(trainer, "half_precision", lambda precision, device: torch.float16)
+    monkeypatch.setattr(run_state, "half_precision", lambda precision, device: torch.float16)
     slakit.fit(model(), clips, tmp_path, auto, show_progress=False)
     assert state(tmp_path)["scaler"]["scale"] > 0

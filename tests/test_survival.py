@@ -22,8 +22,8 @@ import slakit
 from slakit.data import loader as loading
 from slakit.models.checkpoints import read_description
 from slakit.records import CheckpointError, ConfigError, SlakitError
-from slakit.training.loop import Trainer
-from slakit.training.state import RunState, checksum, held
+from slakit.training.folder import RunFolder, checksum, held
+from slakit.training.state import TrainingRun
 
 HERE = Path(__file__).parent
 
@@ -165,15 +165,15 @@ def full_disk(limit: int):
 
 def test_a_full_disk_stops_at_the_end_of_an_epoch_and_the_run_goes_on_later(straight, place, tmp_path, monkeypatch):
     """Inside the epoch it is said and training goes on; the state before stays; with room again, the same weights."""
-    original = Trainer.train_epoch
+    original = TrainingRun.start_epoch
 
-    def without_room(self, batches, warm, done, total):
-        if self.at.epoch == 1:
+    def without_room(self, phase, epoch):
+        if epoch == 1:
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-        return original(self, batches, warm, done, total)
+        return original(self, phase, epoch)
 
     with monkeypatch.context() as patch, full_disk(resource.getrlimit(resource.RLIMIT_FSIZE)[0]):
-        patch.setattr(Trainer, "train_epoch", without_room)
+        patch.setattr(TrainingRun, "start_epoch", without_room)
         with pytest.raises(SlakitError, match=r"cannot be written \(File too large\); make room .* last checkpoint"):
             survival.train(place, tmp_path)
     assert torch.load(tmp_path / "state.pt", weights_only=True)["positions"][0]["epoch"] == 1
@@ -187,12 +187,12 @@ def test_a_folder_that_turns_read_only_stops_the_run_and_it_goes_on_later(
     straight, place, tmp_path, monkeypatch, capsys
 ):
     """The kernel itself refuses: the folder's rights are taken away, and root becomes somebody else for the write."""
-    save, root = RunState.save, os.geteuid() == 0
+    save, root = RunFolder.save, os.geteuid() == 0
 
     def without_rights(self, content):
         if content["positions"][0]["epoch"] == 0:
             return save(self, content)
-        self.folder.chmod(0o555)
+        self.path.chmod(0o555)
         if root:
             os.seteuid(65534)
         try:
@@ -200,10 +200,10 @@ def test_a_folder_that_turns_read_only_stops_the_run_and_it_goes_on_later(
         finally:
             if root:
                 os.seteuid(0)
-            self.folder.chmod(0o755)
+            self.path.chmod(0o755)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunState, "save", without_rights)
+        patch.setattr(RunFolder, "save", without_rights)
         with pytest.raises(SlakitError, match=r"cannot be written \(Permission denied\); make room .* last checkpoint"):
             survival.train(place, tmp_path)
     survival.train(place, tmp_path)
@@ -258,15 +258,15 @@ def test_a_child_does_not_keep_the_folder_of_its_dead_parent(tmp_path):
 def test_a_clip_that_becomes_unreadable_in_an_epoch_is_left_out_and_named(place, tmp_path, monkeypatch):
     clips = survival.corpus(tmp_path / "copy")
     settings = replace(SETTINGS, keep_in_memory=False, warm_start_epochs=0, batch_size=1)
-    victim, original = clips.train[3], Trainer.learn
+    victim, original = clips.train[3], TrainingRun.all_have_clips
 
-    def breaking(self, batch, warm):
-        if self.at.epoch == 1 and self.at.batches == 0 and victim.id not in batch.ids:
+    def breaking(self, batch):
+        if self.cursor.epoch == 1 and self.cursor.batch == 0 and victim.id not in batch.ids:
             for picture in victim.source.iterdir():
                 picture.write_bytes(b"broken")
-        return original(self, batch, warm)
+        return original(self, batch)
 
-    monkeypatch.setattr(Trainer, "learn", breaking)
+    monkeypatch.setattr(TrainingRun, "all_have_clips", breaking)
     run = slakit.fit(model(), clips, tmp_path / "run", settings, show_progress=False)
     assert [row["left_out"] for row in run.history] == [[], [victim.id]]
     assert [row["clips"] for row in run.history] == [8, 7]
@@ -304,21 +304,21 @@ def test_reading_processes_that_die_are_started_again(straight, place, tmp_path,
 
 def poisoned(monkeypatch, ids: set[str], value: float = float("nan")):
     """The loss of batches with these clips is not finite."""
-    from slakit.training import loop as trainer
+    from slakit.training import loop
 
-    original, current = trainer.recognition_loss, []
-    learn = Trainer.learn
+    original, current = loop.recognition_loss, []
+    all_have_clips = TrainingRun.all_have_clips
 
-    def remember(self, batch, warm):
+    def remember(self, batch):
         current[:] = batch.ids
-        return learn(self, batch, warm)
+        return all_have_clips(self, batch)
 
     def loss(*arguments, **options):
         total, terms = original(*arguments, **options)
         return (total * value if ids & set(current) else total), terms
 
-    monkeypatch.setattr(Trainer, "learn", remember)
-    monkeypatch.setattr(trainer, "recognition_loss", loss)
+    monkeypatch.setattr(TrainingRun, "all_have_clips", remember)
+    monkeypatch.setattr(loop, "recognition_loss", loss)
 
 
 def test_a_loss_that_is_not_finite_leaves_no_trace_and_is_counted(place, tmp_path, monkeypatch):
@@ -330,10 +330,10 @@ def test_a_loss_that_is_not_finite_leaves_no_trace_and_is_counted(place, tmp_pat
         poisoned(patch, {"clip2", "clip5"})
         run = slakit.fit(model(0.0), clips, tmp_path / "poisoned", settings, show_progress=False)
     assert run.history[0]["skipped"] == ["clip2", "clip5"] and run.history[0]["clips"] == 8
-    original = Trainer.learn
+    original = TrainingRun.all_have_clips
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "learn", lambda self, batch, warm: (
-            (False, False) if {"clip2", "clip5"} & set(batch.ids) else original(self, batch, warm)
+        patch.setattr(TrainingRun, "all_have_clips", lambda self, batch: (
+            not {"clip2", "clip5"} & set(batch.ids) and original(self, batch)
         ))  # fmt: skip
         slakit.fit(model(0.0), clips, tmp_path / "without", settings, show_progress=False)
     assert same(weights(tmp_path / "poisoned"), weights(tmp_path / "without"))

@@ -74,21 +74,21 @@ def losses(history) -> list[dict]:
 @pytest.mark.parametrize("saves", [3, 6])
 def test_resuming_gives_the_same_weights_to_the_bit(straight, corpus, tmp_path, monkeypatch, saves):
     """Stopped after so many checkpoints, of which there is one a batch: in the middle of epochs, too."""
-    from slakit.training.loop import Trainer
+    from slakit.training.state import TrainingRun
 
-    original, made = Trainer.save, []
+    original, made = TrainingRun.save, []
 
     def stop_after(self, *arguments, **options):
         original(self, *arguments, **options)
-        made.append(self.at)
+        made.append(self.cursor.batch)
         if len(made) == saves:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "save", stop_after)
+        patch.setattr(TrainingRun, "save", stop_after)
         with pytest.raises(KeyboardInterrupt):
             slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, checkpoint_steps=1, show_progress=False)
-    assert len(made) == saves and any(at.batches for at in made)
+    assert len(made) == saves and any(made)
     run = slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, show_progress=False)
     assert same(state(tmp_path)["weights"], state(straight.out_dir)["weights"])
     assert losses(run.history) == losses(straight.history)

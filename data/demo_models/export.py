@@ -6,8 +6,9 @@
 `frozen` is trained with `-p method frozen -p warm_start_epochs 150`. A run of a sweep will do as well: `adaptsign` is
 seed 0 of `slakit sweep clip_sla_table1 --variant minisign`, a reduced run on half of the clips.
 
-Writes data/demo_models/<method>/: the trained weights in half precision, and a description with the word error rates
-of these very weights, measured again after the rounding.
+Writes data/demo_models/<method>.safetensors: the trained weights in half precision, and in its header a description
+with the word error rates of these very weights, measured again after the rounding. A folder of that name, as earlier
+models have it, is to be deleted then.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def export(run: Path) -> Path:
-    """Round, save, load again, score on dev and test; returns the folder written."""
+    """Round, save, load again, score on dev and test; returns the file written."""
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     method = metrics["method"]
     history = (run / "run" / "history.jsonl").read_text(encoding="utf-8").splitlines()
@@ -47,7 +48,7 @@ def export(run: Path) -> Path:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, nargs="+", help="folders that `python -m slakit demo --out` wrote")
     for folder in parser.parse_args().run:
         export(folder)

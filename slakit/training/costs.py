@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from slakit.config import TrainConfig
-from slakit.machine import half_precision
+from slakit.machine import autocast, half_precision
 from slakit.models import Recognizer
 from slakit.models.compiled import compiled
 from slakit.models.exact.live_bytes import LiveBytes
@@ -58,36 +58,32 @@ def measure(
     """
     settings = settings or TrainConfig()
     device = next(model.parameters()).device
-    table = count_parameters(model)
-    result: dict[str, Any] = {"trainable": table.trainable, "total": table.total}
-    result["encoder_gflops"] = encoder_flops(model, frames=min(frames, 16)) / 1e9
+    table, gflops = count_parameters(model), encoder_flops(model, frames=min(frames, 16)) / 1e9
+    result: dict[str, Any] = {"trainable": table.trainable, "total": table.total, "encoder_gflops": gflops}
     model = copy.deepcopy(model).train()
     generator = torch.Generator().manual_seed(seed)
-    size, batch = model.image_size, settings.batch_size
+    size, batch, words = model.image_size, settings.batch_size, max(1, frames // 12)
     clips = torch.randint(0, 256, (batch * frames, 3, size, size), generator=generator, dtype=torch.uint8)
-    lengths = torch.full((batch,), frames)
-    words = max(1, frames // 12)
-    targets = torch.randint(1, len(model.vocabulary), (batch * words,), generator=generator)
-    if device.type == "cuda":  # as the readers hand them over
+    lengths, target_lengths = torch.full((batch,), frames), torch.full((batch,), words)
+    targets = torch.randint(1, len(model.vocabulary), (batch * words,), generator=generator).to(device)
+    on_gpu = device.type == "cuda"
+    if on_gpu:  # as the readers hand them over
         clips = clips.pin_memory()
-    optimizer = make_optimizer(model, settings, warm=False)
-    half = half_precision(settings.precision, device)
+    optimizer = make_optimizer(model, settings)
 
     def forward() -> torch.Tensor:
-        with torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None):
+        with autocast(settings.precision, device):
             logits = model(clips.to(device, non_blocking=True), lengths)
-        loss, _ = recognition_loss(
-            logits, targets.to(device), torch.full((batch,), words),
-            weights=settings.loss_weights, temperature=settings.distillation_temperature,
-        )  # fmt: skip
-        return loss
+        temperature = settings.distillation_temperature
+        return recognition_loss(logits, targets, target_lengths, settings.loss_weights, temperature)[0]
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         forward().backward()
         optimizer.step()
+        if on_gpu:
+            torch.cuda.synchronize(device)
 
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
     live = LiveBytes()
     live.ignore(model)
     with live:
@@ -95,23 +91,21 @@ def measure(
         kept = live.live()
     loss.backward()
     optimizer.step()
-    times = []
-    with compiled(model.encoder, settings.compile, device, half):
+    clock, times = time.perf_counter if on_gpu else time.process_time, []
+    with compiled(model.encoder, settings.compile, device, half_precision(settings.precision, device)):
         if model.encoder.compiled:
             step()
-        if device.type == "cuda":
+        if on_gpu:
             torch.cuda.synchronize(device)
             torch.cuda.reset_peak_memory_stats(device)
         for _ in range(steps):
             begin = clock()
             step()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
             times.append(clock() - begin)
     seconds = statistics.median(times)
     return result | {
         "step_seconds": seconds,
         "frames_per_second": batch * frames / seconds,
         "kept_mb_per_frame": kept / 2**20 / (batch * frames),
-        "peak_memory_mb": torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,
+        "peak_memory_mb": torch.cuda.max_memory_allocated(device) / 2**20 if on_gpu else None,
     }

@@ -49,12 +49,13 @@ class FeatureBatches:
         show_progress: bool | None = None,
         processes: Processes = ALONE,
     ):
-        self.processes = processes
-        self.settings, self.targets = settings, {s.id: model.vocabulary.encode(s.glosses) for s in samples}
-        self.views: list[dict[str, torch.Tensor]] = []
+        self.settings, self.processes = settings, processes
+        self.batch_size = settings.warm_start_batch_size or settings.batch_size
+        self.targets = {sample.id: model.vocabulary.encode(sample.glosses) for sample in samples}
+        self.views: list[dict[str, torch.Tensor]] = []  # clip -> features [T, D]
         still = replace(
             settings, augment=replace(settings.augment, temporal_scale=None), seed=settings.seed + 7919,
-            batch_size=settings.warm_start_batch_size or settings.batch_size,
+            batch_size=self.batch_size,
         )  # fmt: skip
         training = model.training
         model.eval()
@@ -69,7 +70,7 @@ class FeatureBatches:
                 with torch.inference_mode():
                     encoded = model.encode(batch.to(device).frames, batch.lengths).float().cpu()
                 for clip, row, length in zip(batch.ids, encoded, batch.lengths.tolist(), strict=True):
-                    features[clip] = row[:length].clone()  # [T, D]
+                    features[clip] = row[:length].clone()
             for share in processes.gather(features) if processes.size > 1 else ():
                 features |= share
             self.views.append(features)
@@ -86,42 +87,42 @@ class EpochOfFeatures:
     def __init__(self, source: FeatureBatches, epoch: int, start_batch: int = 0):
         self.source, self.epoch, self.start_batch, self.position = source, epoch, start_batch, start_batch
         self.left_out: dict[str, str] = {}
-        size = source.settings.warm_start_batch_size or source.settings.batch_size
+        size, processes = source.batch_size, source.processes
         generator = np.random.default_rng(np.random.SeedSequence(source.settings.seed, spawn_key=(epoch, 2**31)))
         ids = [clip for clip in source.targets if all(clip in view for view in source.views)]
         order = generator.permutation(len(ids)).tolist()
-        groups = [[ids[i] for i in order[start : start + size]] for start in range(0, len(order), size)]
-        groups += groups[: -len(groups) % source.processes.size]
-        self.groups = groups[source.processes.rank :: source.processes.size]
-        self.numbers = {clip: number for number, clip in enumerate(ids)}
+        groups = [[(i, ids[i]) for i in order[start : start + size]] for start in range(0, len(order), size)]
+        groups += groups[: -len(groups) % processes.size]
+        self.groups = groups[processes.rank :: processes.size]
 
     def __len__(self) -> int:
         return len(self.groups) - self.start_batch
 
     def __iter__(self) -> Iterator[FeatureBatch]:
-        augment = self.source.settings.augment
         for group in self.groups[self.start_batch :]:
             self.position += 1
-            rows, targets, used = [], [], []
-            for clip in group:
-                generator = sample_generator(self.source.settings.seed, self.epoch, self.numbers[clip])
-                row = self.source.views[generator.integers(len(self.source.views))][clip]
-                if augment.temporal_scale:
-                    chosen = temporal_rescale(
-                        len(row), augment.temporal_scale, augment.min_frames, augment.max_frames, generator
-                    )
-                    row = row[torch.from_numpy(chosen)]
-                if time_steps(len(row)) >= needed_steps(self.source.targets[clip]):
-                    rows.append(row)
-                    targets.append(self.source.targets[clip])
-                    used.append(clip)
-                else:
-                    self.left_out[clip] = f"{len(row)} frames after rescaling are too few for its glosses"
+            rows = {clip: self._row(number, clip) for number, clip in group}
+            few = {clip for clip, row in rows.items() if time_steps(len(row)) < needed_steps(self.source.targets[clip])}
+            for clip in few:
+                self.left_out[clip] = f"{len(rows.pop(clip))} frames after rescaling are too few for its glosses"
+            targets = [self.source.targets[clip] for clip in rows]
             if rows or self.source.processes.size > 1:
                 yield FeatureBatch(
-                    pad_sequence(rows, batch_first=True) if rows else torch.empty(0),  # [B, T, D]
-                    torch.tensor([len(row) for row in rows]),
+                    pad_sequence([*rows.values()], batch_first=True) if rows else torch.empty(0),  # [B, T, D]
+                    torch.tensor([len(row) for row in rows.values()]),
                     torch.tensor([index for target in targets for index in target]),
                     torch.tensor([len(target) for target in targets]),
-                    tuple(used),
+                    tuple(rows),
                 )
+
+    def _row(self, number: int, clip: str) -> torch.Tensor:
+        """A view of the clip, rescaled in time: features [T, D]."""
+        settings, views = self.source.settings, self.source.views
+        generator = sample_generator(settings.seed, self.epoch, number)
+        row, augment = views[generator.integers(len(views))][clip], settings.augment
+        if not augment.temporal_scale:
+            return row
+        chosen = temporal_rescale(
+            len(row), augment.temporal_scale, augment.min_frames, augment.max_frames, generator
+        )  # fmt: skip
+        return row[torch.from_numpy(chosen)]

@@ -33,8 +33,7 @@ def ctc(
 ) -> torch.Tensor:
     """CTC of logits [B, T, V] in float32: the mean over the batch of each clip's loss, not divided by its length."""
     log_probs = logits.float().log_softmax(-1).transpose(0, 1)  # [T, B, V]
-    steps, words = lengths.tolist(), target_lengths.tolist()
-    return F.ctc_loss(log_probs, targets, steps, words, blank=BLANK, reduction="none").mean()
+    return F.ctc_loss(log_probs, targets, lengths.cpu(), target_lengths.cpu(), blank=BLANK, reduction="none").mean()
 
 
 def distillation(student: torch.Tensor, teacher: torch.Tensor, temperature: float = 8.0) -> torch.Tensor:
@@ -65,9 +64,10 @@ def recognition_loss(
         "conv": lambda: ctc(logits.conv, targets, lengths, target_lengths),
         "distillation": lambda: distillation(logits.conv, logits.sequence, temperature),
     }
-    if logits.frame is not None:
-        compute["clip"] = lambda: ctc(logits.frame, targets, logits.frame_lengths, target_lengths)
+    if (frame := logits.frame) is not None:
+        compute["clip"] = lambda: ctc(frame, targets, logits.frame_lengths, target_lengths)
     terms = {name: term() for name, term in compute.items() if getattr(weights, name) != 0}
     if not terms:
         raise SlakitError(f"all weights of the loss are zero: {weights}")
-    return sum(getattr(weights, name) * value for name, value in terms.items()), terms
+    weighted = (getattr(weights, name) * value for name, value in terms.items())
+    return sum(weighted, start=logits.sequence.new_zeros(())), terms

@@ -6,12 +6,12 @@ for a GPU that is not at hand.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -22,6 +22,7 @@ from slakit.models.compiled import should_compile
 from slakit.models.exact.live_bytes import LiveBytes, without_data
 from slakit.models.packing import STRIDE, Clips, steps
 from slakit.models.recognizer import Recognizer
+from slakit.models.towers.encoder import Encoder
 from slakit.records import SlakitError
 
 GIB = 2**30
@@ -60,12 +61,11 @@ class MemoryPlan:
         return self.fixed + frames * self.per_frame
 
     def __str__(self) -> str:
+        others = ", ".join(f'{self.frames_with(part)} with recompute="{part}"' for part in self.recomputed)
         return (
             f"{self.device}, {self.precision}: {self.available / GIB:.1f} GiB available, {self.fixed / GIB:.2f} GiB "
             f"for weights, gradients and optimiser, {self.per_frame / 2**20:.1f} MiB a frame: batches of up to "
-            f"{self.frames} frames ("
-            + ", ".join(f'{self.frames_with(part)} with recompute="{part}"' for part in self.recomputed)
-            + ")"
+            f"{self.frames} frames ({others})"
         )
 
     def advice(self, longest: int, settings: TrainConfig) -> str:
@@ -73,20 +73,18 @@ class MemoryPlan:
         ways = []
         for recompute in ("none", *self.recomputed):
             frames = self.frames_with(recompute)
-            if frames < longest:
-                continue
             size = min(settings.batch_size, frames // longest)
-            accumulate = settings.accumulate * -(-settings.batch_size // size)
-            same = "" if size == settings.batch_size else f" and accumulate={accumulate}"
             start = "" if recompute == "none" else f'recompute="{recompute}", '
-            if size == settings.batch_size and recompute != "none":
+            if size == settings.batch_size and start:
                 ways.append(f'recompute="{recompute}" alone')
-                continue
-            ways.append(f"{start}batch_size={size}{same}, or {start}max_frames_per_batch={frames}")
-        fit = "; ".join(ways[:2]) or "no setting for whole clips"
+            elif size:
+                accumulate = settings.accumulate * -(-settings.batch_size // size)
+                same = "" if size == settings.batch_size else f" and accumulate={accumulate}"
+                ways.append(f"{start}batch_size={size}{same}, or {start}max_frames_per_batch={frames}")
         shorter = f'; try augment.max_frames={self.frames_with("block") // 4 * 4}, recompute="block", batch_size=1'
-        kept = ". recompute is the model's setting, and a run may go on with another; other batches are a new run"
-        return f"{self}. Clips here have up to {longest} frames. These fit: {fit}{'' if ways else shorter}{kept}"
+        fit = "; ".join(ways[:2]) or f"no setting for whole clips{shorter}"
+        note = "recompute is the model's setting, and a run may go on with another; other batches are a new run"
+        return f"{self}. Clips here have up to {longest} frames. These fit: {fit}. {note}"
 
 
 def memory_plan(
@@ -131,9 +129,7 @@ def free_memory(device: torch.device) -> int:
         if not torch.cuda.is_available():
             raise SlakitError("there is no GPU here; say how much memory the one you mean has, as in available=14e9")
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    if "SC_AVPHYS_PAGES" not in os.sysconf_names:
-        raise SlakitError("this system does not say how much memory is free; give available=… in bytes")
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return psutil.virtual_memory().available
 
 
 class _FusedAttention(TorchFunctionMode):
@@ -161,7 +157,7 @@ def _per_frame(model: Recognizer, device: torch.device, half: torch.dtype | None
     return max(1, int((kept[1] - kept[0] + max(0, backward) * share) / between))
 
 
-def _count(encoder: torch.nn.Module, frames: int, device: torch.device, half: torch.dtype | None) -> tuple[int, int]:
+def _count(encoder: Encoder, frames: int, device: torch.device, half: torch.dtype | None) -> tuple[int, int]:
     """(bytes kept after the forward pass, the most at any time of forward and backward); backward on the CPU alone."""
     mode, live, kind = FakeTensorMode(), LiveBytes(), device.type
     empty = without_data(encoder, mode, device)
@@ -184,20 +180,16 @@ def _count(encoder: torch.nn.Module, frames: int, device: torch.device, half: to
     return kept, max(live.peak, live.live())
 
 
-def ran_out(error: BaseException) -> bool:
-    """Whether the error says that memory is used up: a GPU has a class for it, the CPU's allocator only words."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator: " in str(error)
-
-
 @contextmanager
 def naming_what_fits(model: Recognizer, settings: TrainConfig, device: torch.device) -> Iterator[None]:
     """Within: where the device's memory runs out, a SlakitError that names settings which would fit."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not ran_out(error):
+        # A GPU has a class for it, the CPU's allocator only words.
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "DefaultCPUAllocator: " not in str(error):
             raise
-        said = (str(error) or "MemoryError").splitlines()[0]
+        reason = (str(error) or "MemoryError").splitlines()[0]
     else:
         return
     # Outside the handler: the error holds the frames of the step, and with them its tensors.
@@ -205,4 +197,4 @@ def naming_what_fits(model: Recognizer, settings: TrainConfig, device: torch.dev
         torch.cuda.empty_cache()
     longest = STRIDE * steps(settings.augment.max_frames)
     advice = memory_plan(model, settings, device).advice(longest, settings)
-    raise SlakitError(f"the memory of {device} ran out ({said}). {advice}")
+    raise SlakitError(f"the memory of {device} ran out ({reason}). {advice}")

@@ -10,8 +10,8 @@ from slakit.config import TrainConfig
 from slakit.models.recognizer import Recognizer
 
 
-def make_optimizer(model: Recognizer, settings: TrainConfig, warm: bool) -> torch.optim.Optimizer:
-    """The optimiser over what trains: in the warm start everything but the encoder. One group an initial rate."""
+def make_optimizer(model: Recognizer, settings: TrainConfig, warm: bool = False) -> torch.optim.Optimizer:
+    """The optimiser over what trains; warm: over all of it but the encoder. One group an initial rate."""
     encoder = {id(p) for p in model.encoder.parameters()}
     inside = [p for p in model.parameters() if p.requires_grad and id(p) in encoder]
     head = [p for p in model.parameters() if p.requires_grad and id(p) not in encoder]

@@ -46,6 +46,8 @@ class SharedBatchNorm(nn.BatchNorm1d):
         mean, rows = total[:-1] / total[-1], total[-1].detach()
         centred = values - mean[:, None]
         variance = _Sum.apply(centred.square().sum((0, 2))) / rows  # [C]
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.momentum is not None
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean += self.momentum * (mean - self.running_mean)

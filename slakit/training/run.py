@@ -7,13 +7,13 @@ where the last checkpoint was made: on the CPU to the same weights, bit for bit,
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from slakit.config import TrainConfig, override, to_dict
+from slakit.config import IGNORED_BY_IDENTITY, TrainConfig, digest, override, to_dict
 from slakit.data.clips import ClipStore
 from slakit.data.loader import split_trainable
 from slakit.machine import ALONE, Processes, deterministic, find_device, half_precision
@@ -21,14 +21,12 @@ from slakit.models.checkpoints import load_tensors, restore
 from slakit.models.compiled import compiled
 from slakit.models.recognizer import Recognizer
 from slakit.records import ConfigError, Corpus, SlakitError
-from slakit.training.loop import Trainer
+from slakit.training.folder import RunFolder, held
+from slakit.training.loop import train
 from slakit.training.memory import naming_what_fits
 from slakit.training.processes import shared_statistics
-from slakit.training.state import RunState, held
+from slakit.training.state import BEST, TrainingRun
 from slakit.training.trackers import Logger, make_loggers
-
-# Settings that change no weight, or its rounding at most: a run may go on with others.
-HARMLESS = ("num_workers", "keep_in_memory", "checkpoint_seconds", "checkpoint_steps", "track", "compile")
 
 
 @dataclass
@@ -71,8 +69,7 @@ def fit(
     written; SlakitError where no clip can be trained on, the loss stays without a finite value, the disk is full, or
     memory runs out (it names settings that fit).
     """
-    settings = override(settings or TrainConfig(), changes)
-    out_dir, device = Path(out_dir), find_device(device)
+    settings, out_dir, chosen = override(settings or TrainConfig(), changes), Path(out_dir), find_device(device)
     if model.vocabulary != corpus.glosses:
         raise ConfigError(
             f"the model has {len(model.vocabulary)} classes and {corpus.name} has {len(corpus.glosses)}, or other "
@@ -83,7 +80,7 @@ def fit(
         print(f"not trained on: {clip} ({reason})")
     if not samples:
         raise SlakitError(f"no training clip of {corpus!r} can be used; see the reasons above")
-    model.to(device)
+    model.to(chosen)
     store = ClipStore(keep_in_memory=settings.keep_in_memory)
     identity = _identity(model, corpus, settings, processes)
     loggers = [*make_loggers(settings.track, out_dir), *loggers] if processes.main else []
@@ -91,35 +88,33 @@ def fit(
         if processes.main:
             stack.enter_context(held(out_dir))
         stack.enter_context(deterministic(settings.deterministic))
-        stack.enter_context(naming_what_fits(model, settings, device))
+        stack.enter_context(naming_what_fits(model, settings, chosen))
         stack.enter_context(shared_statistics(model.sequence, processes))
-        trainer = Trainer(
-            model, corpus, samples, settings, RunState(out_dir, identity), store, device, show_progress, processes,
-            loggers,
+        folder = RunFolder(out_dir, identity)
+        run = TrainingRun(
+            model, corpus, samples, settings, folder, store, chosen, show_progress if processes.main else False,
+            processes, loggers,
         )  # fmt: skip
-        trainer.resume()
+        run.resume()
         for logger in loggers:
             stack.callback(logger.close)
-            logger.start(identity, trainer.history)
-        if trainer.at.epoch < settings.warm_start_epochs + settings.epochs:
-            half = half_precision(settings.precision, device)
-            stack.enter_context(compiled(model.encoder, settings.compile, device, half, say=processes.main))
-        trainer.run()
+            logger.start(identity, run.history)
+        if run.cursor.epoch < run.total:
+            half = half_precision(settings.precision, chosen)
+            stack.enter_context(compiled(model.encoder, settings.compile, chosen, half, say=processes.main))
+        train(run)
         processes.barrier()
-    if trainer.best is None:
+    if run.best is None:
         raise SlakitError(f"nothing was trained: epochs={settings.epochs}, warm_start_epochs=0")
     if processes.main:
-        restore(model, load_tensors(out_dir / "best"), out_dir)
+        restore(model, load_tensors(out_dir / BEST), out_dir)
     processes.same_weights(model)
-    return Run(model, out_dir, trainer.history, trainer.best, trainer.history[-1]["seconds"], left_out)
+    return Run(model, out_dir, run.history, run.best, run.history[-1]["seconds"], left_out)
 
 
-def _identity(model: Recognizer, corpus: Corpus, settings: TrainConfig, processes: Processes) -> dict:
+def _identity(model: Recognizer, corpus: Corpus, settings: TrainConfig, processes: Processes) -> dict[str, Any]:
     """What a run's folder belongs to: other settings, model or clips must not be resumed into it."""
-    clips = "\n".join(f"{s.id} {' '.join(s.glosses)}" for part in (corpus.train, corpus.dev) for s in part)
-    flat = {"corpus": corpus.name, "clips": hashlib.sha256(clips.encode()).hexdigest()[:16]}
-    for part, content in (("model", to_dict(model.config)), ("train", to_dict(settings))):
-        flat |= {f"{part}.{key}": value for key, value in content.items()}
-    for harmless in HARMLESS:
-        flat.pop(f"train.{harmless}")
-    return flat | {"processes": processes.size}
+    clips = [[sample.id, *sample.glosses] for part in (corpus.train, corpus.dev) for sample in part]
+    flat: dict[str, Any] = {"corpus": corpus.name, "clips": digest(clips)[:16], "processes": processes.size}
+    flat |= {f"model.{key}": value for key, value in to_dict(model.config).items()}
+    return flat | {f"train.{key}": value for key, value in to_dict(settings).items() if key not in IGNORED_BY_IDENTITY}

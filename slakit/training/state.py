@@ -1,131 +1,280 @@
-"""The state of a training run on disk: written atomically, read safely, refused when it belongs to another run."""
+"""A run in progress: what the loop works with, and how it is saved, resumed and told."""
 
 from __future__ import annotations
 
-import errno
-import io
-import json
-import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
-from slakit.machine import locked, write_atomically
-from slakit.records import CheckpointError, ConfigError, SlakitError
+from slakit.config import TrainConfig, to_dict
+from slakit.data.clips import Batch, ClipStore
+from slakit.data.loader import ClipLoader, clip_loader
+from slakit.machine import Processes, half_precision, progress, random_state, set_random_state
+from slakit.models.checkpoints import read_description, restore, save_checkpoint, with_suffix
+from slakit.models.recognizer import Recognizer
+from slakit.records import CheckpointError, Corpus, Sample, SlakitError
+from slakit.training.features import EpochOfFeatures, FeatureBatch, FeatureBatches
+from slakit.training.folder import RunFolder
+from slakit.training.optimizers import make_optimizer
+from slakit.training.totals import EpochTotals
+from slakit.training.trackers import Logger
 
-NO_MATTER = {"model.recompute"}  # of an identity: it changes no gradient, so a run may go on with more or less memory
+BEST, LAST = "best", "last"  # the checkpoints of a run
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs that share an optimiser: `first` and those after it, counted over the whole run."""
+
+    name: str
+    first: int
+    epochs: int
+    evaluate_every: int
+    warm: bool = False  # the sequence model alone, on cached features
+
+    @property
+    def end(self) -> int:
+        return self.first + self.epochs
+
+    def evaluates_after(self, epoch: int) -> bool:
+        return epoch + 1 == self.end or (epoch + 1 - self.first) % self.evaluate_every == 0
 
 
 @dataclass
-class Position:
-    """Where in which epoch a process is, and the sums of that epoch's row so far; saved with every checkpoint.
-
-    batches: done in this epoch by each process. clips, frames: handed to all processes; counted: those with a finite
-    loss. skipped, left_out: ids, of this process alone. steps_skipped: steps of the optimiser that were left out.
-    """
+class Cursor:
+    """Where the run is: batches that are done, by each process, of an epoch."""
 
     epoch: int = 0
-    batches: int = 0
-    clips: int = 0
-    frames: int = 0
-    counted: int = 0
-    skipped_clips: int = 0
-    steps_skipped: int = 0
-    seconds: float = 0.0
-    losses: dict[str, float] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+    batch: int = 0
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """The folder, made and held for this process alone. ConfigError where it cannot be written, SlakitError where
-    another process trains in it."""
-    with ExitStack() as stack:
+@dataclass
+class TrainingRun:
+    """Everything that the loop needs. history: a row an epoch; best: the row of the best weights; waiting: clips
+    whose gradients wait for the optimiser's step; steps: of the optimiser since the last checkpoint."""
+
+    model: Recognizer
+    corpus: Corpus
+    samples: Sequence[Sample]
+    settings: TrainConfig
+    folder: RunFolder
+    store: ClipStore
+    device: torch.device
+    show_progress: bool | None
+    processes: Processes
+    loggers: Sequence[Logger]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    cursor: Cursor = field(default_factory=Cursor)
+    totals: EpochTotals = field(default_factory=EpochTotals)
+    waiting: list[str] = field(default_factory=list)
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        warm, epochs = self.settings.warm_start_epochs, self.settings.epochs
+        self.phases = (
+            Phase("warm start", 0, warm, max(warm, 1), warm=True),
+            Phase("adapt", warm, epochs, self.settings.evaluate_every),
+        )
+        self.total = warm + epochs
+        half = half_precision(self.settings.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half == torch.float16)
+        self.optimizer: torch.optim.Optimizer  # of the phase
+        self.phase: Phase | None = None
+        self.features: FeatureBatches | None = None
+        self.resumed: dict[str, Any] = {}  # what the first epoch after a resume has to put back
+        self.begin = self.last_save = self.epoch_begin = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Computing time so far, earlier pieces of a resumed run included."""
+        return time.perf_counter() - self.begin
+
+    def resume(self) -> None:
+        """Go on from what the folder holds."""
+        main = self.processes.main
+        saved = self.processes.gather(self.folder.load() if main else None)[0]  # what rank 0 read
+        if saved is not None:
+            restore(self.model, saved["weights"], self.folder.path)
+            self.history, self.best, self.resumed = saved["history"], saved["best"], saved
+            self.begin -= saved["seconds"]
+            totals = dict(saved["positions"][self.processes.rank])
+            self.cursor = Cursor(totals.pop("epoch"), totals.pop("batches"))
+            self.totals = EpochTotals(**totals)
+            if saved["scaler"]:  # empty where the run went on without one so far, as "auto" does on a CPU
+                self.scaler.load_state_dict(saved["scaler"])
+        if main and saved is not None:
+            at, total = self.cursor, self.total
+            if at.epoch < total:
+                print(f"going on in epoch {at.epoch + 1} of {total} after {at.batch} batches of it")
+            else:
+                print(f"{self.folder.path} holds this run, and all its {total} epochs are done: nothing to train")
+        if main and self.best:
+            self.best = self._best_on_disk(self.best)
+        self.best = self.processes.gather(self.best)[0]
+        self.processes.same_weights(self.model)
+
+    def _best_on_disk(self, known: dict[str, Any]) -> dict[str, Any]:
+        """The row of the best checkpoint: it is written before the state, so it may be of a later epoch."""
+        path = with_suffix(self.folder.path / BEST)
         try:
-            free = stack.enter_context(locked(folder, 5.0))  # a killed batch run takes its kernel along, a little later
+            row = read_description(path.with_suffix(""))["metrics"]
+        except (CheckpointError, KeyError) as error:
+            raise CheckpointError(f"{path} is gone or damaged; give another out_dir ({error})") from error
+        if row["epoch"] == known["epoch"]:
+            return known
+        print(f"{path.name} is of epoch {row['epoch'] + 1}, later than the state; it is kept")
+        return row
+
+    def epochs_to_do(self) -> Iterator[tuple[Phase, int]]:
+        """Each epoch that is left, with its phase."""
+        for phase in self.phases:
+            for epoch in range(max(self.cursor.epoch, phase.first), phase.end):
+                yield phase, epoch
+
+    def start_epoch(self, phase: Phase, epoch: int) -> ClipLoader | EpochOfFeatures:
+        """The epoch's batches from the cursor on; the optimiser, and dropout's seed, are ready for them."""
+        if phase != self.phase:
+            self.phase, self.optimizer = phase, make_optimizer(self.model, self.settings, phase.warm)
+            if self.resumed.get("optimizer"):
+                self.optimizer.load_state_dict(self.resumed["optimizer"])
+            self.features = self._features() if phase.warm else None
+        if self.features is not None:
+            batches = self.features.epoch(epoch, self.cursor.batch)
+        else:
+            batches = clip_loader(
+                self.samples, self.model.vocabulary, self.settings, train=True, epoch=epoch - phase.first,
+                start_batch=self.cursor.batch, store=self.store, rank=self.processes.rank,
+                world_size=self.processes.size, keep_empty=self.processes.size > 1,
+            )  # fmt: skip
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.epoch_begin = time.perf_counter() - self.totals.seconds
+        # For dropout: the same whether or not the run was stopped.
+        torch.manual_seed(self.settings.seed * 100_003 + epoch + 7_368_787 * self.processes.rank)
+        return batches
+
+    def _features(self) -> FeatureBatches:
+        return FeatureBatches(
+            self.model, self.samples, self.settings, self.store, self.device, self.show_progress, self.processes
+        )
+
+    def bar(self, batches: ClipLoader | EpochOfFeatures, epoch: int) -> tqdm:
+        """The batches under a bar. Of a warm start ten epochs are one printed line: each takes a second or two."""
+        assert self.phase is not None
+        name, show = f"epoch {epoch - self.phase.first + 1}/{self.phase.epochs}", self.show_progress
+        done = self.cursor.batch
+        return progress(batches, name, False if self.phase.warm else show, initial=done, total=done + len(batches))
+
+    def restore_random_state(self) -> None:
+        """Once, after a resume within an epoch: torch's generators as they were."""
+        if "random" in self.resumed:
+            set_random_state(self.resumed["random"][self.processes.rank], self.device)
+        self.resumed = {}
+
+    def all_have_clips(self, batch: Batch | FeatureBatch) -> bool:
+        """Whether no process lacks a clip in this step: else its partners leave theirs out, too."""
+        if self.processes.sum([not batch.ids])[0]:
+            self.totals.left_out += batch.ids
+            return False
+        return True
+
+    def advance(self, batches: ClipLoader | EpochOfFeatures) -> None:
+        """The cursor after the batch that was handled last, with the time and the clips that could not be read."""
+        self.cursor.batch, self.totals.seconds = batches.position, time.perf_counter() - self.epoch_begin
+        self.totals.left_out = sorted({*self.totals.left_out, *batches.left_out})
+
+    def checkpoint_due(self) -> bool:
+        """Whether the settings ask for a checkpoint now, by rank 0's clock."""
+        seconds, steps = self.settings.checkpoint_seconds, self.settings.checkpoint_steps
+        late = bool(seconds) and time.perf_counter() - self.last_save >= seconds
+        return self.processes.sum([self.processes.main and (late or 0 < steps <= self.steps)])[0] > 0
+
+    def row(self, batches: ClipLoader | EpochOfFeatures) -> dict[str, Any]:
+        """The epoch's row."""
+        assert self.phase is not None
+        self.advance(batches)
+        self.resumed = {}
+        row = {"epoch": self.cursor.epoch, "phase": self.phase.name}
+        rate = self.optimizer.param_groups[0]["lr"]
+        return row | self.totals.row(self.cursor.epoch, rate, self.device, self.processes)
+
+    def keep_if_best(self, row: dict[str, Any]) -> None:
+        """The weights with the lowest WER so far are kept, before the state that knows of them."""
+        if self.best is None or row["wer"] < self.best["wer"]:
+            self.best = row
+            self._keep(BEST, {"seconds": self.seconds, **row})
+
+    def finish_epoch(self, row: dict[str, Any]) -> None:
+        """The row goes to the history, the loggers and the screen, the state to the disk."""
+        assert self.phase is not None
+        row["seconds"] = self.seconds
+        self.history.append(row)
+        self.cursor, self.totals = Cursor(row["epoch"] + 1), EpochTotals()
+        if self.cursor.epoch == self.total:
+            self._keep(LAST, row)
+        with self._disk():
+            for logger in self.loggers:  # before the state: what it does not know of is logged again, not lost
+                logger.epoch(row)
+        self.save()
+        shown = not self.phase.warm or "wer" in row or (row["epoch"] + 1) % 10 == 0
+        if self.processes.main and shown:
+            print(_line(row))
+
+    def save(self, within_epoch: bool = False) -> None:
+        """The state to resume from. Inside an epoch a disk that is full is a warning, at its end it stops the run."""
+        at = self.cursor
+        positions = self.processes.gather({"epoch": at.epoch, "batches": at.batch, **asdict(self.totals)})
+        random = self.processes.gather(random_state(self.device))
+        self.last_save, self.steps = time.perf_counter(), 0
+        if not self.processes.main:
+            return
+        ended = self.phase is not None and self.phase.end == at.epoch  # the next phase has an optimiser of its own
+        weights = {name: value.detach().cpu() for name, value in self.model.trainable_state().items()}
+        content = {
+            "positions": positions, "history": self.history, "seconds": self.seconds, "best": self.best,
+            "weights": weights, "optimizer": None if ended else self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        } | ({"random": random} if within_epoch else {})  # fmt: skip
+        if not within_epoch:
+            with self._disk():
+                self.folder.save(content)
+            return
+        try:
+            self.folder.save(content)
         except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK):  # a mounted Drive may have no locks
-                raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another out_dir") from error
-            free = True
-        if not free:
-            raise SlakitError(f"another process is training in {folder}; wait for it, or give another out_dir")
-        yield
+            print(f"no checkpoint was made in {self.folder.path} ({error.strerror}); the one before it is kept")
 
-
-def checksum(content: Any, so_far: int = 0) -> int:
-    """CRC-32 of everything in nested dictionaries and lists of tensors, numbers and strings."""
-    if isinstance(content, dict):
-        for key in content:
-            so_far = checksum(content[key], zlib.crc32(repr(key).encode(), so_far))
-        return so_far
-    if isinstance(content, list | tuple):
-        for item in content:
-            so_far = checksum(item, so_far)
-        return so_far
-    if isinstance(content, torch.Tensor):
-        data = content.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        return zlib.crc32(data.numpy(), so_far)
-    return zlib.crc32(repr(content).encode(), so_far)
-
-
-class RunState:
-    """`state.pt` and the one before it, `state.previous.pt`, in a run's folder.
-
-    identity: what makes this run this run (settings, model, corpus); another identity in the folder is a ConfigError
-    that names the first difference. Files are read with torch's weights-only loader: no code in them is executed.
-    """
-
-    def __init__(self, folder: Path, identity: dict[str, Any]):
-        self.folder, self.identity = folder, identity
-        self.warnings: list[str] = []
-
-    @property
-    def path(self) -> Path:
-        return self.folder / "state.pt"
-
-    @property
-    def previous(self) -> Path:
-        return self.folder / "state.previous.pt"
-
-    def save(self, content: dict[str, Any]) -> None:
-        """Write the state; the state before it stays as state.previous.pt. OSError where it cannot be written: both
-        files are then as they were."""
-        content = {**content, "identity": json.dumps(self.identity, sort_keys=True)}
-        buffer = io.BytesIO()  # torch's own file writer turns a full disk into a message about its internals
-        torch.save(content | {"checksum": checksum(content)}, buffer)
-        write_atomically(self.path, buffer.getbuffer(), keep_as=self.previous)
-
-    def load(self) -> dict[str, Any] | None:
-        """The newest sound state, or None where there is none; a damaged file is reported in `warnings`."""
-        for left in self.folder.glob(".*.part"):  # of a process that was killed while writing
-            left.unlink(missing_ok=True)
-        for path in (self.path, self.previous):
-            if not path.exists():
-                continue
-            try:
-                content = torch.load(path, map_location="cpu", weights_only=True)
-                identity = json.loads(content["identity"])
-                found = content.pop("checksum")
-                if found != checksum(content):
-                    raise ValueError("its checksum is wrong")
-            except Exception as error:  # whatever a damaged file makes the loader raise: said, the one before is used
-                self.warnings.append(f"{path} cannot be read ({type(error).__name__}: {str(error)[:120]}); not used")
-                continue
-            self._check(identity, path)
-            return content
-        if self.warnings:
-            raise CheckpointError("; ".join(self.warnings) + f". Delete {self.folder} to start the run anew")
-        return None
-
-    def _check(self, found: dict[str, Any], path: Path) -> None:
-        for key in sorted({*found, *self.identity} - NO_MATTER):
-            if found.get(key) != self.identity.get(key):
-                raise ConfigError(
-                    f"{path.parent} holds a run with {key}={found.get(key)!r}, this one has "
-                    f"{key}={self.identity.get(key)!r}; give another out_dir, or delete that folder"
+    def _keep(self, name: str, row: dict[str, Any]) -> None:
+        """A checkpoint of the weights as they are, with the whole setting and the epoch's row."""
+        if self.processes.main:
+            metrics, train = {"dev_wer": row["wer"], **row}, to_dict(self.settings)
+            with self._disk():
+                save_checkpoint(
+                    self.model, self.folder.path / name, corpus=self.corpus.name, train=train, metrics=metrics
                 )
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SlakitError(
+                f"{self.folder.path} cannot be written ({error.strerror or error}); make room or mend the folder and "
+                "start again: training goes on from the last checkpoint"
+            ) from error
+
+
+def _line(row: dict[str, Any]) -> str:
+    wer = f"  dev WER {row['wer']:6.2f} %" if "wer" in row else ""
+    skipped = f"  skipped {len(row['skipped'])}" if row["skipped"] else ""
+    skipped += f"  steps skipped {row['steps_skipped']}" if row["steps_skipped"] else ""
+    return (
+        f"{row['phase']:>10} epoch {row['epoch'] + 1:3d}  loss {row['loss_total']:8.3f}{wer}  "
+        f"{row['frames_per_second']:7.0f} frames/s  {row['memory_gib']:5.2f} GiB  {row['seconds']:6.1f} s{skipped}"
+    )

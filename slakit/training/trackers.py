@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,8 +33,8 @@ class Logger(Protocol):
 
 def numbers(row: dict[str, Any]) -> dict[str, float]:
     """The numbers of a row; of lists their lengths."""
-    found = {key: len(value) if isinstance(value, list) else value for key, value in row.items()}
-    return {key: float(value) for key, value in found.items() if isinstance(value, int | float) and key != "epoch"}
+    values = {key: len(value) if isinstance(value, list) else value for key, value in row.items()}
+    return {key: float(value) for key, value in values.items() if isinstance(value, int | float) and key != "epoch"}
 
 
 class JsonLines:
@@ -52,8 +53,7 @@ class JsonLines:
         self._write()
 
     def _write(self) -> None:
-        text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in self.rows)
-        write_atomically(self.path, text)
+        write_atomically(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows))
 
     def close(self) -> None:
         pass
@@ -72,6 +72,7 @@ class TensorBoard:
         self.writer.add_text("settings", text, len(rows))
 
     def epoch(self, row: dict[str, Any]) -> None:
+        assert self.writer is not None, "start() comes first"
         for name, value in numbers(row).items():
             self.writer.add_scalar(name, value, row["epoch"])
         self.writer.flush()
@@ -82,19 +83,23 @@ class TensorBoard:
 
 
 class WandB:
-    """Weights & Biases; the run's id is kept in the folder, so that a resumed run goes on in the same curve."""
+    """Weights & Biases; the run's id is kept in run_id.txt, so that a resumed run goes on in the same curve."""
 
     def __init__(self, folder: Path):
         self.module = _needed("wandb", "wandb", "pip install wandb")
         self.folder, self.run = folder, None
 
     def start(self, settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
-        name = run_id(self.folder)
+        note = self.folder / "run_id.txt"
+        if not note.exists():
+            write_atomically(note, secrets.token_hex(4))
         self.run = self.module.init(
-            project="slakit", id=name, resume="allow", dir=str(self.folder), config=settings, name=self.folder.name
-        )
+            project="slakit", id=note.read_text(encoding="utf-8").strip(), resume="allow", dir=str(self.folder),
+            config=settings, name=self.folder.name,
+        )  # fmt: skip
 
     def epoch(self, row: dict[str, Any]) -> None:
+        assert self.run is not None, "start() comes first"
         self.run.log(numbers(row), step=row["epoch"])
 
     def close(self) -> None:
@@ -132,33 +137,17 @@ TRACKERS = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
 
 def make_loggers(names: Sequence[str], folder: Path) -> list[Logger]:
     """history.jsonl and the trackers named, each once; ConfigError for an unknown one or one that is not installed."""
-    chosen = []
+    trackers: dict[str, Logger] = {}
     for name in names:
         if name not in (AUTO, *TRACKERS):
             raise ConfigError(f"track={name!r} is no tracker{nearest(name, (AUTO, *TRACKERS))}")
-        if name != AUTO:
-            chosen.append(name)
-        elif _installed("torch.utils.tensorboard"):
-            chosen.append("tensorboard")
-    return [JsonLines(folder), *(TRACKERS[name](folder) for name in dict.fromkeys(chosen))]
-
-
-def run_id(folder: Path) -> str:
-    """A name for a run that stays the same when it is resumed: eight hex digits kept in run_id.txt."""
-    path = folder / "run_id.txt"
-    if not path.exists():
-        import secrets
-
-        write_atomically(path, secrets.token_hex(4))
-    return path.read_text(encoding="utf-8").strip()
-
-
-def _installed(module: str) -> bool:
-    try:
-        importlib.import_module(module)
-    except ImportError:
-        return False
-    return True
+        kind = "tensorboard" if name == AUTO else name
+        try:
+            trackers.setdefault(kind, TRACKERS[kind](folder))
+        except ConfigError:
+            if name != AUTO:
+                raise
+    return [JsonLines(folder), *trackers.values()]
 
 
 def _needed(module: str, package: str, way_out: str) -> Any:

@@ -104,14 +104,21 @@ def checksum(tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def demo_models() -> list[str]:
+    """The methods of which the checkout ships a trained demo model: a folder each, or a file each."""
+    home = project_root() / "data" / "demo_models"
+    return sorted(
+        {path.parent.name for path in home.glob("*/model.json")} | {p.stem for p in home.glob("*.safetensors")}
+    )
+
+
 def demo_model(method: str = "sla-lora") -> Path:
     """The trained demo model that the checkout ships for `method`, for load_checkpoint().
 
     It knows MiniSign's glosses and nothing else. ConfigError, with the names that there are, for another method.
     """
-    home = project_root() / "data" / "demo_models"
-    files = [*home.glob("*/model.json"), *home.glob("*.safetensors")]
-    there = sorted(path.parent.name if path.suffix == ".json" else path.stem for path in files)
-    if method not in there:
-        raise ConfigError(f"no demo model of {method!r} is shipped in {home}; there are: {', '.join(there) or 'none'}")
+    home, shipped = project_root() / "data" / "demo_models", demo_models()
+    if method not in shipped:
+        known = ", ".join(shipped) or "none"
+        raise ConfigError(f"no demo model of {method!r} is shipped in {home}; there are: {known}")
     return home / method

@@ -1,0 +1,75 @@
+"""What an epoch has added up so far, and the row of the history that it becomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from slakit.data.clips import Batch
+from slakit.machine import Processes, peak_memory
+from slakit.records import SlakitError
+from slakit.training.features import FeatureBatch
+
+
+@dataclass
+class EpochTotals:
+    """The sums of an epoch's row; saved with every checkpoint, so that a resumed epoch ends with the same row.
+
+    clips, frames: handed to all processes; counted: clips with a finite loss. losses, skipped, left_out: of this
+    process alone, the last two ids of clips. steps_skipped: steps of the optimiser that were left out.
+    """
+
+    clips: int = 0
+    frames: int = 0
+    counted: int = 0
+    skipped_clips: int = 0
+    steps_skipped: int = 0
+    seconds: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def count(
+        self, batch: Batch | FeatureBatch, loss: torch.Tensor, terms: dict[str, torch.Tensor], processes: Processes
+    ) -> float | None:
+        """Add a batch; returns its share of the clips of all processes, or None where a loss is not finite."""
+        values = torch.stack([loss, *terms.values()]).detach().tolist()  # now, and not after the backward pass
+        clips, frames, bad = processes.sum((len(batch.ids), int(batch.lengths.sum()), not math.isfinite(values[0])))
+        self.clips, self.frames = self.clips + int(clips), self.frames + int(frames)
+        if bad:
+            return None
+        self.counted += int(clips)
+        for name, value in zip(("total", *terms), values, strict=True):
+            self.losses[name] = self.losses.get(name, 0.0) + value * len(batch.ids)
+        return len(batch.ids) / clips
+
+    def skip(self, ids: Sequence[str], reason: str, most: int, processes: Processes) -> None:
+        """Count clips of this process that taught nothing; SlakitError where those of all become more than `most`."""
+        self.skipped += ids
+        self.skipped_clips += int(processes.sum([len(ids)])[0])
+        if self.skipped_clips > most:
+            raise SlakitError(
+                f"{reason} for {self.skipped_clips} clips ({', '.join(self.skipped[:5])}, …); lower the "
+                "learning rate, or look at these clips"
+            )
+
+    def row(self, epoch: int, rate: float, device: torch.device, processes: Processes) -> dict[str, Any]:
+        """The epoch's row over all processes: losses a clip, speed, memory, and the clips that were left out."""
+        parts = [EpochTotals(**part) for part in processes.gather(asdict(self))]
+        skipped, left_out = (sorted({c for part in parts for c in getattr(part, n)}) for n in ("skipped", "left_out"))
+        if not self.counted:
+            raise SlakitError(f"no batch of epoch {epoch + 1} had a finite loss (clips {', '.join(skipped[:10])})")
+        losses = {f"loss_{name}": sum(part.losses[name] for part in parts) / self.counted for name in parts[0].losses}
+        return losses | {
+            "frames_per_second": parts[0].frames / parts[0].seconds,
+            "memory_gib": max(processes.gather(peak_memory(device))),
+            "learning_rate": rate,
+            "clips": self.clips,
+            "skipped": skipped,
+            "left_out": left_out,
+            "steps_skipped": self.steps_skipped,
+        }
