@@ -43,7 +43,7 @@ def _by_window(seen: Seen, chunk: int, read: Callable[[Window], torch.Tensor], r
     """read(window) -> [n, …] for every window; the inner parts joined and folded: [T, …]."""
     parts = []
     for window in windows(seen, chunk):
-        with looking(seen.model):
+        with looking(seen):
             parts.append(read(window)[window.inner].detach())
     return seen.fold(torch.cat(parts), reduce)
 

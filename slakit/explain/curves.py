@@ -86,7 +86,7 @@ def _scores(seen: Seen, target: Target, masks: np.ndarray, fill: np.ndarray) -> 
         part = distinct[start : start + PACKED]
         pixels = np.repeat(np.repeat(part[:, order[low:high]], rows, -2), columns, -1)[..., None]  # [k, n, S, S, 1]
         clips = np.where(pixels, blurred, plain).reshape(-1, *seen.frames.shape[1:])
-        with torch.no_grad(), looking(model):
+        with torch.no_grad(), looking(seen):
             images = model.normalise(seen.packed(clips)).to(seen.features.dtype)
             fresh = model.encoder(images, Clips([high - low] * len(part), images.device)).unflatten(0, (len(part), -1))
             features = seen.features.repeat(len(part), 1, 1)  # [k, N, F]

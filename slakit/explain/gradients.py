@@ -75,7 +75,7 @@ def gradient_maps(
     gradients = feature_gradients(seen, targets)  # [targets, N, F]
     parts = []
     for window in windows(seen, chunk):
-        with torch.enable_grad(), looking(model), kept_tokens(model, block) as kept:
+        with torch.enable_grad(), looking(seen), kept_tokens(model, block) as kept:
             features = encode_window(seen, window)  # [n, F]
             maps = []
             for gradient in gradients[:, window.places]:

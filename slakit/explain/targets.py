@@ -67,7 +67,7 @@ def targets_of(seen: Seen, tokens: Sequence[int] | None = None, over: str = "spa
 def feature_gradients(seen: Seen, targets: Sequence[Target]) -> torch.Tensor:
     """d target / d feature for each target: [targets, N, F]. Only the sequence model is differentiated."""
     features = seen.features.detach().requires_grad_(True)
-    with torch.enable_grad(), looking(seen.model):
+    with torch.enable_grad(), looking(seen):
         log_probs = head(seen.model, features, len(seen.frames))[0]
         with torch.backends.cudnn.flags(enabled=False):
             grads = [torch.autograd.grad(target(log_probs), features, retain_graph=True)[0][0] for target in targets]
