@@ -102,7 +102,7 @@ def watch(model: Recognizer, video: str | Path | np.ndarray, crop: str | Box = "
         )
     count = len(video)
     order = padded_index([count])[0] if model.config.padding == "published" else torch.arange(count)
-    packed = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).to(model.pixel_mean.device)
+    packed = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).to(next(model.parameters()).device)
     with evaluating(model, precision):
         features = model.encode(packed, [count])  # [1, N, F]
         logits = model.recognize_features(features, [count]).sequence[0]

@@ -86,7 +86,7 @@ class Clips:
 
     def pad(self, x: torch.Tensor) -> torch.Tensor:
         """[N, D] -> [B, T, D] with zeros after the end of shorter videos."""
-        return torch.nn.utils.rnn.pad_sequence(x.split(list(self.lengths)), batch_first=True)
+        return torch.nn.utils.rnn.pad_sequence(list(x.split(list(self.lengths))), batch_first=True)
 
 
 def padded_lengths(lengths: torch.Tensor) -> torch.Tensor:
