@@ -110,7 +110,8 @@ def train(
             print(f"training on {target.type} in {precision}; {settings.out_dir}")
         run = fit(model, data, settings.out_dir, settings.train, device=device, processes=processes)
         if processes.main:
-            print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch'] + 1}; {run.out_dir / 'best.safetensors'}")
+            best = run.out_dir / "best.safetensors"
+            print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch'] + 1}; {best}")
 
 
 def evaluate(

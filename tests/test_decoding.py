@@ -5,20 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from batched_beam import beam_search
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slakit.decoding import beam_search, collapse, greedy_search
-from slakit.decoding.beam_torch import select_tokens_batch
-from slakit.decoding.select import select_tokens
+from slakit.decoding import collapse, greedy_search
+from slakit.decoding.select import select_gpu, select_tokens
 from slakit.records import ConfigError
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
@@ -238,7 +236,7 @@ def test_choice_of_tokens_equals_a_stable_sort(classes, top, kind):
     assert clip == -1
     np.testing.assert_array_equal(tokens, order)
     np.testing.assert_array_equal(values, np.take_along_axis(rows, order, -1))
-    values, tokens, clip, _ = select_tokens_batch(torch.from_numpy(rows), lengths, top, 1e-3)
+    values, tokens, clip, _ = select_gpu(torch.from_numpy(rows), lengths, top, 1e-3)
     assert clip == -1
     np.testing.assert_array_equal(tokens, order)
     np.testing.assert_array_equal(values, np.take_along_axis(rows, order, -1))
@@ -286,31 +284,6 @@ def test_torch_never_builds_more_than_its_input():
     with Largest() as largest:
         beam_search(log_probs, backend="torch")
     assert 0 < largest.size <= log_probs.numel()
-
-
-def test_runs_without_numba_and_says_so():
-    """In a process of its own, where importing numba fails as it does with a NumPy that is too new for it."""
-    code = """
-import sys
-sys.modules["numba"] = None
-import torch, warnings
-from slakit.decoding import beam_search
-from slakit.records import ConfigError
-log_probs = torch.randn(2, 9, 7, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
-with warnings.catch_warnings(record=True) as seen:
-    warnings.simplefilter("always")
-    first = beam_search(log_probs, n_best=3)
-    again = beam_search(log_probs, n_best=3)
-assert len(seen) == 1 and "numba cannot be imported" in str(seen[0].message), seen
-assert first == again == beam_search(log_probs, n_best=3, backend="torch")
-try:
-    beam_search(log_probs, backend="numba")
-except ConfigError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "use backend='torch'" in done.stdout
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -398,7 +371,6 @@ def test_errors_of_both_decoders(arguments, message):
         ({"top_tokens": 0}, "top_tokens is 0"),
         ({"n_best": 11}, "n_best is 11"),
         ({"n_best": 0}, "n_best is 0"),
-        ({"backend": "cuda"}, "backend is 'cuda'"),
         ({"hot_words": {0: 1.0}}, "is the blank"),
         ({"hot_words": {9: 1.0}}, "no class index"),
         ({"hot_words": {"A": 1.0}}, "no class index"),

@@ -297,7 +297,7 @@ def test_the_way_back_through_the_lstm_is_without_cudnn():
 def test_maps_on_a_gpu_equal_those_on_the_cpu(method):
     there, here = look(method), look(method)
     there.model.cuda()
-    there = explain.watch(there.model, there.frames)
+    there = explain.watch(there.model, there.frames, precision="float32")
     targets = explain.targets_of(here, [1, 2])
     ours, theirs = (explain.gradient_maps(seen, targets) for seen in (here, there))
     np.testing.assert_allclose(theirs, ours, atol=1e-3 * ours.max())

@@ -7,11 +7,12 @@ import math
 
 import numpy as np
 import pytest
+from batched_beam import beam_search
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_decoding import BACKENDS, brute_force, random_log_probs
 
-from slakit.decoding import NgramLanguageModel, beam_search
+from slakit.decoding import NgramLanguageModel
 from slakit.records import ConfigError, CorpusError, Vocabulary
 
 GLOSSES = Vocabulary(["A", "B", "C"])

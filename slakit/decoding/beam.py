@@ -53,7 +53,7 @@ def _before(score_a, token_a, rank_a, score_b, token_b, rank_b):
 def search(values, tokens, lengths, classes, width, blank, n_best, token_bonus, lm_weight, lm):
     """Prefix beam search over the selected tokens.
 
-    values, tokens [B, T, K] of `select_numba.select_tokens`, lengths [B]; token_bonus float64 [V] or empty;
+    values, tokens [B, T, K] of `slakit.decoding.select`, lengths [B]; token_bonus float64 [V] or empty;
     lm: `NgramLanguageModel.arrays` (no keys: no language model).
     -> tokens, steps int32 [B, N, T]; sizes int32 [B, N] (-1: no such hypothesis); CTC scores and totals [B, N].
     """

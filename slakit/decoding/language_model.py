@@ -33,7 +33,7 @@ class NgramLanguageModel:
     def __init__(self, ngrams: Ngrams, classes: int, order: int):
         self.classes, self.order, self.ngrams = classes, order, ngrams
         self.end, self.start = classes, classes + 1
-        contexts = {(): 0}
+        contexts: dict[tuple[int, ...], int] = {(): 0}
         for gram in sorted(ngrams, key=lambda g: (len(g), g)):
             if len(gram) < order and gram[-1] != self.end:
                 contexts.setdefault(gram, len(contexts))
@@ -173,15 +173,16 @@ class NgramLanguageModel:
                 f"{path}: no complete ARPA file (\\1-grams: ... \\end\\); write it again with the LM tool"
             )
         missing = [g for g, gloss in enumerate(vocabulary, 1) if (g,) not in ngrams]
-        if missing and unknown is None:
-            names = ", ".join(vocabulary.decode(missing[:5]))
-            raise CorpusError(
-                f"{path}: {len(missing)} glosses of the vocabulary have no unigram and there is no <unk> ({names}); "
-                "estimate the model with <unk> or from all glosses"
-            )
+        if missing:
+            if unknown is None:
+                names = ", ".join(vocabulary.decode(missing[:5]))
+                raise CorpusError(
+                    f"{path}: {len(missing)} glosses of the vocabulary have no unigram and there is no <unk> ({names}); "
+                    "estimate the model with <unk> or from all glosses"
+                )
+            ngrams.update({(g,): unknown for g in missing})
         if (classes,) not in ngrams:
             raise CorpusError(f"{path}: no unigram </s>; estimate the model with sentence ends")
-        ngrams.update({(g,): unknown for g in missing})
         try:
             return cls(ngrams, classes, order)
         except CorpusError as error:

@@ -14,16 +14,15 @@ log(1.2e-38), and impossible hypotheses are left out instead of being returned w
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
-from functools import cache
 
 import numpy as np
 import torch
 
-from slakit.decoding.beam_torch import search_batch, select_tokens_batch
+from slakit.decoding.beam import search
 from slakit.decoding.hypothesis import LOG_PROB_LIMIT, Hypothesis, bad_value, check_input, check_positive, collapse
 from slakit.decoding.language_model import NO_LANGUAGE_MODEL, NgramLanguageModel
+from slakit.decoding.select import select_gpu, select_tokens
 from slakit.records import ConfigError
 
 LogProbs = torch.Tensor | np.ndarray
@@ -73,7 +72,6 @@ def beam_search(
     lm_weight: float = 0.5,
     insertion_bonus: float = 0.0,
     hot_words: Mapping[int, float] | None = None,
-    backend: str = "auto",
 ) -> list[list[Hypothesis]]:
     """The `n_best` most probable labellings of each clip, best first (fewer where fewer are possible).
 
@@ -84,7 +82,6 @@ def beam_search(
         can then not come out, which alone costs up to 1.67 % WER on CSL-Daily (`collapse` has the table).
     language_model, lm_weight: shallow fusion: a prefix is ranked by its CTC score plus lm_weight * ln P(prefix).
     insertion_bonus: nats added for each token, hot_words: nats added for each occurrence of a class index.
-    backend: "numba", "torch", or "auto": numba where it can be imported. Both give the same answers.
     -> one list a clip; `Hypothesis.score` is the natural log probability under CTC. A clip of length 0 gives one empty
     hypothesis with score 0. Raises ConfigError for wrong shapes, lengths, settings, NaN and values above 0.
     """
@@ -106,40 +103,32 @@ def beam_search(
     lm = language_model.arrays if language_model is not None and lm_weight > 0 else NO_LANGUAGE_MODEL
     keep = beam_width if collapse_repeats else n_best  # the collapse can make two hypotheses equal
     settings = (beam_width, blank, keep, bonus, float(lm_weight), lm)
-    if _choose_backend(backend) == "numba":
-        from slakit.decoding.beam import search
-        from slakit.decoding.select import select_tokens
-
-        if tensor.device.type == "cpu":
-            array = np.ascontiguousarray(tensor.numpy())
-            values, tokens, clip, step = select_tokens(array, sizes, top_tokens, LOG_PROB_LIMIT)
-        else:  # the choice of tokens where the probabilities are, the search, which is short, on the CPU
-            values, tokens, clip, step = select_tokens_batch(tensor, sizes, top_tokens, LOG_PROB_LIMIT)
-            values, tokens = values.cpu().numpy(), tokens.int().cpu().numpy()
-        if clip >= 0:
-            raise bad_value(tensor, clip, step)
-        found = search(values, tokens, sizes, classes, *settings)
-    else:
-        values, tokens, clip, step = select_tokens_batch(tensor, sizes, top_tokens, LOG_PROB_LIMIT)
-        if clip >= 0:
-            raise bad_value(tensor, clip, step)
-        found = search_batch(values, tokens, sizes, classes, *settings)
-    return [_hypotheses(*(part[clip] for part in found), n_best, collapse_repeats) for clip in range(len(sizes))]
+    if tensor.device.type == "cpu":
+        array = np.ascontiguousarray(tensor.numpy())
+        values, tokens, clip, step = select_tokens(array, sizes, top_tokens, LOG_PROB_LIMIT)
+    else:  # the choice of tokens where the probabilities are, the search, which is short, on the CPU
+        chosen, classes_chosen, clip, step = select_gpu(tensor, sizes, top_tokens, LOG_PROB_LIMIT)
+        values, tokens = chosen.cpu().numpy(), classes_chosen.int().cpu().numpy()
+    if clip >= 0:
+        raise bad_value(tensor, clip, step)
+    beams = search(values, tokens, sizes, classes, *settings)
+    return [_hypotheses([part[clip] for part in beams], n_best, collapse_repeats) for clip in range(len(sizes))]
 
 
-def _hypotheses(tokens, steps, sizes, scores, totals, n_best: int, collapse_repeats: bool) -> list[Hypothesis]:
+def _hypotheses(beam: Sequence[np.ndarray], n_best: int, collapse_repeats: bool) -> list[Hypothesis]:
     """One clip's arrays, tokens and steps [N, T'], sizes, scores, totals [N], as records."""
+    tokens, steps, sizes, scores, totals = beam
     result: list[Hypothesis] = []
-    seen: set[tuple[int, ...]] = set()
+    sequences: set[tuple[int, ...]] = set()
     for n, size in enumerate(sizes):
         if size < 0 or len(result) == n_best:
             continue
         sequence, times = tuple(tokens[n, :size].tolist()), tuple(steps[n, :size].tolist())
         if collapse_repeats:
             sequence, times = collapse(sequence, times)
-            if sequence in seen:
+            if sequence in sequences:
                 continue
-            seen.add(sequence)
+            sequences.add(sequence)
         result.append(Hypothesis(sequence, float(scores[n]), times, float(totals[n])))
     if not result:
         raise ConfigError("every class of some frame has probability 0 in this clip; pass logits.log_softmax(-1)")
@@ -162,25 +151,3 @@ def _token_bonus(classes: int, blank: int, insertion_bonus: float, hot_words: Ma
             raise ConfigError(f"the bonus of hot word {token} is {nats!r}; it must be a finite number of nats")
         bonus[token] += nats
     return bonus
-
-
-def _choose_backend(name: str) -> str:
-    if name not in ("auto", "numba", "torch"):
-        raise ConfigError(f"backend is {name!r}; choose auto, numba or torch")
-    if name == "torch":
-        return name
-    reason = _numba_is_missing()
-    if reason and name == "numba":
-        raise ConfigError(f"backend is 'numba', which cannot be imported ({reason}); mend it, or use backend='torch'")
-    return "torch" if reason else "numba"
-
-
-@cache
-def _numba_is_missing() -> str:
-    """Why numba cannot be imported (absent, or of another NumPy's time), "" where it can; warns the first time."""
-    try:
-        import numba  # noqa: F401
-    except ImportError as error:
-        warnings.warn(f"beam search runs on torch, ten times slower: numba cannot be imported ({error})", stacklevel=4)
-        return str(error)
-    return ""

@@ -1,13 +1,14 @@
 """The most probable classes of each frame: where beam search spends its time when there are a thousand glosses.
 
-The classes of a frame fall into 128 groups. At least `top` classes reach the `top`-th largest group maximum, so a value
-just below it, found by bisection, is a threshold that about 50 of 1300 classes pass; only those are sorted. The group
-maxima and the counts compile to vector instructions.
+On a CPU the classes of a frame fall into 128 groups. At least `top` classes reach the `top`-th largest group maximum,
+so a value just below it, found by bisection, is a threshold that about 50 of 1300 classes pass; only those are sorted.
+The group maxima and the counts compile to vector instructions.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numba import njit
 
 GROUPS = 128
@@ -96,3 +97,34 @@ def select_tokens(log_probs, lengths, top, limit):
                     value[j] = x
                     token[j] = v
     return values, tokens, -1, -1
+
+
+def select_gpu(
+    log_probs: torch.Tensor, lengths: np.ndarray, top: int, limit: float
+) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+    """select_tokens() where the log probabilities are, so that only the chosen ones go to the CPU; tokens are int64."""
+    if log_probs.device.type == "mps":  # has no float64
+        log_probs = log_probs.cpu()
+    batch, frames, classes = log_probs.shape
+    k = min(top, classes)
+    if frames == 0:
+        return log_probs.new_zeros(batch, 0, k, dtype=torch.float64), torch.zeros(batch, 0, k, dtype=torch.long), -1, -1
+    inside = torch.arange(frames)[None] < torch.from_numpy(lengths)[:, None]  # [B, T]
+    bad = inside.to(log_probs.device) & ~(log_probs.amax(2) <= limit)  # amax carries NaN on
+    if bool(bad.any()):
+        clip, step = (int(x) for x in bad.nonzero()[0])
+        return log_probs.new_zeros(0), log_probs.new_zeros(0), clip, step
+    if k == classes:
+        values, tokens = log_probs.sort(dim=-1, descending=True, stable=True)
+        return values.double(), tokens, -1, -1
+    # topk breaks ties as it likes: sort the few frames whole where a tie goes on behind the cut ...
+    values, tokens = log_probs.topk(k + 1, dim=-1)
+    cut = (values[..., k] == values[..., k - 1]) & inside.to(log_probs.device)
+    # ... and elsewhere put equal values into the order of their tokens
+    tokens, order = tokens[..., :k].sort(dim=-1)
+    values, order = values[..., :k].gather(-1, order).sort(dim=-1, descending=True, stable=True)
+    tokens = tokens.gather(-1, order)
+    if bool(cut.any()):
+        full_values, full_tokens = log_probs[cut].sort(dim=-1, descending=True, stable=True)
+        values[cut], tokens[cut] = full_values[:, :k], full_tokens[:, :k]
+    return values.double(), tokens, -1, -1

@@ -86,7 +86,7 @@ def _scores(clip: WatchedClip, target: Target, masks: np.ndarray, fill: np.ndarr
         part = distinct[start : start + PACKED]
         pixels = np.repeat(np.repeat(part[:, order[low:high]], rows, -2), columns, -1)[..., None]  # [k, n, S, S, 1]
         clips = np.where(pixels, blurred, plain).reshape(-1, *clip.frames.shape[1:])
-        with torch.no_grad(), frozen_eval(model):
+        with torch.no_grad(), frozen_eval(clip):
             images = model.normalise(clip.packed(clips)).to(clip.features.dtype)
             fresh = model.encoder(images, Clips([high - low] * len(part), images.device)).unflatten(0, (len(part), -1))
             features = clip.features.repeat(len(part), 1, 1)  # [k, N, F]

@@ -67,7 +67,7 @@ def targets_of(clip: WatchedClip, tokens: Sequence[int] | None = None, over: str
 def feature_gradients(clip: WatchedClip, targets: Sequence[Target]) -> torch.Tensor:
     """d target / d feature for each target: [targets, N, F]. Only the sequence model is differentiated."""
     features = clip.features.detach().requires_grad_(True)
-    with torch.enable_grad(), frozen_eval(clip.model):
+    with torch.enable_grad(), frozen_eval(clip):
         log_probs = head(clip.model, features, len(clip.frames))[0]
         with torch.backends.cudnn.flags(enabled=False):
             grads = [torch.autograd.grad(target(log_probs), features, retain_graph=True)[0][0] for target in targets]

@@ -15,7 +15,7 @@ import torch
 from slakit.data.video.cropping import Box
 from slakit.data.video.read import read_frames
 from slakit.decoding import beam_search
-from slakit.machine import evaluating
+from slakit.machine import evaluating, half_precision
 from slakit.models.packing import Clips, padded_index
 from slakit.models.recognizer import Recognizer
 from slakit.models.towers.blocks import Block
@@ -31,7 +31,7 @@ class WatchedClip:
 
     frames: uint8 [T, S, S, 3] as the model takes them. order: int64 [N], the frame at each of the encoder's places
     (0 .. T-1; with padding="published" also the copies before and behind). features: [1, N, F]. log_probs: [T', V] of
-    the sequence head, on the CPU.
+    the sequence head, on the CPU. precision: of these and of all that is computed from them.
     """
 
     model: Recognizer
@@ -39,6 +39,7 @@ class WatchedClip:
     order: torch.Tensor
     features: torch.Tensor
     log_probs: torch.Tensor
+    precision: str = "auto"
 
     @cached_property
     def tokens(self) -> list[int]:
@@ -70,9 +71,9 @@ class WatchedClip:
 
 
 @contextmanager
-def frozen_eval(model: Recognizer) -> Iterator[None]:
+def frozen_eval(clip: WatchedClip) -> Iterator[None]:
     """Within: evaluation mode, and no parameter asks for a gradient, so that graphs keep only what inputs need."""
-    with evaluating(model, gradients=True):
+    with evaluating(clip.model, clip.precision, gradients=True):
         yield
 
 
@@ -86,11 +87,14 @@ def head(model: Recognizer, features: torch.Tensor, num_frames: int) -> torch.Te
     return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
-def watch(model: Recognizer, video: str | Path | Sequence[Path] | np.ndarray, crop: str | Box = "auto") -> WatchedClip:
+def watch(
+    model: Recognizer, video: str | Path | Sequence[Path] | np.ndarray, crop: str | Box = "auto", precision: str = "auto"
+) -> WatchedClip:
     """Look at a video once, without gradients.
 
     video: a file or a folder of frames, read with the loader's checks (VideoError names file and reason) and cropped
     as recognize() does; or frames uint8 [T, S, S, 3] of the model's size. SlakitError for an array of another kind.
+    precision: as recognize() has it.
     """
     size = model.image_size
     if not isinstance(video, np.ndarray):
@@ -103,13 +107,13 @@ def watch(model: Recognizer, video: str | Path | Sequence[Path] | np.ndarray, cr
     count = len(video)
     order = padded_index([count])[0] if model.config.padding == "published" else torch.arange(count)
     packed = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).to(model.pixel_mean.device)
-    with evaluating(model):
+    with evaluating(model, precision):
         features = model.encode(packed, [count])  # [1, N, F]
         logits = model.recognize_features(features, [count]).sequence[0]
         wide = torch.promote_types(features.dtype, torch.float32)
         log_probs = logits.log_softmax(-1, dtype=wide)
     features = features.to(wide, copy=True)  # outside, so that gradients may be taken with respect to it
-    return WatchedClip(model, video, order, features, log_probs.cpu().clone())
+    return WatchedClip(model, video, order, features, log_probs.cpu().clone(), precision)
 
 
 def block_of(model: Recognizer, block: int) -> Block:
@@ -160,7 +164,8 @@ def encode_window(clip: WatchedClip, window: Window) -> torch.Tensor:
     features = clip.model.encoder(window.images, window.clips)
     expected = clip.features[0, window.places][window.inner]
     gap = (features.detach()[window.inner] - expected).abs().max()
-    if not gap <= 1e-2 * expected.abs().max() + 1e-6:
+    rounding = 1e-2 if half_precision(clip.precision, features.device) is None else 5e-2
+    if not gap <= rounding * expected.abs().max() + 1e-6:
         raise SlakitError(
             f"features of a window differ by {float(gap):.2g} from those of the whole clip: a module of "
             f"{clip.model.config.method} looks at frames further away than the `reach` that it states"
@@ -174,6 +179,6 @@ def by_window(
     """read(window) -> [n, …, patches] for every window; the inner parts joined and folded: float32 [T, …, h, w]."""
     parts = []
     for window in windows(clip, chunk):
-        with frozen_eval(clip.model):
+        with frozen_eval(clip):
             parts.append(read(window)[window.inner].detach())
     return clip.fold(torch.cat(parts), reduce).unflatten(-1, clip.grid).float().cpu().numpy()

@@ -160,7 +160,7 @@ class StreamingRecognizer:
         if begin == end:
             return self._features[:0]
         first, behind = max(begin - self.reach, 0), min(end + self.reach, len(self._window))
-        images = self._window[first:behind].to(self.model.pixel_mean.device)
+        images = self._window[first:behind].to(next(self.model.parameters()).device)
         features = self.model.encoder(self.model.normalise(images), Clips([len(images)], images.device))
         self.encoder_frames += len(images)
         self._encoded += end - begin

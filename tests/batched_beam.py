@@ -1,4 +1,4 @@
-"""Prefix beam search as batched tensor operations: for GPUs and where numba is missing. Equal to `beam_numba`.
+"""Prefix beam search as batched tensor operations: the independent reference of the compiled search.
 
 All clips advance one frame at a time; a frame is about sixty operations on tensors of at most [B, W, W] or [B, W, K]
 (W prefixes in the beam, K tokens of the frame), so memory does not grow with the number of classes.
@@ -7,46 +7,20 @@ All clips advance one frame at a time; a frame is about sixty operations on tens
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from unittest import mock
 
-import numpy as np
 import torch
 
-TICKS = 2.0**30  # as in beam_numba: scores are compared in steps of 2^-30 nat
+from slakit import decoding
+
+TICKS = 2.0**30  # as in slakit.decoding.beam: scores are compared in steps of 2^-30 nat
 
 
-def select_tokens_batch(
-    log_probs: torch.Tensor, lengths: np.ndarray, top: int, limit: float
-) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-    """The `top` largest log probabilities of each frame, largest first; of equal ones the smaller token.
-
-    log_probs [B, T, V], lengths [B] -> values float64 [B, T, K], tokens int64 [B, T, K] with K = min(top, V), and
-    (clip, frame) of the first frame that holds NaN or a value above `limit`, else (-1, -1).
-    """
-    if log_probs.device.type == "mps":  # has no float64
-        log_probs = log_probs.cpu()
-    batch, frames, classes = log_probs.shape
-    k = min(top, classes)
-    if frames == 0:
-        return log_probs.new_zeros(batch, 0, k, dtype=torch.float64), torch.zeros(batch, 0, k, dtype=torch.long), -1, -1
-    inside = torch.arange(frames)[None] < torch.from_numpy(lengths)[:, None]  # [B, T]
-    bad = inside.to(log_probs.device) & ~(log_probs.amax(2) <= limit)  # amax carries NaN on
-    if bool(bad.any()):
-        clip, step = (int(x) for x in bad.nonzero()[0])
-        return log_probs.new_zeros(0), log_probs.new_zeros(0), clip, step
-    if k == classes:
-        values, tokens = log_probs.sort(dim=-1, descending=True, stable=True)
-        return values.double(), tokens, -1, -1
-    # topk breaks ties as it likes: sort the few frames whole where a tie goes on behind the cut ...
-    values, tokens = log_probs.topk(k + 1, dim=-1)
-    cut = (values[..., k] == values[..., k - 1]) & inside.to(log_probs.device)
-    # ... and elsewhere put equal values into the order of their tokens
-    tokens, order = tokens[..., :k].sort(dim=-1)
-    values, order = values[..., :k].gather(-1, order).sort(dim=-1, descending=True, stable=True)
-    tokens = tokens.gather(-1, order)
-    if bool(cut.any()):
-        full_values, full_tokens = log_probs[cut].sort(dim=-1, descending=True, stable=True)
-        values[cut], tokens[cut] = full_values[:, :k], full_tokens[:, :k]
-    return values.double(), tokens, -1, -1
+def beam_search(*arguments, backend: str = "numba", **options):
+    """slakit's beam search; backend "torch": with search_batch() below in the place of the compiled search."""
+    with mock.patch("slakit.decoding.search.search", search_batch) if backend == "torch" else nullcontext():
+        return decoding.beam_search(*arguments, **options)
 
 
 def _lm_step(state: torch.Tensor, token: torch.Tensor, wanted: torch.Tensor, classes: int, lm):
@@ -82,10 +56,11 @@ def _sort_keys(total: torch.Tensor, token: torch.Tensor, rank: torch.Tensor, pos
 
 @torch.no_grad()
 def search_batch(values, tokens, lengths, classes, width, blank, n_best, token_bonus, lm_weight, lm):
-    """Prefix beam search over the selected tokens; arguments as `beam_numba.search`, tensors first.
+    """Prefix beam search over the selected tokens; arguments and answer as `slakit.decoding.beam.search`.
 
     -> NumPy: tokens, steps int32 [B, N, T]; sizes int32 [B, N] (-1: no such hypothesis); scores and totals [B, N].
     """
+    values, tokens = torch.from_numpy(values), torch.from_numpy(tokens)
     device = values.device
     batch, frames, k_max = values.shape
     start = lm[5]
