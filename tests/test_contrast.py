@@ -11,11 +11,10 @@ import pytest
 
 import slakit.show.video_app as video_app
 from slakit.records import Span
-from slakit.show import figures as plots
-from slakit.show import map_figures as figures
+from slakit.show import figures
 
 PACKAGE = Path(video_app.__file__).parent
-SMALL = [path for path in sorted(PACKAGE.rglob("*.py")) if "/data/" not in path.as_posix()]
+SMALL = [path for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.html")]) if "/data/" not in path.as_posix()]
 WHITE = (1.0, 1.0, 1.0)
 
 
@@ -60,26 +59,26 @@ def test_a_page_of_either_theme_can_be_read():
 
 def test_lines_of_any_palette_can_be_seen_on_white():
     for name, count in (("colorblind", 10), ("colorblind", 25), ("husl", 31)):
-        for colour in plots.sns.color_palette(name, count):
-            assert contrast(plots.line_colour(colour), "white") >= 3
+        for colour in figures.sns.color_palette(name, count):
+            assert contrast(figures.line_colour(colour), "white") >= 3
     dark = (0.1, 0.2, 0.3)
-    assert plots.line_colour(dark) == dark, "what is dark enough stays"
+    assert figures.line_colour(dark) == dark, "what is dark enough stays"
 
 
 def test_lines_of_posteriors():
-    """Every line of the two timelines, among 31 glosses."""
+    """Every line of a timeline with bars and of one without, among 31 glosses."""
     glosses = [f"G{i}" for i in range(31)]
     spans = [Span(gloss, 4 * i, 4 * i + 4) for i, gloss in enumerate(glosses)]
     probabilities = np.eye(32)
     for figure in (
-        figures.gloss_timeline({"signed": spans}, probabilities, glosses, 25.0, "x"),
-        plots.alignment({"signed": spans}, {"sequence": (probabilities, 4)}, glosses),
+        figures.timeline({"signed": spans}, {"sequence": (probabilities, 4)}, glosses),
+        figures.timeline({}, {"every frame": (probabilities, 1)}, glosses),
     ):
         lines = [line for axis in figure.axes for line in axis.lines if len(line.get_xdata()) == 32]
         assert len(lines) == 31
         for line in lines:
             assert contrast(line.get_color(), "white") >= 3
-        plots.plt.close(figure)
+        figures.plt.close(figure)
 
 
 def test_named_colours_of_the_widget():
@@ -91,8 +90,8 @@ def test_labels_on_the_timeline():
     """The dark text of a bar against each colour that bars of 1 to 40 different glosses get."""
     for count in (1, 2, 5, 12, 40):
         spans = [Span(f"G{i}", 4 * i, 4 * i + 4) for i in range(count)]
-        figure = plots.timeline({"truth": spans})
+        figure = figures.timeline({"truth": spans})
         axis = figure.axes[0]
         for bar, label in zip(axis.patches, axis.texts, strict=True):
             assert contrast(label.get_color(), bar.get_facecolor()[:3]) >= 4.5
-        plots.plt.close(figure)
+        figures.plt.close(figure)

@@ -16,12 +16,9 @@ import sys
 import ipywidgets, numpy as np, pandas as pd
 assert ipywidgets.__version__.startswith("7."), ipywidgets.__version__
 import slakit
-from slakit.show.map_explorer import MapExplorer
-from slakit.show.run_explorer import run_explorer
+from slakit.show import MapExplorer, VideoApp, clip_player, run_explorer
 from slakit.sweeps.spec import load_spec
 from slakit.sweeps.tables import Results
-from slakit.show.video_app import VideoApp
-from slakit.show.player import clip_player
 
 corpus = slakit.load_corpus("minisign", root=sys.argv[1], train=1, dev=1, test=2, progress=False)
 model = slakit.create_model("sla-lora", corpus.glosses, "tiny-clip", hidden_size=32, rank=4)

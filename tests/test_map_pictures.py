@@ -17,10 +17,10 @@ from PIL import Image
 import slakit
 from slakit import explain
 from slakit.records import SlakitError, VideoError
-from slakit.show import map_figures as figures
-from slakit.show.figures import HEAT
-from slakit.show.film import film, font, overlay, save_film, scale_of
+from slakit.show import figures, map_figures
+from slakit.show.films import film, font, save_film
 from slakit.show.map_explorer import MapExplorer
+from slakit.show.pictures import HEAT, overlay, scale_of
 
 matplotlib.use("agg")
 
@@ -136,21 +136,20 @@ def test_figures_draw_every_row_and_a_caption(seen, corpus):
     targets = explain.targets_of(seen, [1, 2])
     maps = explain.gradient_maps(seen, targets)
     chosen = [0, 5, 9]
-    strip = figures.map_strip(seen.frames, {"first": maps[0], "second": maps[1]}, chosen, "what is shown")
+    strip = figures.frame_strip(seen.frames, chosen, {"first": maps[0], "second": maps[1]}, caption="what is shown")
     assert len(strip.axes) == 9 and strip.texts[0].get_text() == "what is shown"
     gates = np.random.default_rng(0).uniform(-0.5, 0.5, (len(seen.frames), 5, *seen.grid))
-    assert figures.neighbour_strip(seen.frames, gates, range(-2, 3), [0, 8], "neighbours").texts
-    energies = figures.energies_of(maps, ["A", "A"])
+    assert map_figures.neighbour_strip(seen.frames, gates, range(-2, 3), [0, 8], "neighbours").texts
+    energies = map_figures.energies_of(maps, ["A", "A"])
     assert list(energies) == ["A", "A (2)"] and sum(energies["A"]) == pytest.approx(1)
-    line = figures.energy_figure(energies, corpus.test[0].spans, 25.0, "energy").axes[0].lines[0]
+    line = map_figures.energy_figure(energies, corpus.test[0].spans, 25.0, "energy").axes[0].lines[0]
     np.testing.assert_allclose(line.get_ydata(), 100 * energies["A"])
     probabilities = seen.log_probs.exp().numpy()
-    both = figures.gloss_timeline(
-        {"signed": corpus.test[0].spans}, probabilities, corpus.glosses.glosses, 25.0, "timeline"
-    )
+    tracks = {"probability": (probabilities, 4)}
+    both = figures.timeline({"signed": corpus.test[0].spans}, tracks, corpus.glosses.glosses, 25.0, caption="timeline")
     assert len(both.axes) == 2 and len(both.axes[0].patches) == len(corpus.test[0].spans)
     curve = explain.masking_curve(seen, targets[0], maps[0], repeats=1, fractions=(0, 0.5, 1))
-    assert "gain" in figures.curve_figure([curve], "curve").axes[0].get_title()
+    assert "gain" in map_figures.curve_figure([curve], "curve").axes[0].get_title()
     plt.close("all")
 
 
@@ -158,7 +157,7 @@ def test_explorer_follows_every_control(models, corpus):
     explorer = MapExplorer(models, corpus.test)
     shown = bytes(explorer.picture.value)
     assert shown.startswith(b"\x89PNG") and bytes(explorer.curve.value[:4]) == b"\x89PNG"
-    assert explorer.slider.max == len(explorer.look.seen.frames) - 1
+    assert explorer.slider.max == len(explorer.view.watched.frames) - 1
     explorer.slider.value = 5
     assert bytes(explorer.picture.value) != shown and "0.20 s" in explorer.message.value
     before = bytes(explorer.energy.value)
@@ -172,7 +171,7 @@ def test_explorer_follows_every_control(models, corpus):
     explorer.method.value = "sla-lora"
     assert explorer.kind.value == "grad-cam", "sla-lora has no aggregation query"
     explorer.clip.value = 1
-    assert explorer.slider.max == len(explorer.look.seen.frames) - 1
+    assert explorer.slider.max == len(explorer.view.watched.frames) - 1
     with pytest.raises(SlakitError, match="nothing to look at"):
         MapExplorer({}, corpus.test)
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from slakit.show import sweep_figures as figures
-from slakit.show.run_explorer import run_explorer, slice_runs
+from slakit.show.sweep_explorer import run_explorer, slice_runs
 from slakit.sweeps import load_spec, orders, orders_in_words, paper_table, read_results
 from slakit.sweeps.tables import Results, as_latex, readable
 
@@ -128,7 +128,7 @@ def test_figures_show_every_number(results):
     assert {"16.0\n±1.0", "11.0\n±1.0", "20.0", "19.0"} <= texts
     figure = figures.wer_against_parameters(summary.assign(name=["a", "b", "c", "d"]), "name", "dev_wer")
     assert [len(axis.texts) for axis in figure.axes] == [4, 1]
-    figures.curves(results.curves, "rank", pd.Series([30.0]))
+    figures.sweep_curves(results.curves, "rank", pd.Series([30.0]))
     close = pd.DataFrame({"name": list("abc"), "test_wer": [18.0, 18.1, 22.0], "paper_test_wer": [19.0, 19.0, 30.0]})
     figure = figures.ours_beside_paper(close, "name")
     figure.canvas.draw()

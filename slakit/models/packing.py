@@ -1,4 +1,4 @@
-"""Packed clips: the frames of a batch's videos one after the other, and how time is counted inside each of them.
+"""Packed clips: the frames of a batch's videos one after the other, and how time is counted: in frames and in steps.
 
 No padded frame ever meets the image encoder. Modules that look at neighbouring frames use Clips.neighbour(), which
 never crosses from one video into the next; only pooled features are padded, by replicate_padding().
@@ -8,12 +8,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from slakit.records import SlakitError
 
-LEFT_PADDING = 6  # K5-P2-K5-P2 has a receptive field of 16 frames and stride 4: 12 extra frames, half on each side
-STRIDE = 4
+# The temporal grid. Through K5-P2-K5-P2 without padding one step of the output sees 16 frames, and the next begins four
+# frames later; 12 extra frames, half of them before the clip, give ceil(T / 4) steps for T frames.
+LEFT = LEFT_PADDING = 6  # copies of the first frame before a clip
+STRIDE = 4  # frames from one step to the next
+FIELD = 16  # frames that one step sees
+
+
+def steps(num_frames: int) -> int:
+    """Steps of the sequence head for a clip: ceil(T / 4)."""
+    return -(-num_frames // STRIDE)
+
+
+def frames_of(step: int, num_frames: int | None = None) -> tuple[int, int]:
+    """The frames that a step stands for: start (included) and end (excluded); num_frames cuts the last step off.
+
+    Step i sees frames 4i-6 .. 4i+9 (`receptive_field`). Their centre is 4i + 1.5, the centre of frames 4i .. 4i+3, and
+    those four tile the clip.
+    """
+    start, end = step * STRIDE, (step + 1) * STRIDE
+    return (start, end) if num_frames is None else (min(start, num_frames), min(end, num_frames))
+
+
+def receptive_field(step: int) -> tuple[int, int]:
+    """The frames that a step sees: start (included, may lie before 0: padding) and end (excluded)."""
+    return step * STRIDE - LEFT, step * STRIDE - LEFT + FIELD
+
+
+def seconds_of(step: int | np.ndarray, fps: float, frames: int = STRIDE) -> float | np.ndarray:
+    """The middle of a step's frames on a time axis where frame f fills f / fps to (f + 1) / fps: where to draw it.
+
+    step: a number or an array of them; frames: how many a step stands for, 1 where every frame has a value.
+    """
+    return (step + 0.5) * frames / fps
 
 
 class Clips:
@@ -59,7 +91,7 @@ class Clips:
 
 def padded_lengths(lengths: torch.Tensor) -> torch.Tensor:
     """The published batches' reported lengths: ceil(T/4)*4 + 12."""
-    return (lengths + STRIDE - 1) // STRIDE * STRIDE + 2 * LEFT_PADDING
+    return (lengths + STRIDE - 1) // STRIDE * STRIDE + 2 * LEFT
 
 
 def padded_index(lengths: Sequence[int]) -> torch.Tensor:
@@ -69,7 +101,7 @@ def padded_index(lengths: Sequence[int]) -> torch.Tensor:
     """
     length = torch.tensor(list(lengths))
     total = int(padded_lengths(length.max()))
-    places = torch.arange(total) - LEFT_PADDING  # [T_padded]
+    places = torch.arange(total) - LEFT  # [T_padded]
     return torch.minimum(places.clamp(min=0)[None], length[:, None] - 1)
 
 

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
-import torch.nn.functional as F
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from slakit.decoding import GlossSpan
+from slakit.models.packing import seconds_of
 from slakit.records import Span
+from slakit.show.pictures import overlay, scale_of
 
 sns.set_theme(style="whitegrid", context="notebook", palette="colorblind", rc={"figure.dpi": 80})
-HEAT = "inferno"  # readable without colour vision: brightness rises with the value
+Colour = tuple[float, float, float]
 
 
-def line_colour(colour: tuple[float, float, float]) -> tuple[float, float, float]:
+def line_colour(colour: Colour) -> Colour:
     """The colour, made darker until a line of it on white has the contrast 3:1 that WCAG 2.2 asks of graphics."""
-    made = tuple(float(c) for c in colour[:3])
-    while 1.05 / (_luminance(made) + 0.05) < 3:
-        made = tuple(0.95 * c for c in made)
-    return made
+    red, green, blue = (float(c) for c in colour[:3])
+    while 1.05 / (_luminance((red, green, blue)) + 0.05) < 3:
+        red, green, blue = 0.95 * red, 0.95 * green, 0.95 * blue
+    return red, green, blue
+
+
+def bar_colour(colour: Colour) -> Colour:
+    """A tint of the colour, so light that dark text on it has the contrast 4.5:1 that WCAG 2.2 asks of text."""
+    red, green, blue = (0.45 + 0.55 * float(c) for c in colour[:3])
+    return red, green, blue
 
 
 def _luminance(colour: Sequence[float]) -> float:
@@ -33,105 +40,110 @@ def _luminance(colour: Sequence[float]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
+def with_caption(figure: Figure, caption: str) -> Figure:
+    """A line or two under the figure that say what is shown; nothing where the caption is empty."""
+    lines = textwrap.wrap(caption, int(figure.get_size_inches()[0] * 14))
+    if lines:
+        figure.text(0.01, -0.01, "\n".join(lines), ha="left", va="top", fontsize=9, color="0.25")
+    return figure
+
+
 def frame_strip(
-    frames: np.ndarray, count: int = 10, titles: Sequence[str] | None = None, width: float = 12.0
+    frames: np.ndarray,
+    chosen: int | Sequence[int] | np.ndarray = 10,
+    maps: np.ndarray | Mapping[str, np.ndarray] | None = None,
+    *,
+    titles: Sequence[str] | None = None,
+    caption: str = "",
+    width: float = 12.0,
 ) -> Figure:
-    """`count` frames of a clip, evenly spaced. frames: uint8 [T, H, W, 3]; titles: one per frame drawn, or None."""
-    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
-    figure, axes = plt.subplots(1, len(chosen), figsize=(width, width / len(chosen) + 0.35), squeeze=False)
-    for k, (axis, index) in enumerate(zip(axes[0], chosen, strict=True)):
-        axis.imshow(frames[index])
-        axis.set_title(titles[k] if titles else f"frame {index}", fontsize=8)
-        axis.axis("off")
-    figure.tight_layout(pad=0.3)
-    return figure
+    """Frames of a clip side by side; under them the same frames, grey, with maps laid over.
 
-
-def enlarge(maps: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Maps [T, h, w] -> [T, height, width], smoothly."""
-    small = torch.from_numpy(np.ascontiguousarray(maps)).float()[:, None]
-    return F.interpolate(small, (height, width), mode="bicubic", align_corners=False)[:, 0].clamp_min(0).numpy()
-
-
-def overlay_strip(
-    frames: np.ndarray, maps: np.ndarray, count: int = 10, titles: Sequence[str] | None = None, width: float = 12.0
-) -> Figure:
-    """Frames (upper row) and the same frames, grey, under their heat maps (lower row); one scale for the whole clip.
-
-    frames: uint8 [T, H, W, 3]; maps: [T, h, w], not negative. Where a map is low it is transparent.
+    frames: uint8 [T, H, W, 3]. chosen: how many, evenly spaced, or which. maps: [T, h, w], or {name: maps} for a row
+    each (methods, kinds or glosses one above the other, as in CLIP-SLA Fig. 5 and AdaptSign Fig. 3), not negative; each
+    has one scale for the whole clip. titles: one a frame drawn.
     """
-    chosen = np.linspace(0, len(frames) - 1, min(count, len(frames))).round().astype(int)
-    heat = enlarge(maps / max(float(maps.max()), 1e-12), *frames.shape[1:3])
-    figure, axes = plt.subplots(2, len(chosen), figsize=(width, 2 * width / len(chosen) + 0.4), squeeze=False)
-    for k, index in enumerate(chosen):
-        axes[0, k].imshow(frames[index])
-        axes[0, k].set_title(titles[k] if titles else f"frame {index}", fontsize=8)
-        axes[1, k].imshow(frames[index].mean(-1), cmap="gray", vmin=0, vmax=255)
-        visible = np.clip(1.6 * np.sqrt(np.clip(heat[index], 0, 1)), 0, 0.85)
-        axes[1, k].imshow(heat[index], cmap=HEAT, vmin=0, vmax=1, alpha=visible)
-        for axis in axes[:, k]:
-            axis.axis("off")
-    figure.tight_layout(pad=0.3)
-    return figure
+    if isinstance(chosen, int):
+        chosen = np.linspace(0, len(frames) - 1, min(chosen, len(frames))).round().astype(int)
+    chosen, named = [int(index) for index in chosen], isinstance(maps, Mapping)
+    layers = maps if isinstance(maps, Mapping) else {} if maps is None else {"maps": maps}
+    rows = {"frames": frames[chosen]}
+    rows |= {name: overlay(frames[chosen], values[chosen], 3, scale_of(values)) for name, values in layers.items()}
+    side = (width - named) / len(chosen)  # an inch for the names
+    height = side * len(rows) * frames.shape[1] / frames.shape[2] + 0.3 + 0.05 * len(rows)
+    figure, axes = plt.subplots(len(rows), len(chosen), figsize=(width, height), squeeze=False)
+    for line, (name, pictures) in zip(axes, rows.items(), strict=True):
+        for axis, picture in zip(line, pictures, strict=True):
+            axis.imshow(picture)
+            axis.set(xticks=[], yticks=[])
+            sns.despine(ax=axis, left=True, bottom=True)
+        if named:
+            label = textwrap.fill(name, 10, break_long_words=False, break_on_hyphens=False)
+            line[0].set_ylabel(label, fontsize=9)
+    for column, index in enumerate(chosen):
+        axes[0, column].set_title(titles[column] if titles else f"frame {index}", fontsize=8)
+    figure.tight_layout(pad=0.25)
+    return with_caption(figure, caption)
 
 
-def timeline(rows: dict[str, Sequence[Span]], fps: float = 25.0, width: float = 12.0) -> Figure:
-    """Gloss spans as bars over time, one row per name ("truth", "predicted", …); the same gloss has the same colour."""
-    figure, axis = plt.subplots(figsize=(width, 0.5 + 0.55 * len(rows)))
-    _bars(axis, rows, fps, _colours(rows))
-    axis.set(xlabel="seconds", xlim=(0, None))
-    figure.tight_layout()
-    return figure
+def timeline(
+    rows: Mapping[str, Sequence[Span | GlossSpan]],
+    tracks: Mapping[str, tuple[np.ndarray, int]] | None = None,
+    glosses: Sequence[str] = (),
+    fps: float = 25.0,
+    *,
+    caption: str = "",
+    width: float = 12.0,
+) -> Figure:
+    """Glosses as bars over time, one row a name, and under them, on the same axis, the probabilities of the heads.
 
-
-def _colours(rows: dict[str, Sequence[Span]]) -> dict[str, tuple]:
-    glosses = list(dict.fromkeys(span.gloss for spans in rows.values() for span in spans))
-    return dict(zip(glosses, sns.color_palette("husl", max(len(glosses), 1)), strict=False))
-
-
-def _bars(axis: Axes, rows: dict[str, Sequence[Span]], fps: float, colours: dict[str, tuple]) -> None:
+    rows: {"truth": spans, "predicted": spans, …}, may be empty. tracks: title -> (probabilities [n, V] with blank in
+    column 0, frames that a row stands for: 4 for the sequence head, 1 for the auxiliary head); drawn are the glosses of
+    the bars and those that ever lead (beside bars: with more than one half), blank as a grey area. glosses: names of
+    the columns 1 and above. The same gloss has the same colour everywhere.
+    """
+    tracks = tracks or {}
+    spelled = [span.gloss for spans in rows.values() for span in spans]
+    leading = {title: _leading(probabilities, 0.5 if rows else 0.0) for title, (probabilities, _) in tracks.items()}
+    names = list(dict.fromkeys(spelled + [glosses[c - 1] for columns in leading.values() for c in columns]))
+    palette = sns.color_palette("colorblind" if len(names) <= 10 else "husl", max(len(names), 1))
+    colours = dict(zip(names, palette, strict=False))  # there is one colour without names, too
+    heights = ([0.3 + 0.45 * len(rows)] if rows else []) + [1.6] * len(tracks)
+    figure, axes = plt.subplots(
+        len(heights), 1, sharex=True, figsize=(width, 0.4 + sum(heights)), height_ratios=heights, squeeze=False
+    )
     for row, spans in enumerate(rows.values()):
         for span in spans:
             start, length = span.start / fps, (span.end - span.start) / fps
-            axis.barh(row, length, left=start, height=0.8, color=colours[span.gloss], edgecolor="white")
-            axis.text(start + length / 2, row, span.gloss, ha="center", va="center", fontsize=8, clip_on=True)
-    axis.set_yticks(range(len(rows)), list(rows))
-    axis.invert_yaxis()
-    axis.grid(axis="y", visible=False)
-
-
-def alignment(
-    rows: dict[str, Sequence[Span]],
-    tracks: dict[str, tuple[np.ndarray, int]],
-    glosses: Sequence[str],
-    fps: float = 25.0,
-    width: float = 12.0,
-) -> Figure:
-    """Spans as bars and, under them on the same time axis, what the heads say: the glosses of the bars, blank in grey.
-
-    rows: as in `timeline`. tracks: title -> (probabilities [n, V] with blank in column 0, frames that a row stands for:
-    4 for the sequence head, 1 for the auxiliary head). glosses: names of the columns 1 and above.
-    """
-    colours = _colours(rows)
-    heights = [0.3 + 0.5 * len(rows), *[1.3] * len(tracks)]
-    figure, axes = plt.subplots(
-        len(heights), 1, figsize=(width, 0.4 + sum(heights)), sharex=True, height_ratios=heights, squeeze=False
-    )
-    _bars(axes[0, 0], rows, fps, colours)
-    end = 0.0
-    for axis, (title, (probabilities, step)) in zip(axes[1:, 0], tracks.items(), strict=True):
-        seconds = (np.arange(len(probabilities)) + 0.5) * step / fps
-        axis.fill_between(seconds, probabilities[:, 0], color="0.9")
+            colour = bar_colour(colours[span.gloss])
+            axes[0, 0].barh(row, length, left=start, height=0.85, color=colour, edgecolor="white")
+            axes[0, 0].text(start + length / 2, row, span.gloss, ha="center", va="center", fontsize=8, clip_on=True)
+    if rows:
+        axes[0, 0].set_yticks(range(len(rows)), list(rows))
+        axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
+        axes[0, 0].grid(axis="y", visible=False)
+    ends = [span.end / fps for spans in rows.values() for span in spans]
+    for axis, (title, (probabilities, frames)) in zip(axes[bool(rows) :, 0], tracks.items(), strict=True):
+        seconds = np.asarray(seconds_of(np.arange(len(probabilities)), fps, frames))
+        axis.fill_between(seconds, probabilities[:, 0], color="0.88")
         for column, gloss in enumerate(glosses, 1):
-            if gloss in colours:
-                colour = line_colour(colours[gloss])
-                axis.plot(seconds, probabilities[:, column], color=colour, marker=".", markersize=5)
-        axis.set(ylim=(0, 1.05), yticks=(0, 1))
-        axis.set_title(title, fontsize=9, loc="left", pad=2)
-        end = max(end, len(probabilities) * step / fps)
-    axes[-1, 0].set(xlabel="seconds", xlim=(0, end or None))
+            if gloss in spelled or column in leading[title]:
+                values, colour = probabilities[:, column], line_colour(colours[gloss])
+                axis.plot(seconds, values, color=colour, marker=".", markersize=5)
+                if column in leading[title]:
+                    axis.text(seconds[values.argmax()], values.max() + 0.05, gloss, ha="center", fontsize=8)
+        axis.set(ylabel="probability", ylim=(0, 1.2), yticks=(0, 0.5, 1))
+        axis.set_title(title, fontsize=9, loc="left", pad=3)
+        ends.append(len(probabilities) * frames / fps)
+    axes[-1, 0].set(xlabel="seconds", xlim=(0, 1.01 * max(ends, default=1.0)))
     figure.tight_layout(h_pad=0.4)
-    return figure
+    return with_caption(figure, caption)
+
+
+def _leading(probabilities: np.ndarray, least: float) -> list[int]:
+    """The columns, blank aside, that are the largest of some row and there above `least`, first come first."""
+    winners = zip(probabilities.argmax(1), probabilities.max(1), strict=True)
+    return list(dict.fromkeys(int(column) for column, value in winners if column and value > least))
 
 
 def confusion_map(table: pd.DataFrame, width: float = 9.0) -> Figure:
@@ -141,7 +153,7 @@ def confusion_map(table: pd.DataFrame, width: float = 9.0) -> Figure:
         axis.text(0.5, 0.5, "no gloss of the references was missed", ha="center", va="center")
         axis.axis("off")
         return figure
-    if "(other)" in table and not table["(other)"].any():
+    if "(other)" in table and not bool(table["(other)"].any()):
         table = table.drop(columns="(other)")
     right = np.array([[row == column for column in table.columns] for row in table.index])
     options = {"annot": True, "fmt": "d", "linewidths": 0.5, "cbar": False, "ax": axis, "annot_kws": {"fontsize": 8}}
@@ -200,7 +212,7 @@ def training_curves(history: Sequence[dict], width: float = 11.0) -> Figure:
     scored = table.dropna(subset=["wer"]) if "wer" in table else table.iloc[:0]
     if len(scored):  # a run that is being watched may have none yet
         sns.lineplot(scored, x="epoch", y="wer", ax=right, marker="o", color="black")
-    right.set(ylabel="dev WER (%)", xlabel="epoch", ylim=(0, 1.15 * max([*scored.get("wer", []), 10])))
+    right.set(ylabel="dev WER (%)", xlabel="epoch", ylim=(0, 1.15 * max([*scored["wer"], 10] if len(scored) else [10])))
     warm = table[table.get("phase", pd.Series(dtype=str)) == "warm start"]
     if len(warm):
         for axis in (left, right):
@@ -208,19 +220,5 @@ def training_curves(history: Sequence[dict], width: float = 11.0) -> Figure:
         right.text(
             warm.epoch.mean(), right.get_ylim()[1] * 0.97, "warm start:\nhead only", ha="center", va="top", fontsize=8
         )
-    figure.tight_layout()
-    return figure
-
-
-def posteriors(probabilities: np.ndarray, glosses: Sequence[str], fps: float = 25.0, width: float = 12.0) -> Figure:
-    """Probability of every gloss that ever leads, over time. probabilities: [T', V] with blank in column 0."""
-    leading = [g for g in np.unique(probabilities.argmax(1)) if g != 0]
-    seconds = (np.arange(len(probabilities)) * 4 + 2) / fps  # one output step covers four frames
-    figure, axis = plt.subplots(figsize=(width, 2.2))
-    axis.fill_between(seconds, probabilities[:, 0], color="0.9", label="blank")
-    for gloss in leading:
-        axis.plot(seconds, probabilities[:, gloss], marker=".", label=glosses[gloss - 1])
-    axis.set(xlabel="seconds", ylabel="probability", ylim=(0, 1.02))
-    axis.legend(fontsize=7, ncol=8, loc="upper center", bbox_to_anchor=(0.5, 1.25))
     figure.tight_layout()
     return figure

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,19 +16,22 @@ import matplotlib.pyplot as plt
 from slakit.config import RunConfig, to_json
 from slakit.machine import progress
 from slakit.records import SlakitError
-from slakit.show import figures as plots
+from slakit.show.figures import training_curves
 from slakit.training.state import write_atomically
+
+# How lines of torchrun and of its processes begin that say nothing about the run.
+NO_NEWS = ("Setting OMP_NUM_THREADS", "*****", "W1", "I1", "[W", "[Gloo]", "warnings.warn", "FutureWarning")
 
 
 class LiveCurves:
     """A Logger for fit(loggers=[LiveCurves()]): one picture under the cell, drawn anew after every epoch.
 
     It is an ordinary display that is updated, so it needs no widget: it works under papermill and in Colab, and the
-    stored notebook holds the last picture. every: epochs between two drawings.
+    stored notebook holds the last picture.
     """
 
-    def __init__(self, every: int = 1):
-        self.every, self.rows, self.handle = every, [], None
+    def __init__(self):
+        self.rows, self.handle = [], None
 
     def start(self, settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
         self.rows = list(rows)
@@ -37,8 +39,7 @@ class LiveCurves:
 
     def epoch(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
-        if len(self.rows) % self.every == 0:
-            self._draw()
+        self._draw()
 
     def close(self) -> None:
         self._draw()
@@ -48,7 +49,7 @@ class LiveCurves:
 
         if not self.rows:
             return
-        figure = plots.training_curves(self.rows)
+        figure = training_curves(self.rows)
         plt.close(figure)  # the notebook would show it a second time
         if self.handle is None:
             self.handle = display(figure, display_id=True)
@@ -77,40 +78,40 @@ def launch(
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command += ["-m", "slakit", "train", str(settings), *(["--device", device] if device else [])]
     total = config.train.warm_start_epochs + config.train.epochs
-    seen = _history(out)
+    history = _history(out)
     for logger in loggers:
-        logger.start({}, seen)
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"} | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+        logger.start({}, history)
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONUNBUFFERED": "1"}
     run = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True
     )
-    said: list[str] = []
+    output: list[str] = []
     bar = progress(range(total), "epochs", show_progress)
     try:
         for line, finished in _lines(run.stdout):
-            if finished:
-                said.append(line)
-                if _is_news(line):
-                    bar.write(line)
-            else:
+            if not finished:
                 bar.set_postfix_str(line[:60], refresh=True)
-            rows = _history(out) if finished else seen
-            for row in rows[len(seen) :]:
+                continue
+            output.append(line)
+            if not line.strip().startswith(NO_NEWS):
+                bar.write(line)
+            rows = _history(out)
+            for row in rows[len(history) :]:
                 for logger in loggers:
                     logger.epoch(row)
-            seen = rows
-            bar.update(len(seen) - bar.n)
+            history = rows
+            bar.update(len(history) - bar.n)
         code = run.wait()
     finally:
         bar.close()
         if run.poll() is None:  # an interrupted cell: torchrun tells its processes
-            os.killpg(run.pid, signal.SIGTERM)
+            run.terminate()
             run.wait()
         for logger in loggers:
             logger.close()
     if code:
-        told = [line for line in said if line.startswith("slakit:")] or said[-5:]
-        raise SlakitError(f"{' '.join(command[1:])} ended with {code}: {' | '.join(told[-5:])}")
+        reasons = [line for line in output if line.startswith("slakit:")] or output
+        raise SlakitError(f"{' '.join(command[1:])} ended with {code}: {' | '.join(reasons[-5:])}")
     return _history(out)
 
 
@@ -128,10 +129,3 @@ def _lines(stream) -> Iterator[tuple[str, bool]]:
             line = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", part.decode("utf-8", "replace")).rstrip()
             if line:
                 yield line, end == b"\n"
-
-
-_NO_NEWS = ("Setting OMP_NUM_THREADS", "*****", "W1", "I1", "[W", "[Gloo]", "warnings.warn", "FutureWarning")
-
-
-def _is_news(line: str) -> bool:
-    return not line.strip().startswith(_NO_NEWS)

@@ -2,81 +2,83 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from html import escape
+from typing import NamedTuple, cast
 
 import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from slakit.decoding import GlossSpan, hypothesis_spans
-from slakit.explain.attention import LAYERED, UNSCORED, kinds_of, maps_of
-from slakit.explain.curves import Curve, masking_curve
-from slakit.explain.gradients import KINDS, frame_energy
-from slakit.explain.targets import Target, targets_of
-from slakit.explain.watched import watch
+from slakit.explain import KINDS, Curve, Target, frame_energy, kinds_of, maps_of, masking_curve, targets_of, watch
+from slakit.explain.attention import LAYERED, UNSCORED
 from slakit.models.recognizer import Recognizer
 from slakit.records import Sample, SlakitError
-from slakit.show.film import overlay, scale_of
 from slakit.show.map_figures import curve_figure, energy_figure
+from slakit.show.pictures import overlay, png, scale_of
+from slakit.show.player import gloss_line
 
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 ZOOM = 4
-NOW, OTHER = "font-weight:bold; text-decoration:underline", ""  # in the page's own colour, which every theme has
 
 
-def png(picture: np.ndarray | Image.Image) -> bytes:
-    """A picture uint8 [H, W, 3] as PNG bytes, quickly rather than small."""
-    buffer = io.BytesIO()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    image.save(buffer, format="png", compress_level=1)
-    return buffer.getvalue()
-
-
-class Look:
-    """One clip seen by one method; everything that is asked of it is computed once."""
+class ClipView:
+    """One clip watched by one method; everything that is asked of it is computed once."""
 
     def __init__(self, model: Recognizer, sample: Sample):
-        self.sample, self.seen = sample, watch(model, sample.source)
+        self.sample, self.watched = sample, watch(model, sample.source)
         self._maps: dict[tuple[str, int], np.ndarray] = {}
-        self._curves: dict[tuple[str, int, int], list[Curve]] = {}
 
     @cached_property
     def tokens(self) -> list[int]:
         """The recognised glosses; where nothing was recognised, the true ones that the model knows."""
-        known = [g for g in self.sample.glosses if g in self.seen.model.vocabulary]
-        return self.seen.tokens or self.seen.model.vocabulary.encode(known)
+        known = [g for g in self.sample.glosses if g in self.watched.model.vocabulary]
+        return self.watched.tokens or self.watched.model.vocabulary.encode(known)
 
     @cached_property
     def targets(self) -> list[Target]:
-        return targets_of(self.seen, self.tokens)
+        return targets_of(self.watched, self.tokens)
 
     @cached_property
     def spans(self) -> list[GlossSpan]:
-        seen = self.seen
-        count, fps = len(seen.frames), self.sample.fps
-        return hypothesis_spans(seen.log_probs, None, self.tokens, seen.model.vocabulary, count, fps, fill=1.0)
+        glosses, count, fps = self.watched.model.vocabulary, len(self.watched.frames), self.sample.fps
+        return hypothesis_spans(self.watched.log_probs, None, self.tokens, glosses, count, fps, fill=1.0)
 
     def maps(self, kind: str, block: int) -> np.ndarray:
-        """[glosses, T, h, w]."""
-        key = (kind, block if kind in LAYERED else -1)
-        if key not in self._maps:
-            self._maps[key] = maps_of(self.seen, self.targets, *key)
-        return self._maps[key]
+        """[glosses, T, h, w]; block: of no meaning to kinds that look at all."""
+        if (kind, block) not in self._maps:
+            self._maps[kind, block] = maps_of(self.watched, self.targets, kind, block)
+        return self._maps[kind, block]
 
-    def curves(self, kind: str, block: int, gloss: int) -> list[Curve]:
-        """Deletion of patches and of frames in the map's order."""
-        key = (kind, block if kind in LAYERED else -1, gloss)
-        if key not in self._curves:
-            values = self.maps(kind, block)[gloss]
-            self._curves[key] = [
-                masking_curve(self.seen, self.targets[gloss], order, fractions=FRACTIONS, repeats=1)
-                for order in (values, frame_energy(values))
-            ]
-        return self._curves[key]
+    def curves(self, values: np.ndarray, gloss: int) -> list[Curve]:
+        """Deletion of patches and of frames in the order of a map [T, h, w]."""
+        orders, target = (values, frame_energy(values)), self.targets[gloss]
+        return [masking_curve(self.watched, target, order, fractions=FRACTIONS, repeats=1) for order in orders]
+
+
+class Choice(NamedTuple):
+    """What the controls say; the drawings are kept by it. layer: -1 where the kind of map looks at all."""
+
+    clip: int
+    method: str
+    gloss: int
+    kind: str
+    layer: int
+
+
+class Drawing(NamedTuple):
+    """One map [T, h, w], the value drawn brightest, its energy with the first and last x pixel, its curve as PNG."""
+
+    values: np.ndarray
+    top: float
+    energy: Image.Image
+    ends: tuple[float, float]
+    curve: bytes
 
 
 class MapExplorer(ipywidgets.VBox):
@@ -91,8 +93,8 @@ class MapExplorer(ipywidgets.VBox):
         if not models or not samples:
             raise SlakitError("there is nothing to look at; give at least one model and one clip")
         self.models, self.samples = dict(models), list(samples)
-        self._looks: dict[tuple[int, str], Look] = {}
-        self._drawn: dict[tuple, tuple] = {}
+        self._views: dict[tuple[int, str], ClipView] = {}
+        self._drawings: dict[Choice, Drawing] = {}
         self._busy = self._readable = False
         names = [f"{s.id}: {' '.join(s.glosses)}" for s in self.samples]
         self.clip = self._dropdown("clip", list(zip(names, range(len(names)), strict=True)), 0, "44em")
@@ -100,8 +102,7 @@ class MapExplorer(ipywidgets.VBox):
         self.gloss = self._dropdown("gloss", [("", "")], "")
         self.kind = self._dropdown("map", [*KINDS], "grad-cam")
         self.layer = self._dropdown("layer", [("", "")], "")
-        self.slider = ipywidgets.IntSlider(0, 0, 1, description="frame", continuous_update=True)
-        self.slider.layout.width = "40em"
+        self.slider = ipywidgets.IntSlider(0, 0, 1, description="frame", layout=ipywidgets.Layout(width="40em"))
         self.play = ipywidgets.Play(value=0, min=0, max=1, interval=120)
         ipywidgets.jslink((self.play, "value"), (self.slider, "value"))
         self.picture, self.energy, self.curve = (ipywidgets.Image(format="png") for _ in range(3))
@@ -111,35 +112,40 @@ class MapExplorer(ipywidgets.VBox):
             ipywidgets.HBox([self.play, self.slider]), self.message, self.picture, self.energy, self.curve,
         ])  # fmt: skip
         for control, changed in (
-            (self.clip, self._choose_look), (self.method, self._choose_look), (self.gloss, self._choose_map),
+            (self.clip, self._choose_view), (self.method, self._choose_view), (self.gloss, self._choose_map),
             (self.kind, self._choose_map), (self.layer, self._choose_map), (self.slider, self._show),
         ):  # fmt: skip
             control.observe(lambda change, act=changed: None if self._busy else act(), names="value")
-        self._choose_look()
+        self._choose_view()
 
     @staticmethod
     def _dropdown(name: str, options: list, value: object, width: str = "21em") -> ipywidgets.Dropdown:
-        dropdown = ipywidgets.Dropdown(options=options, value=value, description=name)
-        dropdown.layout.width = width
-        return dropdown
+        layout = ipywidgets.Layout(width=width)
+        return ipywidgets.Dropdown(options=options, value=value, description=name, layout=layout)
 
     @property
-    def look(self) -> Look:
-        """What the chosen method sees in the chosen clip."""
-        key = (self.clip.value, self.method.value)
-        if key not in self._looks:
-            self._looks[key] = Look(self.models[self.method.value], self.samples[self.clip.value])
-        return self._looks[key]
+    def chosen(self) -> Choice:
+        controls = (self.clip, self.method, self.gloss, self.kind, self.layer)
+        chosen = Choice(*cast("tuple[int, str, int, str, int]", tuple(control.value for control in controls)))
+        return chosen if chosen.kind in LAYERED else chosen._replace(layer=-1)
 
-    def _choose_look(self) -> None:
+    @property
+    def view(self) -> ClipView:
+        """The chosen clip, watched by the chosen method."""
+        clip, method = self.chosen[:2]
+        if (clip, method) not in self._views:
+            self._views[clip, method] = ClipView(self.models[method], self.samples[clip])
+        return self._views[clip, method]
+
+    def _choose_view(self) -> None:
         """Another clip or method: glosses, maps, layers and length follow; what was chosen stays where it can."""
         self.message.value = "looking at the clip …"
         try:
-            look = self.look
-            if not look.tokens:
+            view = self.view
+            if not view.tokens:
                 raise SlakitError(
-                    f"nothing was recognised in {look.sample.id}, and the model knows none of its glosses "
-                    f"({' '.join(look.sample.glosses) or 'it has none'}); choose another clip or method"
+                    f"nothing was recognised in {view.sample.id}, and the model knows none of its glosses "
+                    f"({' '.join(view.sample.glosses) or 'it has none'}); choose another clip or method"
                 )
         except SlakitError as error:
             self.message.value = f"<b>{escape(str(error))}</b>"
@@ -148,12 +154,12 @@ class MapExplorer(ipywidgets.VBox):
             return
         self._readable = True
         self._busy = True  # one change from here, not one for each control that follows
-        depth = look.seen.model.encoder.backbone.depth
-        words = look.seen.model.vocabulary.decode(look.tokens)
-        self._fill(self.kind, kinds_of(look.seen.model), 0)
+        depth = view.watched.model.encoder.backbone.depth
+        words = view.watched.model.vocabulary.decode(view.tokens)
+        self._fill(self.kind, kinds_of(view.watched.model), 0)
         self._fill(self.layer, [(f"block {b + 1} of {depth}", b) for b in range(depth)], depth - 1)
         self._fill(self.gloss, [(f"{k + 1}. {word}", k) for k, word in enumerate(words)], 0)
-        last = len(look.seen.frames) - 1
+        last = len(view.watched.frames) - 1
         self.slider.max = self.play.max = last
         self.slider.value = min(self.slider.value, last)
         self._busy = False
@@ -168,62 +174,49 @@ class MapExplorer(ipywidgets.VBox):
             dropdown.options = options
         dropdown.value = before if before in values and before != "" else values[default]
 
-    @property
-    def chosen(self) -> tuple:
-        """(clip, method, gloss, kind, layer): what the caches go by."""
-        return (self.clip.value, self.method.value, self.gloss.value, self.kind.value, self.layer.value)
-
     def _choose_map(self) -> None:
         """Another gloss, map or layer: compute it once, then show the frame."""
         if not self._readable:
             return
-        look, gloss, kind, layer = self.look, self.gloss.value, self.kind.value, self.layer.value
+        view, chosen = self.view, self.chosen
+        _, _, gloss, kind, layer = chosen
         self.layer.disabled, self.gloss.disabled = kind not in LAYERED, False
-        if self.chosen not in self._drawn:
+        if chosen not in self._drawings:
             self.message.value = "computing the map and its deletion curve …"
-            values, word = look.maps(kind, layer)[gloss], look.spans[gloss].gloss
-            energy = energy_figure({kind: frame_energy(values)}, look.spans, look.sample.fps, "", width=8.4)
-            self._drawn[self.chosen] = (values, scale_of(values), *_with_axis(energy))
-            curves = look.curves(kind, layer, gloss)
-            figure = curve_figure(curves, f"{word}: what is left of its probability as patches or frames are blurred.")
-            self._drawn[self.chosen] += (_figure_png(figure),)
-        self.curve.value = self._drawn[self.chosen][-1]
+            values, word = view.maps(kind, layer)[gloss], view.spans[gloss].gloss
+            energy = energy_figure({kind: frame_energy(values)}, view.spans, view.sample.fps, "", width=8.4)
+            caption = f"{word}: what is left of its probability as patches or frames are blurred."
+            curve = png(curve_figure(view.curves(values, gloss), caption), dpi=80)
+            self._drawings[chosen] = Drawing(values, scale_of(values), *_with_ends(energy), curve)
+        self.curve.value = self._drawings[chosen].curve
         self._show()
 
     def _show(self) -> None:
         """The frame under the slider, from what is drawn already."""
-        if not self._readable or self.chosen not in self._drawn:
+        chosen = self.chosen
+        if not self._readable or chosen not in self._drawings:
             return
-        values, top, energy, (first, last), _ = self._drawn[self.chosen]
-        look, t = self.look, self.slider.value
-        frame = look.seen.frames[t : t + 1]
+        values, top, energy, (first, last), _ = self._drawings[chosen]
+        view, t = self.view, self.slider.value
+        frame = view.watched.frames[t : t + 1]
         plain = frame[0].repeat(ZOOM, 0).repeat(ZOOM, 1)
         self.picture.value = png(np.concatenate([plain, overlay(frame, values[t : t + 1], ZOOM, top)[0]], axis=1))
         marked = energy.copy()
         x = first + (last - first) * t / max(len(values) - 1, 1)
         ImageDraw.Draw(marked).line((x, 0, x, marked.height), fill="#D55E00", width=2)
         self.energy.value = png(marked)
-        words = " ".join(
-            f"<span style='{NOW if s.start <= t < s.end else OTHER}'>{escape(s.gloss)}</span>" for s in look.spans
-        )
-        kind = self.kind.value
-        said = "the same for every gloss" if kind in UNSCORED else f"for {escape(look.spans[self.gloss.value].gloss)}"
-        self.message.value = f"{t / look.sample.fps:.2f} s &nbsp; {words} &nbsp; <i>{kind}, {said}</i>"
+        unscored = chosen.kind in UNSCORED
+        target = "the same for every gloss" if unscored else f"for {escape(view.spans[chosen.gloss].gloss)}"
+        self.message.value = f"{gloss_line(view.spans, t, view.sample.fps)} &nbsp; <i>{chosen.kind}, {target}</i>"
 
 
-def _figure_png(figure: plt.Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", bbox_inches="tight")
-    plt.close(figure)
-    return buffer.getvalue()
-
-
-def _with_axis(figure: plt.Figure) -> tuple[Image.Image, tuple[float, float]]:
+def _with_ends(figure: Figure) -> tuple[Image.Image, tuple[float, float]]:
     """The figure as a picture, and the x pixels of its first and last frame."""
-    figure.canvas.draw()
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
     (axis,) = figure.axes
-    times = axis.lines[0].get_xdata()
+    times = np.asarray(axis.lines[0].get_xdata())
     first, last = (float(axis.transData.transform((t, 0))[0]) for t in (times[0], times[-1]))
     plt.close(figure)
     return picture, (first, last)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from slakit.explain import gloss_maps
+from slakit.models.packing import STRIDE
 from slakit.models.recognizer import Recognizer
 from slakit.recognition.exports import write_ctm_spans, write_json
 from slakit.recognition.video import Recognition
 from slakit.records import ConfigError
-from slakit.show import figures as plots
-from slakit.show.map_figures import gloss_timeline
+from slakit.show.figures import frame_strip, timeline
+from slakit.show.pictures import as_image, stack
 
 KINDS = ("json", "eaf", "vtt", "ctm", "png")
 
@@ -28,17 +27,17 @@ def model_facts(model: Recognizer) -> dict[str, Any]:
 
     What a checkpoint does not say is None; a model that was not loaded from one knows only how it was built.
     """
-    about = getattr(model, "about", {})
+    description = getattr(model, "about", {})
     config = model.config
     return {
         "method": config.method,
         "backbone": config.backbone,
         "pretrained": config.pretrained,
         "glosses": len(model.vocabulary.glosses),
-        "corpus": about.get("corpus"),
-        "trained_on": about.get("trained_on"),
-        "metrics": about.get("metrics"),
-        "slakit": about.get("versions", {}).get("slakit"),
+        "corpus": description.get("corpus"),
+        "trained_on": description.get("trained_on"),
+        "metrics": description.get("metrics"),
+        "slakit": description.get("versions", {}).get("slakit"),
     }
 
 
@@ -76,55 +75,31 @@ def clip_maps(model: Recognizer, result: Recognition) -> np.ndarray | None:
     if not result.glosses:
         return None
     maps = gloss_maps(model, result.frames, model.vocabulary.encode(result.glosses))  # [glosses, T, h, w]
-    chosen = np.zeros(maps.shape[1:], np.float32)
-    for own, span in zip(maps, result.spans, strict=True):
-        part = own[span.start : span.end]
-        chosen[span.start : span.end] = part / max(float(part.max()), 1e-12)
-    return chosen
+    shown = np.zeros(maps.shape[1:], np.float32)
+    for values, span in zip(maps, result.spans, strict=True):
+        part = values[span.start : span.end]
+        shown[span.start : span.end] = part / max(float(part.max()), 1e-12)
+    return shown
 
 
 def recognition_picture(model: Recognizer, result: Recognition, count: int = 10) -> Image.Image:
     """Timeline, probabilities and overlay strip of one recognition, one under the other (RGB)."""
-    shown = np.linspace(0, len(result.frames) - 1, min(count, len(result.frames))).round().astype(int)
-    titles = [f"{i / result.fps:.2f} s  {_gloss_at(result, i)}" for i in shown]
-    maps = clip_maps(model, result)
-    strip = (
-        plots.frame_strip(result.frames, count, titles)
-        if maps is None
-        else plots.overlay_strip(result.frames, maps, count, titles)
-    )
+    chosen = np.linspace(0, len(result.frames) - 1, min(count, len(result.frames))).round().astype(int)
+    titles = [f"{i / result.fps:.2f} s  {_gloss_at(result, i)}" for i in chosen]
+    strip = frame_strip(result.frames, chosen, clip_maps(model, result), titles=titles)
     return stack([as_image(time_figure(model, result)), as_image(strip)])
 
 
 def time_figure(model: Recognizer, result: Recognition) -> Figure:
     """The glosses as bars over time, and under them the probabilities that they come from."""
-    caption = "Above: when each gloss is signed. Below: the probability of each gloss in every step of four frames."
-    rows = {"recognised": result.spans}
-    figure = gloss_timeline(rows, result.posteriors, model.vocabulary.glosses, result.fps, caption)
+    tracks = {"probability of each gloss in every step of four frames (grey: blank)": (result.posteriors, STRIDE)}
+    figure = timeline({"recognised": result.spans}, tracks, model.vocabulary.glosses, result.fps)
     figure.axes[0].set_xlim(0, len(result.frames) / result.fps)
     return figure
 
 
 def _gloss_at(result: Recognition, frame: int) -> str:
     return next((span.gloss for span in result.spans if span.start <= frame < span.end), "")
-
-
-def as_image(figure: Figure) -> Image.Image:
-    """A matplotlib figure as a picture; the figure is closed."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    plt.close(figure)
-    return Image.open(buffer).convert("RGB")
-
-
-def stack(images: list[Image.Image]) -> Image.Image:
-    """Pictures one under the other on white, at the left edge."""
-    whole = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
-    top = 0
-    for image in images:
-        whole.paste(image, (0, top))
-        top += image.height
-    return whole
 
 
 def write_report(model: Recognizer, result: Recognition, out: str | Path) -> dict[str, Path]:
@@ -147,6 +122,6 @@ def write_report(model: Recognizer, result: Recognition, out: str | Path) -> dic
         result.save(paths["vtt"])
         recognition_picture(model, result).save(paths["png"])
     except OSError as error:
-        said = error.strerror or error
-        raise ConfigError(f"{error.filename or out} cannot be written ({said}); give another folder") from None
+        reason = error.strerror or error
+        raise ConfigError(f"{error.filename or out} cannot be written ({reason}); give another folder") from None
     return paths

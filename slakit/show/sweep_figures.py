@@ -8,7 +8,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from slakit.show.figures import HEAT, line_colour
+from slakit.show.figures import line_colour
+from slakit.show.pictures import HEAT
 
 SPLITS = {"dev_wer": "dev WER (%)", "test_wer": "test WER (%)"}
 
@@ -19,12 +20,12 @@ def heat_map(
     """One grid of numbers onto `axis`, dark is good, white was not run; spread: a column that is written below as ±."""
 
     def grid(column: str) -> pd.DataFrame:
-        found = table.pivot_table(index=rows, columns=columns, values=column, sort=False)
-        return found.reindex(index=sorted(table[rows].unique(), key=_layers), columns=sorted(table[columns].unique()))
+        cells = table.pivot_table(index=rows, columns=columns, values=column, sort=False)
+        return cells.reindex(index=sorted(table[rows].unique(), key=_layers), columns=sorted(table[columns].unique()))
 
     numbers = grid(value)
     text = numbers.map(lambda number: "" if pd.isna(number) else f"{number:.1f}")
-    if spread is not None and table[spread].notna().any():
+    if spread is not None and bool(table[spread].notna().any()):
         text = text + grid(spread).map(lambda number: "" if pd.isna(number) else f"\n±{number:.1f}")
     split = value.removeprefix("paper_")
     sns.heatmap(
@@ -45,8 +46,8 @@ def heat_maps(summary: pd.DataFrame, rows: str, columns: str, value: str = "test
 
     Each has its own colours: the corpora differ, so only the patterns can be compared.
     """
-    parts = [("ours (mean ± deviation over seeds)", value, f"{value}_std")]
-    if f"paper_{value}" in summary and summary[f"paper_{value}"].notna().any():
+    parts: list[tuple[str, str, str | None]] = [("ours (mean ± deviation over seeds)", value, f"{value}_std")]
+    if f"paper_{value}" in summary and bool(summary[f"paper_{value}"].notna().any()):
         parts.append(("the paper", f"paper_{value}", None))
     height = 0.62 * summary[rows].nunique() + 1.5
     figure, axes = plt.subplots(1, len(parts), figsize=(width, height), squeeze=False)
@@ -61,17 +62,20 @@ def wer_against_parameters(summary: pd.DataFrame, label: str, value: str = "test
 
     Bars: standard deviation over seeds. Where the paper gives both figures, a second panel shows its own.
     """
-    panels = [("ours", summary["trainable"] / 1e6, value, f"{value}_std")] if "trainable" in summary else []
+    panels: list[tuple[str, str, float, str, str | None]] = []
+    if "trainable" in summary:
+        panels.append(("ours", "trainable", 1e-6, value, f"{value}_std"))
     if {"paper_trainable_millions", f"paper_{value}"} <= set(summary):
-        panels.append(("the paper", summary["paper_trainable_millions"], f"paper_{value}", None))
+        panels.append(("the paper", "paper_trainable_millions", 1, f"paper_{value}", None))
     figure, axes = plt.subplots(1, len(panels), figsize=(width, 4.0), squeeze=False)
-    colours = dict(zip(summary[label].unique(), sns.color_palette(n_colors=summary[label].nunique()), strict=True))
-    for axis, (title, millions, column, spread) in zip(axes[0], panels, strict=True):
-        for index, row in summary.iterrows():
-            x, y = millions[index], row[column]
-            if pd.isna(x) or pd.isna(y):
+    labels = list(summary[label].unique())
+    colours = dict(zip(labels, sns.color_palette(n_colors=len(labels)), strict=True))
+    for axis, (title, size, unit, column, spread) in zip(axes[0], panels, strict=True):
+        for _, row in summary.iterrows():
+            x, y = unit * row[size], row[column]
+            if bool(pd.isna(x)) or bool(pd.isna(y)):
                 continue
-            error = row[spread] if spread and pd.notna(row[spread]) else None
+            error = row[spread] if spread and bool(pd.notna(row[spread])) else None
             axis.errorbar(x, y, yerr=error, fmt="o", markersize=8, capsize=4, color=colours[row[label]])
             axis.annotate(str(row[label]), (x, y), xytext=(7, 6), textcoords="offset points", fontsize=9)
         axis.set(title=title, xlabel="trainable parameters (millions)", ylabel=SPLITS.get(value, value))
@@ -109,7 +113,7 @@ def _apart(places: list[float], gap: float = 0.075) -> list[float]:
     return list(moved.values())
 
 
-def curves(results: pd.DataFrame, colour: str, start: pd.Series | None = None, width: float = 12.0) -> Figure:
+def sweep_curves(results: pd.DataFrame, colour: str, start: pd.Series | None = None, width: float = 12.0) -> Figure:
     """Loss and dev WER over the epochs, one colour a configuration, the band over its seeds.
 
     start: WER on dev of the heads that the runs started from; its mean is drawn as a dotted line.
@@ -117,11 +121,11 @@ def curves(results: pd.DataFrame, colour: str, start: pd.Series | None = None, w
     figure, (left, right) = plt.subplots(1, 2, figsize=(width, 3.8), sharex=True)
     table = results.assign(**{colour: results[colour].astype(str)})
     sns.lineplot(table, x="epoch", y="loss_total", hue=colour, ax=left, marker="o", errorbar="sd")
-    wide = table["loss_total"].max() > 10 * table["loss_total"].min()
+    wide = bool(table["loss_total"].max() > 10 * table["loss_total"].min())
     left.set(ylabel="training loss", yscale="log" if wide else "linear")
     scored = table.dropna(subset=["wer"]) if "wer" in table else table.iloc[:0]
     sns.lineplot(scored, x="epoch", y="wer", hue=colour, ax=right, marker="o", errorbar="sd", legend=False)
-    if start is not None and start.notna().any():
+    if start is not None and bool(start.notna().any()):
         right.axhline(start.mean(), color="0.3", linestyle=":")
         right.text(
             0.02, start.mean(), "before adaptation", transform=right.get_yaxis_transform(), va="bottom", fontsize=9
@@ -133,7 +137,7 @@ def curves(results: pd.DataFrame, colour: str, start: pd.Series | None = None, w
     return figure
 
 
-def costs(table: pd.DataFrame, label: str, width: float = 12.0) -> Figure:
+def cost_bars(table: pd.DataFrame, label: str, width: float = 12.0) -> Figure:
     """Bars of what a method costs: step time (and how often the first row's), memory kept, operations."""
     names = {
         "step_seconds": ("training step", "seconds"),
@@ -143,10 +147,10 @@ def costs(table: pd.DataFrame, label: str, width: float = 12.0) -> Figure:
     figure, axes = plt.subplots(1, len(names), figsize=(width, 0.42 * len(table) + 1.2), sharey=True)
     for axis, (column, (title, unit)) in zip(axes, names.items(), strict=True):
         sns.barplot(x=table[column], y=table[label].astype(str), ax=axis, color=sns.color_palette()[0], orient="h")
-        for place, number in enumerate(table[column]):
+        for row, number in enumerate(table[column]):
             times = f"  ({number / table[column].iloc[0]:.2f} x)" if column == "step_seconds" else ""
             text = f"{number:.3g}{times}"
-            axis.annotate(text, (number, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
+            axis.annotate(text, (number, row), xytext=(4, 0), textcoords="offset points", va="center", fontsize=9)
         axis.set(title=title, xlabel=unit, ylabel="")
         axis.margins(x=0.35 if column == "step_seconds" else 0.2)
     figure.tight_layout()

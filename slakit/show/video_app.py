@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 import re
 import tempfile
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+from typing import cast
 
 import ipywidgets
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageDraw
 
 from slakit.data.video.cropping import Box, signer_box
@@ -21,8 +22,8 @@ from slakit.explain import gloss_maps
 from slakit.models.recognizer import Recognizer
 from slakit.recognition.video import Recognition, fit_frames, recognize_frames
 from slakit.records import SlakitError
-from slakit.show.film import overlay, scale_of
-from slakit.show.report import as_image, model_card, time_figure, write_report
+from slakit.show.pictures import overlay, png, scale_of
+from slakit.show.report import model_card, time_figure, write_report
 
 UPLOAD_CLASS = "slakit-upload"
 HEIGHT = 240  # of the pictures, in pixels
@@ -43,9 +44,9 @@ def uploaded_files(value) -> list[tuple[str, bytes]]:
 
 def safe_name(name: str) -> str:
     """A file name from one that somebody else chose: letters, digits, ".", "-" and blanks, at most 100 bytes long."""
-    found = Path(re.sub(r"[^\w.\- ]", "_", Path(name.replace("\\", "/")).name).lstrip(".") or "video")
-    suffix = found.suffix if len(found.suffix.encode()) <= 12 else ""
-    return found.name.removesuffix(suffix).encode()[: 100 - len(suffix.encode())].decode(errors="ignore") + suffix
+    path = Path(re.sub(r"[^\w.\- ]", "_", Path(name.replace("\\", "/")).name).lstrip(".") or "video")
+    suffix = path.suffix if len(path.suffix.encode()) <= 12 else ""
+    return path.name.removesuffix(suffix).encode()[: 100 - len(suffix.encode())].decode(errors="ignore") + suffix
 
 
 class VideoApp(ipywidgets.VBox):
@@ -56,7 +57,9 @@ class VideoApp(ipywidgets.VBox):
     """
 
     def __init__(self, model: Recognizer, examples: Mapping[str, str | Path]):
-        self.model, self.result, self.maps = model, None, None
+        self.model = model
+        self.result: Recognition | None = None
+        self.maps: np.ndarray | None = None  # [glosses, T, h, w]
         self.frames = np.zeros((1, HEIGHT, HEIGHT, 3), np.uint8)
         self.source, self.fps, self._busy = Path("none"), 25.0, False
         self._folder = tempfile.TemporaryDirectory(prefix="slakit-video-")
@@ -192,7 +195,7 @@ class VideoApp(ipywidgets.VBox):
         self._say(f"{self.source.name}: {len(result.glosses)} glosses recognised.")
         self.answer.value = answer_html(result)
         self.timeline.layout.display = ""
-        self.timeline.value = _png(as_image(time_figure(self.model, result)))
+        self.timeline.value = png(time_figure(self.model, result))
         self.files.value = "Save: " + " &nbsp; ".join(_link(kind, path) for kind, path in paths.items())
         if choices:
             self.frame.value = result.spans[0].start
@@ -209,16 +212,17 @@ class VideoApp(ipywidgets.VBox):
         edges = [v * scale for v in (box.left, box.top, box.left + box.side - 1, box.top + box.side - 1)]
         ImageDraw.Draw(whole).rectangle(edges, outline=BOX_COLOUR, width=3)
         if self.result is None:
-            seen = fit_frames(self.frames[t : t + 1], self.model.image_size, box)[0]
+            cut = fit_frames(self.frames[t : t + 1], self.model.image_size, box)[0]
         else:
-            seen = self.result.frames[t]
-        if self.maps is not None and self.gloss.value >= 0:
-            heat = self.maps[self.gloss.value]
-            seen = overlay(seen[None], heat[t : t + 1], 3, scale_of(heat))[0]
+            cut = self.result.frames[t]
+        number = cast(int, self.gloss.value)
+        if self.maps is not None and number >= 0:
+            heat = self.maps[number]
+            cut = overlay(cut[None], heat[t : t + 1], 3, scale_of(heat))[0]
         both = Image.new("RGB", (whole.width + HEIGHT + 12, HEIGHT), "white")
         both.paste(whole, (0, 0))
-        both.paste(Image.fromarray(seen).resize((HEIGHT, HEIGHT), Image.Resampling.BILINEAR), (whole.width + 12, 0))
-        self.picture.value = _png(both)
+        both.paste(Image.fromarray(cut).resize((HEIGHT, HEIGHT), Image.Resampling.BILINEAR), (whole.width + 12, 0))
+        self.picture.value = png(both)
 
     def _say(self, text: str, wrong: bool = False) -> None:
         style = f" style='color: {ERROR_COLOUR}; background: white'" if wrong else ""
@@ -229,27 +233,17 @@ def answer_html(result: Recognition) -> str:
     """Glosses with times and confidence as a table, and what else it might have been."""
     if not result.glosses:
         return "<b>Nothing was recognised.</b>"
-    cell = "style='padding: 1px 12px 1px 0; text-align: left'"
-    head = "".join(f"<th scope='col' {cell}>{name}</th>" for name in ("gloss", "seconds", "confidence"))
     rows = [
-        f"<tr><td {cell}><b>{escape(span.gloss)}</b></td><td {cell}>{span.start_seconds:.2f} to {span.end_seconds:.2f}"
-        f"</td><td {cell}>{100 * span.confidence:.0f} %</td></tr>"
+        (span.gloss, f"{span.start_seconds:.2f} to {span.end_seconds:.2f}", f"{100 * span.confidence:.0f} %")
         for span in result.spans
     ]
+    table = pd.DataFrame(rows, columns=pd.Index(["gloss", "seconds", "confidence"]))
     others = [
         f"<li>{escape(' '.join(glosses)) or '(nothing)'}, {math.exp(score - result.score):.2f} times as likely</li>"
         for glosses, score in result.alternatives[:3]
     ]
-    return (
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-        f"It might also have been:<ul style='margin: 0'>{''.join(others)}</ul>"
-    )
-
-
-def _png(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, format="png", compress_level=1)
-    return buffer.getvalue()
+    listed = table.to_html(index=False, border=0, justify="left", col_space="8em")
+    return f"{listed}It might also have been:<ul style='margin: 0'>{''.join(others)}</ul>"
 
 
 def _link(kind: str, path: Path) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import ipywidgets
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
+
+from slakit.show.pictures import png
 
 
 def run_explorer(runs: pd.DataFrame, varied: Sequence[str]) -> ipywidgets.VBox:
@@ -18,7 +20,7 @@ def run_explorer(runs: pd.DataFrame, varied: Sequence[str]) -> ipywidgets.VBox:
     """
     varied = [*varied, "seed"]
     numbers = [c for c in ("test_wer", "dev_wer", "trainable", "step_seconds", "kept_mb_per_frame", "training_seconds")
-               if c in runs and runs[c].notna().any()]  # fmt: skip
+               if c in runs and bool(runs[c].notna().any())]  # fmt: skip
     y = ipywidgets.Dropdown(options=numbers, description="up")
     x = ipywidgets.Dropdown(options=[*varied, *numbers], description="across")
     hue = ipywidgets.Dropdown(options=varied, value=varied[min(1, len(varied) - 1)], description="colour")
@@ -33,7 +35,7 @@ def run_explorer(runs: pd.DataFrame, varied: Sequence[str]) -> ipywidgets.VBox:
     def show(_=None) -> None:
         chosen = slice_runs(runs, {name: box.value for name, box in keep.items()})
         count.value = f"{len(chosen)} of {len(runs)} runs"
-        picture.value = _png(chosen, x.value, y.value, hue.value)
+        picture.value = png(_scatter(chosen, str(x.value), str(y.value), str(hue.value)))
 
     for widget in (x, y, hue, *keep.values()):
         widget.observe(show, names="value")
@@ -41,23 +43,20 @@ def run_explorer(runs: pd.DataFrame, varied: Sequence[str]) -> ipywidgets.VBox:
     return ipywidgets.VBox([ipywidgets.HBox([y, x, hue]), ipywidgets.HBox(list(keep.values())), picture, count])
 
 
-def slice_runs(runs: pd.DataFrame, keep: dict[str, tuple]) -> pd.DataFrame:
+def slice_runs(runs: pd.DataFrame, kept_values: Mapping[str, Sequence]) -> pd.DataFrame:
     """The runs whose values are among those kept."""
-    for name, values in keep.items():
-        runs = runs[runs[name].isin(values)]
+    for name, values in kept_values.items():
+        runs = runs.loc[runs[name].isin(values)]
     return runs
 
 
-def _png(runs: pd.DataFrame, x: str, y: str, hue: str) -> bytes:
+def _scatter(runs: pd.DataFrame, x: str, y: str, hue: str) -> Figure:
     figure, axis = plt.subplots(figsize=(9, 4))
     if len(runs):
-        shown = runs.assign(**{hue: runs[hue].astype(str)}) if hue != x else runs
+        table = runs.assign(**{hue: runs[hue].astype(str)}) if hue != x else runs
         if runs[x].dtype == object:
-            sns.stripplot(shown, x=x, y=y, hue=hue, ax=axis, size=9, jitter=0.08)
+            sns.stripplot(table, x=x, y=y, hue=hue, ax=axis, size=9, jitter=0.08)
         else:
-            sns.scatterplot(shown, x=x, y=y, hue=hue, ax=axis, s=90)
+            sns.scatterplot(table, x=x, y=y, hue=hue, ax=axis, s=90)
     figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    plt.close(figure)
-    return buffer.getvalue()
+    return figure

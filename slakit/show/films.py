@@ -1,4 +1,4 @@
-"""Maps laid over frames, with the gloss burnt in, as pictures and as MP4 or GIF."""
+"""Films: frames beside their maps, with the gloss of the moment burnt in, written as MP4 or GIF."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from unicodedata import category
 
 import av
-import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
@@ -17,40 +16,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from slakit.decoding import GlossSpan
 from slakit.records import SlakitError, Span
-from slakit.show.figures import HEAT, enlarge
+from slakit.show.pictures import overlay
 
 # Those to try first; the last comes with matplotlib and has Latin, Greek, Cyrillic and Arabic letters.
 FONTS = ["Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "Microsoft YaHei",
          "PingFang SC", "Noto Sans Arabic", "DejaVu Sans"]  # fmt: skip
-
-
-def scale_of(maps: np.ndarray) -> float:
-    """The value that is drawn brightest: the 99.5th percentile of the whole clip, so that one patch alone does not
-    darken all others.
-    """
-    return max(float(np.quantile(maps, 0.995)), 0.25 * float(maps.max()), 1e-30)
-
-
-def overlay(frames: np.ndarray, maps: np.ndarray, zoom: int = 4, top: float | None = None) -> np.ndarray:
-    """Grey frames under their maps: uint8 [T, H * zoom, W * zoom, 3]; one scale for the whole clip.
-
-    frames: uint8 [T, H, W, 3]; maps: [T, h, w], not negative. top: the value drawn brightest, None: scale_of(maps).
-    Where a map is low it is transparent. The colours rise in brightness, so they read without colour vision.
-    """
-    if len(frames) != len(maps):
-        raise SlakitError(f"{len(frames)} frames but {len(maps)} maps; give one map a frame")
-    height, width = frames.shape[1] * zoom, frames.shape[2] * zoom
-    levels = np.linspace(0, 1, 256)
-    visible = np.clip(1.6 * np.sqrt(levels), 0, 0.85)
-    colours = (255 * matplotlib.colormaps[HEAT](levels)[:, :3] * visible[:, None]).astype(np.float32)
-    through = (1 - visible).astype(np.float32)
-    top = scale_of(maps) if top is None else top
-    made = np.empty((len(frames), height, width, 3), np.uint8)
-    for t, (frame, small) in enumerate(zip(frames, maps, strict=True)):
-        heat = (255 * np.clip(enlarge(small[None] / top, height, width)[0], 0, 1)).astype(np.uint8)
-        grey = frame.mean(-1, dtype=np.float32).repeat(zoom, 0).repeat(zoom, 1)
-        made[t] = (grey * through[heat])[..., None] + colours[heat]
-    return made
 
 
 def font(size: int, text: str = "") -> ImageFont.FreeTypeFont:
@@ -112,7 +82,7 @@ def film(
     width, below, count = pictures.shape[2], 84, len(frames)
     large, line = font(26, "".join(s.gloss for s in spans)), f"00.00 s   {caption}"
     small = _fitting(line, width - 8)
-    made = []
+    film_frames = []
     for t, picture in enumerate(pictures):
         canvas = Image.new("RGB", (width + width % 2, picture.shape[0] + below + picture.shape[0] % 2), "black")
         canvas.paste(Image.fromarray(picture), (0, 0))
@@ -125,15 +95,15 @@ def film(
             draw.rectangle((left, base + 40, max(left, right - 2), base + 50), fill=colour)
         draw.line((width * t // count, base + 37, width * t // count, base + 53), fill="white", width=2)
         draw.text((4, base + 70), f"{t / fps:5.2f} s   {caption}", font=small, fill="#DDDDDD", anchor="lm")
-        made.append(np.asarray(canvas))
-    return np.stack(made)
+        film_frames.append(np.asarray(canvas))
+    return np.stack(film_frames)
 
 
 def _fitting(text: str, width: int, largest: int = 13) -> ImageFont.FreeTypeFont:
     """The largest font, of `largest` down to 8 pixels, in which the text is at most `width` pixels long."""
-    found = font(largest, text)
-    sizes = (found.font_variant(size=size) for size in range(largest, 8, -1))
-    return next((f for f in sizes if f.getlength(text) <= width), found.font_variant(size=8))
+    at_most = font(largest, text)
+    sizes = (at_most.font_variant(size=size) for size in range(largest, 8, -1))
+    return next((f for f in sizes if f.getlength(text) <= width), at_most.font_variant(size=8))
 
 
 def _names(names: Sequence[str], width: int) -> np.ndarray:
