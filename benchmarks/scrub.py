@@ -19,7 +19,7 @@ import torch
 import slakit
 from slakit.models.methods.adaptsign_attention import Aggregation, CrossFrameAttention
 from slakit.models.towers.weights import demo_model
-from slakit.show.map_explorer import MapExplorer
+from slakit.show import MapExplorer
 
 
 def scrub(explorer: MapExplorer, frames: list[int]) -> list[float]:

@@ -37,10 +37,10 @@ def randomised(model: Recognizer, stage: str, seed: int = 0) -> Recognizer:
 
 def similarity(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's rank correlation of two maps over all patches of all frames; 0 if one of them is constant."""
-    ranks = [pd.Series(values.ravel()).rank().to_numpy() for values in (first, second)]
-    if min(np.std(r) for r in ranks) == 0:
+    one, other = (pd.Series(values.ravel()).rank().to_numpy() for values in (first, second))
+    if min(np.std(one), np.std(other)) == 0:
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(one, other)[0, 1])
 
 
 def peaks(maps: np.ndarray, image_size: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from slakit.explain.targets import Target
-from slakit.explain.watched import Seen, head, looking
+from slakit.explain.watched import WatchedClip, frozen_eval, head
 from slakit.models.packing import Clips
 from slakit.records import SlakitError
 
@@ -49,9 +49,9 @@ class Curve:
         return self.random_area - self.area if self.kind == "deletion" else self.area - self.random_area
 
 
-def _area(heights: np.ndarray, places: np.ndarray) -> float:
+def _area(heights: np.ndarray, x: np.ndarray) -> float:
     """The area below straight lines between the points; numpy's own function has another name before 2.0."""
-    return float(((heights[1:] + heights[:-1]) / 2 * np.diff(places)).sum())
+    return float(((heights[1:] + heights[:-1]) / 2 * np.diff(x)).sum())
 
 
 def background(frames: np.ndarray, fill: str = "blur") -> np.ndarray:
@@ -68,36 +68,36 @@ def background(frames: np.ndarray, fill: str = "blur") -> np.ndarray:
     return smooth.round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
 
 
-def _scores(seen: Seen, target: Target, masks: np.ndarray, fill: np.ndarray) -> np.ndarray:
+def _scores(clip: WatchedClip, target: Target, masks: np.ndarray, fill: np.ndarray) -> np.ndarray:
     """exp(target) of the clip with `fill` where masks [k, T, h, w] are True.
 
     Only frames near masked ones go through the encoder again; the other features are the clip's own.
     """
-    model, reach, order = seen.model, seen.model.encoder.reach, seen.order.numpy()
-    touched = np.flatnonzero(masks.any((0, 2, 3))[order])
+    model, reach, order = clip.model, clip.model.encoder.reach, clip.order.numpy()
+    touched = np.flatnonzero(masks[:, order].any((0, 2, 3)))
     first, end = (max(0, touched[0] - reach), touched[-1] + 1 + reach) if len(touched) else (0, 1)
     low, high = max(0, first - reach), min(len(order), end + reach)
     end = min(end, len(order))
-    rows, columns = (seen.frames.shape[1] // side for side in seen.grid)
-    plain, blurred = seen.frames[order[low:high]], fill[order[low:high]]
-    found, keys = {}, [mask.tobytes() for mask in masks]
+    rows, columns = (clip.frames.shape[1] // side for side in clip.grid)
+    plain, blurred = clip.frames[order[low:high]], fill[order[low:high]]
+    scores, keys = {}, [mask.tobytes() for mask in masks]
     distinct = masks[np.array([keys.index(key) for key in dict.fromkeys(keys)])]  # the ends are the same in every order
     for start in range(0, len(distinct), PACKED):
         part = distinct[start : start + PACKED]
         pixels = np.repeat(np.repeat(part[:, order[low:high]], rows, -2), columns, -1)[..., None]  # [k, n, S, S, 1]
-        clips = np.where(pixels, blurred, plain).reshape(-1, *seen.frames.shape[1:])
-        with torch.no_grad(), looking(model):
-            images = model.normalise(seen.packed(clips)).to(seen.features.dtype)
+        clips = np.where(pixels, blurred, plain).reshape(-1, *clip.frames.shape[1:])
+        with torch.no_grad(), frozen_eval(model):
+            images = model.normalise(clip.packed(clips)).to(clip.features.dtype)
             fresh = model.encoder(images, Clips([high - low] * len(part), images.device)).unflatten(0, (len(part), -1))
-            features = seen.features.repeat(len(part), 1, 1)  # [k, N, F]
+            features = clip.features.repeat(len(part), 1, 1)  # [k, N, F]
             features[:, first:end] = fresh[:, first - low : end - low]
-            log_probs = head(model, features, len(seen.frames)).cpu()
-        found |= {mask.tobytes(): float(target(line).exp()) for mask, line in zip(part, log_probs, strict=True)}
-    return np.array([found[key] for key in keys])
+            log_probs = head(model, features, len(clip.frames)).cpu()
+        scores |= {mask.tobytes(): float(target(line).exp()) for mask, line in zip(part, log_probs, strict=True)}
+    return np.array([scores[key] for key in keys])
 
 
 def masking_curve(
-    seen: Seen,
+    clip: WatchedClip,
     target: Target,
     values: np.ndarray,
     kind: str = "deletion",
@@ -121,13 +121,13 @@ def masking_curve(
     """
     if kind not in ("deletion", "insertion"):
         raise SlakitError(f"kind={kind!r} is no curve; use deletion or insertion")
-    shape = (len(seen.frames), *seen.grid)
+    shape = (len(clip.frames), *clip.grid)
     if random is None and repeats < 1:
         raise SlakitError(f"repeats={repeats} leaves nothing to compare with; use 1 or more")
     if values.shape not in (shape, shape[:1]):
         raise SlakitError(f"values have shape {values.shape}; give a map {shape} or one value for each frame")
-    start, end = target.frames(len(seen.frames))
-    start, end = (0, len(seen.frames)) if around is None else (max(0, start - around), end + around)
+    start, end = target.frames(len(clip.frames))
+    start, end = (0, len(clip.frames)) if around is None else (max(0, start - around), end + around)
     ranked_values = values[start:end]
     rng = np.random.default_rng(seed)
     count = ranked_values.size
@@ -135,13 +135,12 @@ def masking_curve(
     orders = [ranked] if random is not None else [ranked, *(rng.permutation(count) for _ in range(repeats))]
     masks = []
     for order in orders:
-        place = np.empty(count, int)
-        place[order] = np.arange(count)
+        rank = np.argsort(order)  # of a permutation: its inverse
         for fraction in fractions:
-            chosen = (place < round(fraction * count)).reshape(ranked_values.shape)
+            chosen = (rank < round(fraction * count)).reshape(ranked_values.shape)
             mask = np.zeros(shape, bool)
             mask[start:end] = (chosen if values.ndim == 3 else chosen[:, None, None]) ^ (kind == "insertion")
             masks.append(mask)
-    scores = _scores(seen, target, np.stack(masks), background(seen.frames, fill)).reshape(len(orders), len(fractions))
+    scores = _scores(clip, target, np.stack(masks), background(clip.frames, fill)).reshape(len(orders), len(fractions))
     unit = "patches" if values.ndim == 3 else "frames"
     return Curve(kind, unit, np.array(fractions), scores[0], scores[1:] if random is None else random)

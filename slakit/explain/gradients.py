@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from slakit.explain.targets import Target, feature_gradients, targets_of
-from slakit.explain.watched import CHUNK, Seen, encode_window, looking, watch, windows
+from slakit.explain.watched import CHUNK, WatchedClip, Window, block_of, by_window, encode_window, watch
 from slakit.models.recognizer import Recognizer
 from slakit.records import SlakitError
 
@@ -41,27 +41,24 @@ def kept_tokens(model: Recognizer, block: int) -> Iterator[list[torch.Tensor]]:
     Not the residual stream: attention reads that through the LayerNorm, which ignores the length of a token, so that
     the gradient along the token itself is zero in the last block.
     """
-    encoder, kept = model.encoder, []
-    blocks = encoder.backbone.blocks
-    if not -len(blocks) <= block < len(blocks):
-        raise SlakitError(f"block={block} is no block of this encoder; it has {len(blocks)}: 0 to {len(blocks) - 1}")
+    encoder, norm, roots = model.encoder, block_of(model, block).ln_1, []
 
     def keep(_, __, output):
-        kept.append(output.detach().requires_grad_(True))
-        return kept[-1]
+        roots.append(output.detach().requires_grad_(True))
+        return roots[-1]
 
     before = encoder.gradients_everywhere
-    handle = blocks[block].ln_1.register_forward_hook(keep)
+    handle = norm.register_forward_hook(keep)
     encoder.gradients_everywhere = True
     try:
-        yield kept
+        yield roots
     finally:
         handle.remove()
         encoder.gradients_everywhere = before
 
 
 def gradient_maps(
-    seen: Seen, targets: Sequence[Target], kind: str = "grad-cam", block: int = -1, chunk: int = CHUNK
+    clip: WatchedClip, targets: Sequence[Target], kind: str = "grad-cam", block: int = -1, chunk: int = CHUNK
 ) -> np.ndarray:
     """Which patches, at which time, raised each target's score.
 
@@ -71,19 +68,19 @@ def gradient_maps(
     """
     if kind not in KINDS:
         raise SlakitError(f"kind={kind!r} is no gradient map; use one of {', '.join(KINDS)}")
-    model, prefix = seen.model, seen.model.encoder.backbone.prefix_tokens
-    gradients = feature_gradients(seen, targets)  # [targets, N, F]
-    parts = []
-    for window in windows(seen, chunk):
-        with torch.enable_grad(), looking(model), kept_tokens(model, block) as kept:
-            features = encode_window(seen, window)  # [n, F]
-            maps = []
-            for gradient in gradients[:, window.places]:
-                (found,) = torch.autograd.grad(features, kept[0], gradient, retain_graph=True)
-                maps.append(KINDS[kind](kept[0].detach()[:, prefix:], found[:, prefix:])[window.inner])
-        parts.append(torch.stack(maps, 1))  # [inner, targets, P]
-    folded = seen.fold(torch.cat(parts)).transpose(0, 1)  # [targets, T, P]
-    return folded.unflatten(-1, seen.grid).float().cpu().numpy()
+    model, prefix = clip.model, clip.model.encoder.backbone.prefix_tokens
+    gradients = feature_gradients(clip, targets)  # [targets, N, F]
+
+    def read(window: Window) -> torch.Tensor:
+        with torch.enable_grad(), kept_tokens(model, block) as roots:
+            features = encode_window(clip, window)  # [n, F]
+            tokens, maps = roots[0].detach()[:, prefix:], []
+            for cotangent in gradients[:, window.places]:
+                (gradient,) = torch.autograd.grad(features, roots[0], cotangent, retain_graph=True)
+                maps.append(KINDS[kind](tokens, gradient[:, prefix:]))
+        return torch.stack(maps, 1)  # [n, targets, P]
+
+    return by_window(clip, read, chunk, "sum").swapaxes(0, 1)
 
 
 def gloss_maps(
@@ -95,8 +92,8 @@ def gloss_maps(
     over: str = "span",
 ) -> np.ndarray:
     """gradient_maps() of each gloss of a sequence in one call. frames: uint8 [T, S, S, 3]; -> [glosses, T, h, w]."""
-    seen = watch(model, frames)
-    return gradient_maps(seen, targets_of(seen, tokens, over), kind, block)
+    clip = watch(model, frames)
+    return gradient_maps(clip, targets_of(clip, tokens, over), kind, block)
 
 
 def frame_energy(maps: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -15,8 +15,8 @@ ALIKE = 0.5  # a rank correlation above which a map is called nearly the same
 def read_measured(path: str | Path) -> dict[str, dict[str, Any]]:
     """{method: its part of the file}; nothing where there is no file."""
     path = Path(path)
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return {name: part for name, part in found.items() if isinstance(part, dict) and "curves" in part}
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {name: part for name, part in content.items() if isinstance(part, dict) and "curves" in part}
 
 
 def another_model(part: dict[str, Any], about: dict[str, Any]) -> str:
@@ -28,8 +28,8 @@ def another_model(part: dict[str, Any], about: dict[str, Any]) -> str:
     differ = [key for key in ("seed", "metrics") if then.get(key) != about.get(key)]
     if not differ:
         return ""
-    told = ", ".join(f"{key} {then.get(key)} then, {about.get(key)} now" for key in differ)
-    return f"measured with another model ({told}); run `{REPEAT}` again"
+    changes = ", ".join(f"{key} {then.get(key)} then, {about.get(key)} now" for key in differ)
+    return f"measured with another model ({changes}); run `{REPEAT}` again"
 
 
 def gains_table(measured: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -37,12 +37,8 @@ def gains_table(measured: dict[str, dict[str, Any]]) -> pd.DataFrame:
 
     verdict: "better than random" or "worse than random" where the interval leaves 0 out, else "no better than random".
     """
-    table = _rows(measured, "curves", "curve")
-    table["verdict"] = [
-        "better than random" if low > 0 else "worse than random" if high < 0 else "no better than random"
-        for low, high in zip(table["low"], table["high"], strict=True)
-    ]
-    return table
+    verdicts = ("worse than random", "no better than random", "better than random")
+    return _rows(measured, "curves", "curve", 0.0, verdicts)
 
 
 def sanity_table(measured: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -51,15 +47,13 @@ def sanity_table(measured: dict[str, dict[str, Any]]) -> pd.DataFrame:
     verdict: "another map" where the whole interval lies below ALIKE, "nearly the same map" where it lies above,
     otherwise "undecided". The same map after a change says that it does not depend on what was changed.
     """
-    table = _rows(measured, "sanity", "change")
-    table["verdict"] = [
-        "another map" if high < ALIKE else "nearly the same map" if low > ALIKE else "undecided"
-        for low, high in zip(table["low"], table["high"], strict=True)
-    ]
-    return table
+    return _rows(measured, "sanity", "change", ALIKE, ("another map", "undecided", "nearly the same map"))
 
 
-def _rows(measured: dict[str, dict[str, Any]], part: str, name: str) -> pd.DataFrame:
+def _rows(
+    measured: dict[str, dict[str, Any]], part: str, name: str, line: float, verdicts: tuple[str, str, str]
+) -> pd.DataFrame:
+    """verdicts: of an interval that lies below the line, on it, above it."""
     columns = ["method", "map", name, "mean", "low", "high", "clips"]
     rows = [
         {"method": method, "map": kind, name: label, **{key: figure[key] for key in columns[3:]}}
@@ -67,7 +61,9 @@ def _rows(measured: dict[str, dict[str, Any]], part: str, name: str) -> pd.DataF
         for kind, figures in content.get(part, {}).items()
         for label, figure in figures.items()
     ]
-    return pd.DataFrame(rows, columns=columns)
+    below, on, above = verdicts
+    labels = [below if row["high"] < line else above if row["low"] > line else on for row in rows]
+    return pd.DataFrame(rows, columns=pd.Index(columns)).assign(verdict=labels)
 
 
 def spread(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -86,7 +82,7 @@ def in_words(table: pd.DataFrame, name: str) -> str:
     if table.empty:
         return f"nothing is measured yet: {REPEAT}"
     lines = []
-    for (label, verdict), rows in table.groupby([name, "verdict"], sort=False):
+    for key, rows in table.groupby([name, "verdict"], sort=False):
         who = "; ".join(f"{method}: {', '.join(part['map'])}" for method, part in rows.groupby("method", sort=False))
-        lines.append(f"{label}, {verdict}: {who}")
+        lines.append(f"{', '.join(cast('tuple[str, str]', key))}: {who}")
     return "\n".join(lines)

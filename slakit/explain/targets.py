@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from slakit.decoding import align, step_frames
-from slakit.explain.watched import Seen, head, looking
+from slakit.decoding import align
+from slakit.explain.watched import WatchedClip, frozen_eval, head
+from slakit.models.packing import frames_of
 from slakit.records import SlakitError
 
 OVER = ("step", "span", "sentence")
@@ -37,10 +38,10 @@ class Target:
         """First frame and end (excluded) that the steps stand for; a sentence: the whole clip."""
         if self.steps is None:
             return 0, num_frames
-        return step_frames(self.steps[0], num_frames)[0], step_frames(self.steps[-1], num_frames)[1]
+        return frames_of(self.steps[0], num_frames)[0], frames_of(self.steps[-1], num_frames)[1]
 
 
-def targets_of(seen: Seen, tokens: Sequence[int] | None = None, over: str = "span") -> list[Target]:
+def targets_of(clip: WatchedClip, tokens: Sequence[int] | None = None, over: str = "span") -> list[Target]:
     """One Target for each gloss of a sequence, or a single one for the whole sentence.
 
     tokens: class indices; None: what the model recognised. over: "span", the steps where the best alignment emits the
@@ -48,26 +49,26 @@ def targets_of(seen: Seen, tokens: Sequence[int] | None = None, over: str = "spa
     """
     if over not in OVER:
         raise SlakitError(f"over={over!r} is no score; use one of {', '.join(OVER)}")
-    tokens = seen.tokens if tokens is None else list(tokens)
+    tokens = clip.tokens if tokens is None else list(tokens)
     if not tokens:
         raise SlakitError("nothing was recognised, so there is nothing to explain; give the indices of true glosses")
-    spans = align(seen.log_probs, None, tokens)  # also checks that the steps can hold the tokens
+    spans = align(clip.log_probs, None, tokens)  # also checks that the steps can hold the tokens
     if over == "sentence":
         return [Target(tuple(tokens))]
-    found = []
+    targets = []
     for span in spans:
         steps = range(span.start, span.end)
         if over == "step":
-            steps = [max(steps, key=lambda step, token=span.token: float(seen.log_probs[step, token]))]
-        found.append(Target((span.token,), tuple(steps)))
-    return found
+            steps = [max(steps, key=lambda step, token=span.token: float(clip.log_probs[step, token]))]
+        targets.append(Target((span.token,), tuple(steps)))
+    return targets
 
 
-def feature_gradients(seen: Seen, targets: Sequence[Target]) -> torch.Tensor:
+def feature_gradients(clip: WatchedClip, targets: Sequence[Target]) -> torch.Tensor:
     """d target / d feature for each target: [targets, N, F]. Only the sequence model is differentiated."""
-    features = seen.features.detach().requires_grad_(True)
-    with torch.enable_grad(), looking(seen.model):
-        log_probs = head(seen.model, features, len(seen.frames))[0]
+    features = clip.features.detach().requires_grad_(True)
+    with torch.enable_grad(), frozen_eval(clip.model):
+        log_probs = head(clip.model, features, len(clip.frames))[0]
         with torch.backends.cudnn.flags(enabled=False):
             grads = [torch.autograd.grad(target(log_probs), features, retain_graph=True)[0][0] for target in targets]
     return torch.stack(grads)

@@ -1,12 +1,13 @@
-"""One video seen once by a model: features, log probabilities, and windows of frames for gradients in little memory."""
+"""One video, watched once by a model: features, log probabilities; windows of it for gradients in little memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from slakit.data.video.read import read_frames
 from slakit.decoding import beam_search
 from slakit.models.packing import Clips, padded_index
 from slakit.models.recognizer import Recognizer
+from slakit.models.towers.blocks import Block
 from slakit.recognition.video import fit_frames
 from slakit.records import SlakitError
 
@@ -23,7 +25,7 @@ CHUNK = 32  # frames whose gradients are taken at once
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class WatchedClip:
     """A clip and what the model makes of it.
 
     frames: uint8 [T, S, S, 3] as the model takes them. order: int64 [N], the frame at each of the encoder's places
@@ -67,7 +69,7 @@ class Seen:
 
 
 @contextmanager
-def looking(model: Recognizer) -> Iterator[None]:
+def frozen_eval(model: Recognizer) -> Iterator[None]:
     """Within: evaluation mode, and no parameter asks for a gradient, so that graphs keep only what inputs need."""
     training, parameters = model.training, [p for p in model.parameters() if p.requires_grad]
     model.eval()
@@ -91,7 +93,7 @@ def head(model: Recognizer, features: torch.Tensor, num_frames: int) -> torch.Te
     return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
-def watch(model: Recognizer, video: str | Path | np.ndarray, crop: str | Box = "auto") -> Seen:
+def watch(model: Recognizer, video: str | Path | Sequence[Path] | np.ndarray, crop: str | Box = "auto") -> WatchedClip:
     """Look at a video once, without gradients.
 
     video: a file or a folder of frames, read with the loader's checks (VideoError names file and reason) and cropped
@@ -107,11 +109,19 @@ def watch(model: Recognizer, video: str | Path | np.ndarray, crop: str | Box = "
         )
     count = len(video)
     order = padded_index([count])[0] if model.config.padding == "published" else torch.arange(count)
-    packed = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).to(model.pixel_mean.device)
-    with torch.no_grad(), looking(model):
+    packed = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).to(next(model.parameters()).device)
+    with torch.no_grad(), frozen_eval(model):
         features = model.encode(packed, [count])  # [1, N, F]
         log_probs = head(model, features, count)[0]
-    return Seen(model, video, order, features, log_probs.cpu())
+    return WatchedClip(model, video, order, features, log_probs.cpu())
+
+
+def block_of(model: Recognizer, block: int) -> Block:
+    """The encoder's block of that number, 0-based or negative from the end; SlakitError where there is none."""
+    blocks = model.encoder.backbone.blocks
+    if not -len(blocks) <= block < len(blocks):
+        raise SlakitError(f"block={block} is no block of this encoder; it has {len(blocks)}, counted from 0")
+    return cast(Block, blocks[block])
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +138,7 @@ class Window:
     inner: slice
 
 
-def windows(seen: Seen, chunk: int = CHUNK) -> Iterator[Window]:
+def windows(clip: WatchedClip, chunk: int = CHUNK) -> Iterator[Window]:
     """The clip in windows whose inner parts tile it, so that memory does not grow with its length.
 
     A score's gradient in an inner frame is exact: it reaches only features within the encoder's `reach`, and those see
@@ -136,27 +146,38 @@ def windows(seen: Seen, chunk: int = CHUNK) -> Iterator[Window]:
     """
     if chunk < 1:
         raise SlakitError(f"chunk={chunk} is no number of frames; use 1 or more")
-    model, count, margin = seen.model, len(seen.order), 2 * seen.model.encoder.reach
+    model, count, margin = clip.model, len(clip.order), 2 * clip.model.encoder.reach
     for start in range(0, count, chunk):
         end = min(start + chunk, count)
         low, high = max(0, start - margin), min(count, end + margin)
-        frames = seen.frames[seen.order[low:high].numpy()]
+        frames = clip.frames[clip.order[low:high].numpy()]
         yield Window(
-            model.normalise(seen.packed(frames)).to(seen.features.dtype),
-            Clips([high - low], seen.features.device),
+            model.normalise(clip.packed(frames)).to(clip.features.dtype),
+            Clips([high - low], clip.features.device),
             slice(low, high),
             slice(start - low, end - low),
         )
 
 
-def encode_window(seen: Seen, window: Window) -> torch.Tensor:
+def encode_window(clip: WatchedClip, window: Window) -> torch.Tensor:
     """Features [n, F] of a window; SlakitError if they are not those of the whole clip (a wrong `reach`)."""
-    features = seen.model.encoder(window.images, window.clips)
-    expected = seen.features[0, window.places][window.inner]
+    features = clip.model.encoder(window.images, window.clips)
+    expected = clip.features[0, window.places][window.inner]
     gap = (features.detach()[window.inner] - expected).abs().max()
     if not gap <= 1e-2 * expected.abs().max() + 1e-6:
         raise SlakitError(
             f"features of a window differ by {float(gap):.2g} from those of the whole clip: a module of "
-            f"{seen.model.config.method} looks at frames further away than the `reach` that it states"
+            f"{clip.model.config.method} looks at frames further away than the `reach` that it states"
         )
     return features
+
+
+def by_window(
+    clip: WatchedClip, read: Callable[[Window], torch.Tensor], chunk: int = CHUNK, reduce: str = "mean"
+) -> np.ndarray:
+    """read(window) -> [n, …, patches] for every window; the inner parts joined and folded: float32 [T, …, h, w]."""
+    parts = []
+    for window in windows(clip, chunk):
+        with frozen_eval(clip.model):
+            parts.append(read(window)[window.inner].detach())
+    return clip.fold(torch.cat(parts), reduce).unflatten(-1, clip.grid).float().cpu().numpy()
