@@ -207,7 +207,7 @@ def _recognize(options: argparse.Namespace) -> int:
         result.save(path)
     print(result.json() if options.json else result)
     if options.out is not None:
-        from slakit.show import model_card, write_report
+        from slakit.show.report import model_card, write_report
 
         paths = write_report(model, result, options.out)
         said = [model_card(model), *(f"{kind:<4}  {path}" for kind, path in paths.items())]
