@@ -177,8 +177,8 @@ class NgramLanguageModel:
             if unknown is None:
                 names = ", ".join(vocabulary.decode(missing[:5]))
                 raise CorpusError(
-                    f"{path}: {len(missing)} glosses of the vocabulary have no unigram and there is no <unk> ({names}); "
-                    "estimate the model with <unk> or from all glosses"
+                    f"{path}: {len(missing)} glosses of the vocabulary have no unigram and there is no <unk> ({names});"
+                    " estimate the model with <unk> or from all glosses"
                 )
             ngrams.update({(g,): unknown for g in missing})
         if (classes,) not in ngrams:

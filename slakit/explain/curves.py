@@ -135,8 +135,7 @@ def masking_curve(
     orders = [ranked] if random is not None else [ranked, *(rng.permutation(count) for _ in range(repeats))]
     masks = []
     for order in orders:
-        rank = np.empty(count, int)
-        rank[order] = np.arange(count)
+        rank = np.argsort(order)  # of a permutation: its inverse
         for fraction in fractions:
             chosen = (rank < round(fraction * count)).reshape(ranked_values.shape)
             mask = np.zeros(shape, bool)

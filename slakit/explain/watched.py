@@ -88,7 +88,10 @@ def head(model: Recognizer, features: torch.Tensor, num_frames: int) -> torch.Te
 
 
 def watch(
-    model: Recognizer, video: str | Path | Sequence[Path] | np.ndarray, crop: str | Box = "auto", precision: str = "auto"
+    model: Recognizer,
+    video: str | Path | Sequence[Path] | np.ndarray,
+    crop: str | Box = "auto",
+    precision: str = "auto",
 ) -> WatchedClip:
     """Look at a video once, without gradients.
 

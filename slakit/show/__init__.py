@@ -42,7 +42,7 @@ _NAMES = {
     "report": "model_card recognition_picture time_figure write_report",
     "live": "LiveCurves launch",
     "player": "clip_player",
-    "map_explorer": "ClipView MapExplorer",
+    "map_explorer": "MapExplorer",
     "sweep_explorer": "run_explorer",
     "video_app": "UPLOAD_CLASS VideoApp",
     "webcam": "recorder_html",

@@ -78,7 +78,8 @@ def frame_strip(
             axis.set(xticks=[], yticks=[])
             sns.despine(ax=axis, left=True, bottom=True)
         if named:
-            line[0].set_ylabel(name.replace(" ", "\n", 1), fontsize=9)
+            label = textwrap.fill(name, 10, break_long_words=False, break_on_hyphens=False)
+            line[0].set_ylabel(label, fontsize=9)
     for column, index in enumerate(chosen):
         axes[0, column].set_title(titles[column] if titles else f"frame {index}", fontsize=8)
     figure.tight_layout(pad=0.25)

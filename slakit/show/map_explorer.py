@@ -21,10 +21,10 @@ from slakit.models.recognizer import Recognizer
 from slakit.records import Sample, SlakitError
 from slakit.show.map_figures import curve_figure, energy_figure
 from slakit.show.pictures import overlay, png, scale_of
+from slakit.show.player import gloss_line
 
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 ZOOM = 4
-NOW, OTHER = "font-weight:bold; text-decoration:underline", ""  # in the page's own colour, which every theme has
 
 
 class ClipView:
@@ -102,8 +102,7 @@ class MapExplorer(ipywidgets.VBox):
         self.gloss = self._dropdown("gloss", [("", "")], "")
         self.kind = self._dropdown("map", [*KINDS], "grad-cam")
         self.layer = self._dropdown("layer", [("", "")], "")
-        self.slider = ipywidgets.IntSlider(0, 0, 1, description="frame", continuous_update=True)
-        self.slider.layout.width = "40em"
+        self.slider = ipywidgets.IntSlider(0, 0, 1, description="frame", layout=ipywidgets.Layout(width="40em"))
         self.play = ipywidgets.Play(value=0, min=0, max=1, interval=120)
         ipywidgets.jslink((self.play, "value"), (self.slider, "value"))
         self.picture, self.energy, self.curve = (ipywidgets.Image(format="png") for _ in range(3))
@@ -121,9 +120,8 @@ class MapExplorer(ipywidgets.VBox):
 
     @staticmethod
     def _dropdown(name: str, options: list, value: object, width: str = "21em") -> ipywidgets.Dropdown:
-        dropdown = ipywidgets.Dropdown(options=options, value=value, description=name)
-        dropdown.layout.width = width
-        return dropdown
+        layout = ipywidgets.Layout(width=width)
+        return ipywidgets.Dropdown(options=options, value=value, description=name, layout=layout)
 
     @property
     def chosen(self) -> Choice:
@@ -207,12 +205,9 @@ class MapExplorer(ipywidgets.VBox):
         x = first + (last - first) * t / max(len(values) - 1, 1)
         ImageDraw.Draw(marked).line((x, 0, x, marked.height), fill="#D55E00", width=2)
         self.energy.value = png(marked)
-        words = " ".join(
-            f"<span style='{NOW if s.start <= t < s.end else OTHER}'>{escape(s.gloss)}</span>" for s in view.spans
-        )
         unscored = chosen.kind in UNSCORED
         target = "the same for every gloss" if unscored else f"for {escape(view.spans[chosen.gloss].gloss)}"
-        self.message.value = f"{t / view.sample.fps:.2f} s &nbsp; {words} &nbsp; <i>{chosen.kind}, {target}</i>"
+        self.message.value = f"{gloss_line(view.spans, t, view.sample.fps)} &nbsp; <i>{chosen.kind}, {target}</i>"
 
 
 def _with_ends(figure: Figure) -> tuple[Image.Image, tuple[float, float]]:

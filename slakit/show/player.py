@@ -8,8 +8,15 @@ from html import escape
 import ipywidgets
 import numpy as np
 
+from slakit.decoding import GlossSpan
 from slakit.records import Span
 from slakit.show.pictures import png
+
+
+def gloss_line(spans: Sequence[Span | GlossSpan], frame: int, fps: float) -> str:
+    """HTML: the time of a frame and all glosses, the one of the moment underlined, in the page's own colour."""
+    words = [f"<b><u>{escape(s.gloss)}</u></b>" if s.start <= frame < s.end else escape(s.gloss) for s in spans]
+    return f"{frame / fps:.2f} s &nbsp; {' '.join(words)}"
 
 
 def clip_player(frames: np.ndarray, spans: Sequence[Span] = (), fps: float = 25.0, scale: int = 4) -> ipywidgets.VBox:
@@ -25,10 +32,7 @@ def clip_player(frames: np.ndarray, spans: Sequence[Span] = (), fps: float = 25.
 
     def show(index: int) -> None:
         picture.value = png(frames[index].repeat(scale, 0).repeat(scale, 1))
-        words = [  # in the page's own colour, which every theme has
-            f"<b><u>{escape(s.gloss)}</u></b>" if s.start <= index < s.end else escape(s.gloss) for s in spans
-        ]
-        caption.value = f"{index / fps:.2f} s &nbsp; {' '.join(words)}"
+        caption.value = gloss_line(spans, index, fps)
 
     slider.observe(lambda change: show(change["new"]), names="value")
     show(0)
