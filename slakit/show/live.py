@@ -73,7 +73,7 @@ def launch(
     """
     out = Path(config.out_dir)
     settings = out / "settings.json"
-    write_atomically(settings, lambda temporary: temporary.write_text(to_json(config) + "\n", encoding="utf-8"))
+    write_atomically(settings, to_json(config) + "\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command += ["-m", "slakit", "train", str(settings), *(["--device", device] if device else [])]
     total = config.train.warm_start_epochs + config.train.epochs
