@@ -10,8 +10,9 @@ The plan of the house: data flows one way, from files to glosses. A room's first
 in and comes out, shows an example, and names its files in reading order.
 
     records.py    Sample, Span, Vocabulary, Corpus, the errors: the words of every room
-    config.py     the settings of a run: typed, read strictly, changed by name
+    config.py     the settings of a run: typed, read strictly, changed by name (strict.py holds how)
     machine.py    device, precision, processes, files, locks, progress bars
+    __main__.py   the commands; command_line.py makes them of what was typed
 
     data          files -> Corpus -> batches of frames, uint8 [N, 3, H, W], clips one after the other
     models        frames -> Logits [B, T', V]: image towers, a file a method, the sequence model, checkpoints
