@@ -48,7 +48,8 @@ check: setup
 	else \
 	  echo "not checked: types; pyright runs on Node.js, which is neither here nor could be fetched"; \
 	fi
-	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -m pytest --doctest-modules slakit/__init__.py slakit/*/__init__.py -q
+	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -m pytest --doctest-modules -q slakit/__init__.py \
+	  slakit/*/__init__.py slakit/*/*/__init__.py
 
 TIER = not slow and not thorough
 # Notebooks whose stored outputs are compared day by day; every one is also run by tests/test_notebooks.py.
