@@ -173,14 +173,14 @@ class NgramLanguageModel:
                 f"{path}: no complete ARPA file (\\1-grams: ... \\end\\); write it again with the LM tool"
             )
         missing = [g for g, gloss in enumerate(vocabulary, 1) if (g,) not in ngrams]
-        if missing:
-            if unknown is None:
-                names = ", ".join(vocabulary.decode(missing[:5]))
-                raise CorpusError(
-                    f"{path}: {len(missing)} glosses of the vocabulary have no unigram and there is no <unk> ({names});"
-                    " estimate the model with <unk> or from all glosses"
-                )
-            ngrams.update({(g,): unknown for g in missing})
+        if unknown is not None:
+            ngrams |= dict.fromkeys(((g,) for g in missing), unknown)
+        elif missing:
+            names = ", ".join(vocabulary.decode(missing[:5]))
+            raise CorpusError(
+                f"{path}: {len(missing)} glosses of the vocabulary have no unigram and there is no <unk> ({names}); "
+                "estimate the model with <unk> or from all glosses"
+            )
         if (classes,) not in ngrams:
             raise CorpusError(f"{path}: no unigram </s>; estimate the model with sentence ends")
         try:

@@ -14,6 +14,7 @@ from slakit.data.augment import evaluation_crop
 from slakit.data.corpora.minisign import load_landmarks
 from slakit.models.recognizer import Recognizer
 from slakit.records import Corpus, Sample, SlakitError
+from slakit.scoring import bootstrap_mean
 
 STAGES = ("head", "trained", "all")
 
@@ -96,15 +97,8 @@ def bootstrap(
     """Mean of one value a clip (weighted, for instance by its frames) with the percentile interval over 10,000
     resamplings of the clips: glosses and frames of one clip are not independent, so clips are what is drawn.
     """
-    x = np.asarray(values, float)
-    w = np.ones_like(x) if weights is None else np.asarray(weights, float)
-    if not len(x) or w.sum() <= 0:
-        raise SlakitError("there are no clips to take a mean of; choose more clips")
-    drawn = np.random.default_rng(seed).integers(0, len(x), (10_000, len(x)))
-    total = w[drawn].sum(1)
-    means = (x * w)[drawn].sum(1)[total > 0] / total[total > 0]
-    low, high = np.percentile(means, [50 * (1 - level), 50 * (1 + level)])
-    return Estimate(float((x * w).sum() / w.sum()), float(low), float(high), len(x))
+    interval = bootstrap_mean(values, weights, level, seed=seed)
+    return Estimate(float(np.average(values, weights=weights)), interval.low, interval.high, len(values))
 
 
 HAND_RADIUS = 12.0  # pixels of MiniSign's 96: palm and fingers

@@ -27,7 +27,6 @@ In reading order:
 It stands on data, models, decoding and scoring, and imports nothing of training, explain or show.
 """
 
-from slakit.recognition.exports import as_json, write_ctm_spans, write_elan, write_json, write_webvtt
 from slakit.recognition.forward import ClipLogProbs, decode, evaluate, log_probs, settings_for, transcribe
 from slakit.recognition.spans import WAYS, span_table, spans_by
 from slakit.recognition.streaming import StreamingRecognizer, StreamState, long_streams, stream_frames
@@ -39,7 +38,6 @@ __all__ = [
     "Recognition",
     "StreamState",
     "StreamingRecognizer",
-    "as_json",
     "decode",
     "evaluate",
     "fit_frames",
@@ -52,8 +50,4 @@ __all__ = [
     "spans_by",
     "stream_frames",
     "transcribe",
-    "write_ctm_spans",
-    "write_elan",
-    "write_json",
-    "write_webvtt",
 ]

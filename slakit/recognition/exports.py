@@ -19,10 +19,9 @@ def _checked(spans: Sequence[GlossSpan], where: str) -> list[tuple[str, int, int
     result, before = [], 0
     for span in spans:
         start, end = round(span.start_seconds * 1000), round(span.end_seconds * 1000)
+        times = f"{start} to {end} ms"
         if start < 0 or end <= start:
-            raise ConfigError(
-                f"{where}: {span.gloss!r} spans {start} to {end} ms; a span must have a positive duration"
-            )
+            raise ConfigError(f"{where}: {span.gloss!r} spans {times}; a span must have a positive duration")
         if start < before:
             raise ConfigError(f"{where}: {span.gloss!r} starts at {start} ms, before the gloss before it ends")
         if not span.gloss or any(
@@ -106,17 +105,9 @@ def as_json(spans: Sequence[GlossSpan], /, **details: object) -> str:
     clash = {"glosses", "spans"} & set(details)
     if clash:
         raise ConfigError(f"{sorted(clash)[0]!r} is written from the spans; give the detail another name")
-    rows = [
-        {
-            "gloss": span.gloss,
-            "start": span.start_seconds,
-            "end": span.end_seconds,
-            "start_frame": span.start,
-            "end_frame": span.end,
-            "confidence": span.confidence,
-        }
-        for span in spans
-    ]
+    names = ("gloss", "start", "end", "start_frame", "end_frame", "confidence")
+    values = [(s.gloss, s.start_seconds, s.end_seconds, s.start, s.end, s.confidence) for s in spans]
+    rows = [dict(zip(names, row, strict=True)) for row in values]
     content = {**details, "glosses": [span.gloss for span in spans], "spans": rows}
     return json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False)
 

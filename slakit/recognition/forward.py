@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from slakit.config import AugmentConfig, TrainConfig
+from slakit.config import AugmentConfig, TrainConfig, to_dict
 from slakit.data.augment import evaluation_crop
 from slakit.data.clips import ClipStore
 from slakit.data.loader import clip_loader
@@ -51,11 +51,8 @@ def forward(
         steps = logits.sequence.float().log_softmax(-1).cpu().numpy()  # [B, T', V]
         rows = per_frame(model, logits, lengths.tolist()) if by_frame else [None] * len(ids)
     counts = logits.lengths.tolist()
-    return [ClipLogProbs(*clip) for clip in zip(ids, map(_first, steps, counts), rows, strict=True)]
-
-
-def _first(rows: np.ndarray, count: int) -> np.ndarray:
-    return rows[:count].copy()  # so that what is kept of a clip does not keep its batch
+    clips = zip(ids, steps, counts, rows, strict=True)
+    return [ClipLogProbs(clip, table[:count].copy(), times) for clip, table, count, times in clips]  # keep no batch
 
 
 def per_frame(model: Recognizer, logits: Logits, lengths: Sequence[int]) -> list[np.ndarray | None]:
@@ -120,27 +117,20 @@ def transcribe(
     samples: Sequence[Sample],
     *,
     settings: TrainConfig | None = None,
-    store: ClipStore | None = None,
-    precision: str | None = None,
-    show_progress: bool | None = None,
     processes: Processes = ALONE,
+    **options,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """(references, hypotheses), each {clip id: "gloss gloss …"}, by beam search over the sequence head.
 
     A clip that cannot be read is named in a warning and counted as nothing recognised: it stays in the score.
-    Precision as settings.precision says, as in training, unless one is given. Several processes share the clips, and
-    all of them return all clips: a score is of counts over all, never a mean of their means.
+    options: store, precision, show_progress, as in log_probs(). Several processes share the clips, and all of them
+    return all clips: a score is of counts over all, never a mean of their means.
     """
     settings = settings or settings_for(model)
     references = {sample.id: " ".join(sample.glosses) for sample in samples}
     hypotheses = dict.fromkeys(references, "")
-    clips = log_probs(
-        model, samples, settings=settings, store=store, precision=precision, by_frame=False, skip_unreadable=True,
-        show_progress=show_progress, processes=processes,
-    )  # fmt: skip
-    search = settings.decode
-    options = {"beam_width": search.beam_width, "top_tokens": search.top_tokens}
-    recognised = decode(clips, model.vocabulary, collapse_repeats=search.collapse_repeats, **options)
+    options |= {"settings": settings, "processes": processes, "by_frame": False, "skip_unreadable": True}
+    recognised = decode(log_probs(model, samples, **options), model.vocabulary, **to_dict(settings.decode))
     for share in processes.gather(recognised):  # every clip was recognised by one process
         hypotheses |= share
     return references, hypotheses

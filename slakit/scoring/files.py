@@ -1,13 +1,18 @@
-"""STM (references) and CTM (hypotheses), the text files of NIST's scoring tools: read and written in UTF-8."""
+"""STM (references) and CTM (hypotheses), the text files of NIST's scoring tools, in UTF-8; and NIST's sclite itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from slakit.records import CorpusError
+from slakit.records import ConfigError, CorpusError
 from slakit.scoring.cleanup import BLANKS, words_of
+from slakit.scoring.wer import Sentences, check_ids, fold
 
 
 class Stm(NamedTuple):
@@ -66,9 +71,7 @@ def read_stm(path: str | Path) -> Stm:
     return Stm(references, signers)
 
 
-def write_stm(
-    path: str | Path, references: Mapping[str, str | Sequence[str]], signers: Mapping[str, str] | None = None
-) -> None:
+def write_stm(path: str | Path, references: Sentences, signers: Mapping[str, str] | None = None) -> None:
     """Write references sorted by id as the official files have them: whole video, channel 1.
 
     signers: a name for each id ("unknown" without it). What STM could not carry is a CorpusError: ids or signers with
@@ -119,7 +122,7 @@ def read_ctm(path: str | Path, ids: Iterable[str] | None = None) -> dict[str, st
     return {video: hypotheses.get(video, "") for video in known}
 
 
-def write_ctm(path: str | Path, hypotheses: Mapping[str, str | Sequence[str]]) -> None:
+def write_ctm(path: str | Path, hypotheses: Sentences) -> None:
     """Write hypotheses sorted by id, with the nominal times of the published repositories: gloss i at i/100 s.
 
     A video without glosses leaves no line. For real times see `slakit.recognition.exports.write_ctm_spans`.
@@ -143,3 +146,42 @@ def _write(path: str | Path, rows: list[list[str]]) -> None:
     except UnicodeEncodeError as error:
         raise CorpusError(f"{path}: {error.object[error.start]!r} is no character of UTF-8; rename it") from error
     Path(path).write_bytes(content)
+
+
+def sclite_command() -> list[str] | None:
+    """How sclite is called here (Debian's package sctk: `sctk sclite`; built from source: `sclite`), or None."""
+    if found := shutil.which("sctk"):
+        return [found, "sclite"]
+    return [found] if (found := shutil.which("sclite")) else None
+
+
+def sclite_counts(references: Sentences, hypotheses: Sentences) -> dict[str, tuple[int, int, int, int]]:
+    """Correct, substitutions, deletions, insertions of each video as the real program counts them.
+
+    Nothing is cleaned up. sclite passes over videos without any recognised gloss, silently; here that is a ConfigError,
+    as are ids that differ in case only (sclite folds them) and a machine without sclite (apt install sctk). The
+    official pipeline writes [EMPTY] where nothing was recognised.
+    """
+    command = sclite_command()
+    if command is None:
+        raise ConfigError("sclite is not installed; on Debian and Ubuntu: apt install sctk (slakit.score needs it not)")
+    check_ids(references, hypotheses)
+    empty = [video for video in references if not words_of(hypotheses[video])]
+    if empty:
+        raise ConfigError(f"sclite passes over videos with nothing recognised ({', '.join(empty[:3])}); write [EMPTY]")
+    names = {fold(video): video for video in references}
+    if len(names) < len(references):
+        raise ConfigError("some ids differ in case only, which sclite cannot tell apart; rename them")
+    with tempfile.TemporaryDirectory() as folder:
+        write_stm(Path(folder) / "ref.stm", references)
+        write_ctm(Path(folder) / "hyp.ctm", hypotheses)
+        files = ["-h", "hyp.ctm", "ctm", "-r", "ref.stm", "stm"]
+        done = subprocess.run([*command, *files, "-f", "0", "-o", "pra", "stdout"], cwd=folder, capture_output=True)
+    report = done.stdout.decode("utf-8", "replace")
+    rows = re.findall(r"^File: (\S+)\s.*?^Scores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)", report, re.M | re.S)
+    counts = {names.get(fold(video), str(video)): (int(c), int(s), int(d), int(i)) for video, c, s, d, i in rows}
+    if done.returncode or set(counts) != set(references):
+        error = done.stderr.decode("utf-8", "replace").strip()[-200:]
+        scored = f"sclite scored {len(counts)} of {len(references)} videos"
+        raise ConfigError(f"{scored}, exit code {done.returncode}: {error}")
+    return counts

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from slakit.records import ConfigError
-from slakit.scoring.wer import Score, VideoScore, fold
+from slakit.scoring.wer import Score, VideoScore, right
 
 # kind: (letter, ANSI colour, text and background in HTML); the letter says it without colours too
 _LOOK = {
@@ -24,7 +24,7 @@ def _kind(reference: str | None, recognised: str | None) -> str:
         return "insertion"
     if recognised is None:
         return "deletion"
-    return "correct" if fold(reference) == fold(recognised) else "substitution"
+    return "correct" if right(reference, recognised) else "substitution"
 
 
 def _width(text: str) -> int:
@@ -89,14 +89,12 @@ class AlignedSentences:
             )
         return '<div style="overflow-x:auto">' + "".join(parts) + "</div>"
 
-    def _repr_html_(self) -> str:
-        return self.html()
+    _repr_html_ = html
 
     def __str__(self) -> str:
         return self.text(colour=False)
 
-    def __repr__(self) -> str:
-        return self.text(colour=False)
+    __repr__ = __str__
 
 
 def _summary(video: VideoScore) -> str:

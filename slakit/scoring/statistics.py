@@ -7,17 +7,18 @@ Bisani and Ney 2004, "Bootstrap Estimates for Confidence Intervals in ASR Perfor
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from slakit.records import ConfigError, CorpusError
-from slakit.scoring.wer import Pairs, Score, fold
+from slakit.scoring.wer import Pairs, Score, fold, right
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval of the WER, in percent."""
+    """A confidence interval; of a WER in percent."""
 
     low: float
     high: float
@@ -43,8 +44,26 @@ class PairedTest:
 def bootstrap_interval(score: Score, level: float = 0.95, samples: int = 10_000, seed: int = 0) -> Interval:
     """Percentile interval of the WER over resampled videos (Bisani and Ney 2004, equation 4)."""
     errors, words = _counts(score)
-    low, high = np.percentile(_resampled(words, [errors], level, samples, seed)[0], _tails(level))
-    return Interval(float(low), float(high), level)
+    return _interval(100.0 * _resampled([errors], words, level, samples, seed)[0], level)
+
+
+def bootstrap_mean(
+    values: Sequence[float] | np.ndarray,
+    weights: Sequence[float] | np.ndarray | None = None,
+    level: float = 0.95,
+    samples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile interval of the mean of one value a clip (weighted, for instance by its frames), over resampled clips.
+
+    Glosses and frames of one clip are not independent, so clips are what is drawn. ConfigError where there are none.
+    """
+    x = np.asarray(values, float)
+    w = np.ones_like(x) if weights is None else np.asarray(weights, float)
+    if not len(x) or w.sum() <= 0:
+        raise ConfigError("there are no clips to take a mean of; choose more clips")
+    means, drawn = _resampled([x * w, w], w, level, samples, seed)
+    return _interval(means[drawn > 0], level)  # without the resamples that hold clips of no weight alone
 
 
 def paired_bootstrap(
@@ -57,12 +76,11 @@ def paired_bootstrap(
     """
     _check_same(first, second)
     (errors_1, words), (errors_2, _) = _counts(first), _counts(second)
-    wer_1, wer_2 = _resampled(words, [errors_1, errors_2], level, samples, seed)
+    wer_1, wer_2 = (100.0 * ratio for ratio in _resampled([errors_1, errors_2], words, level, samples, seed))
     difference = wer_1 - wer_2
     tail = min((difference <= 0).sum(), (difference >= 0).sum())
-    low, high = np.percentile(difference, _tails(level))
-    p_value = min(1.0, 2.0 * (tail + 1) / (samples + 1))
-    return PairedTest(first.wer - second.wer, p_value, float(low), float(high))
+    interval = _interval(difference, level)
+    return PairedTest(first.wer - second.wer, min(1.0, 2.0 * (tail + 1) / (samples + 1)), interval.low, interval.high)
 
 
 def matched_pairs(first: Score, second: Score, min_good: int = 2) -> PairedTest:
@@ -85,10 +103,8 @@ def matched_pairs(first: Score, second: Score, min_good: int = 2) -> PairedTest:
     count = len(differences)
     mean = differences.mean() if count else 0.0
     deviation = differences.std(ddof=1) if count > 1 else 0.0
-    if deviation > 0:
-        z = float(mean / (deviation / math.sqrt(count)))
-    else:  # fewer than two segments, or all alike: no spread to judge a difference by
-        z = 0.0
+    # fewer than two segments, or all alike: no spread to judge a difference by
+    z = float(mean / (deviation / math.sqrt(count))) if deviation > 0 else 0.0
     return PairedTest(first.wer - second.wer, math.erfc(abs(z) / math.sqrt(2)), z=z, segments=count)
 
 
@@ -119,7 +135,7 @@ def _errors_by_gloss(pairs: Pairs) -> list[tuple[int, int]]:
         if reference is None:
             inserted += 1
         else:
-            result.append((inserted, int(recognised is None or fold(reference) != fold(recognised))))
+            result.append((inserted, int(not right(reference, recognised))))
             inserted = 0
     return [*result, (inserted, 0)]
 
@@ -129,25 +145,27 @@ def _counts(score: Score) -> tuple[np.ndarray, np.ndarray]:
     return np.array([v.errors for v in videos], float), np.array([v.words for v in videos], float)
 
 
-def _tails(level: float) -> list[float]:
-    return [50.0 * (1.0 - level), 50.0 * (1.0 + level)]
+def _interval(resampled: np.ndarray, level: float) -> Interval:
+    low, high = np.percentile(resampled, [50.0 * (1.0 - level), 50.0 * (1.0 + level)])
+    return Interval(float(low), float(high), level)
 
 
-def _resampled(words: np.ndarray, errors: list[np.ndarray], level: float, samples: int, seed: int) -> list[np.ndarray]:
-    """WER in percent of each system for each resample of the videos, [samples] each."""
+def _resampled(
+    parts: list[np.ndarray], whole: np.ndarray, level: float, samples: int, seed: int
+) -> tuple[np.ndarray, ...]:
+    """sum(part) / sum(whole) over each resample of the clips, [samples] for each part; what has no sum counts as 1."""
     if not 0.0 < level < 1.0:
         raise ConfigError(f"level is {level!r}; a confidence level lies between 0 and 1, as 0.95")
     if samples < 100:
         raise ConfigError(f"samples is {samples}; an interval needs 100 or more")
-    count = len(words)
+    count = len(whole)
     random = np.random.default_rng(seed)
-    parts: list[list[np.ndarray]] = [[] for _ in errors]
+    ratios = []
     for start in range(0, samples, 500):
-        drawn = random.multinomial(count, np.full(count, 1.0 / count), size=min(500, samples - start))  # [s, videos]
-        total = np.maximum(drawn @ words, 1.0)  # only videos without reference glosses drawn: count as one word
-        for part, wrong in zip(parts, errors, strict=True):
-            part.append(100.0 * (drawn @ wrong) / total)
-    return [np.concatenate(part) for part in parts]
+        drawn = random.multinomial(count, np.full(count, 1.0 / count), size=min(500, samples - start))  # [s, clips]
+        total = drawn @ whole
+        ratios.append(np.stack([drawn @ part for part in parts]) / np.where(total > 0, total, 1.0))
+    return tuple(np.concatenate(ratios, 1))
 
 
 def _check_same(first: Score, second: Score) -> None:

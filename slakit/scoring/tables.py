@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import jiwer
 import pandas as pd
 
 from slakit.records import ConfigError, Corpus, CorpusError, Sample
 from slakit.scoring.cleanup import has_clean_up
-from slakit.scoring.wer import NULL, Counts, Score, Sentences, fold, prepare, score
+from slakit.scoring.wer import COUNTS, NULL, Counts, Pairs, Score, Sentences, fold, prepare, right, score
 
 DELETED = "(deleted)"
 
@@ -24,8 +25,7 @@ def plain_wer(
     collapse_repeats: bool = False,
 ) -> float:
     """WER in percent by jiwer: the plain edit distance after the same clean-up, never above `score(...).wer`."""
-    cleaned = has_clean_up(corpus)
-    words = prepare(references, hypotheses, cleaned, clean_references and cleaned, collapse_repeats)
+    words = prepare(references, hypotheses, corpus, clean_references, collapse_repeats)
     numbers: dict[str, str] = defaultdict(lambda: str(len(numbers)))  # numbers: jiwer has its own idea of white space
     pairs = [tuple(" ".join(numbers[fold(w)] for w in side if w != NULL) for side in pair) for pair in words.values()]
     spoken = [pair for pair in pairs if pair[0]]
@@ -62,7 +62,7 @@ def variants(references: Sentences, hypotheses: Sentences, corpus: str | Corpus 
 
 
 def _columns(counts: Counts) -> dict[str, int]:
-    return {n: getattr(counts, n) for n in ("correct", "substitutions", "deletions", "insertions", "words")}
+    return {name: getattr(counts, name) for name in COUNTS}
 
 
 def _grouped(result: Score, group_of: Mapping[str, object], name: str) -> pd.DataFrame:
@@ -79,7 +79,8 @@ def _grouped(result: Score, group_of: Mapping[str, object], name: str) -> pd.Dat
 
 def per_signer(result: Score, signers: Mapping[str, str] | Iterable[Sample]) -> pd.DataFrame:
     """One row a signer: videos, wer in percent, counts. signers: {video id: signer} or the samples of the split."""
-    names = signers if isinstance(signers, Mapping) else {sample.id: sample.signer for sample in signers}
+    by_id = isinstance(signers, Mapping)
+    names = cast("Mapping[str, str]", signers) if by_id else {sample.id: sample.signer for sample in signers}
     missing = [video for video in result.per_video if not names.get(video)]
     if missing:
         raise CorpusError(f"{len(missing)} videos have no signer ({', '.join(missing[:3])}); name one for each")
@@ -93,36 +94,31 @@ def per_length(result: Score, edges: Sequence[int] = (5, 10, 15)) -> pd.DataFram
     starts = [0, *(edge + 1 for edge in edges)]
     names = [f"{start}-{edge}" if start < edge else f"{edge}" for start, edge in zip(starts, edges, strict=False)]
     names.append(f"{starts[-1]} or more")
-    place = {video: sum(counts.words > edge for edge in edges) for video, counts in result.per_video.items()}
-    table = _grouped(result, place, "glosses")
-    return table.rename(index=dict(enumerate(names)))
+    ranges = {video: sum(counts.words > edge for edge in edges) for video, counts in result.per_video.items()}
+    return _grouped(result, ranges, "glosses").rename(index=dict(enumerate(names)))
 
 
-def _pairs(result: Score) -> list[tuple[str | None, str | None]]:
-    return [pair for video in result.per_video.values() for pair in video.pairs]
+def _pairs(result: Score) -> Pairs:
+    return tuple(pair for video in result.per_video.values() for pair in video.pairs)
 
 
 def confusions(result: Score, n: int = 20) -> pd.DataFrame:
     """The n most frequent substitutions: reference, recognised, count."""
-    counts = Counter(
-        (r, h) for r, h in _pairs(result) if r is not None and h is not None and fold(r) != fold(h)
-    ).most_common()
-    counts.sort(key=lambda item: (-item[1], item[0]))
-    return pd.DataFrame([(r, h, count) for (r, h), count in counts[:n]], columns=["reference", "recognised", "count"])
+    wrong = Counter((r, h) for r, h in _pairs(result) if r is not None and h is not None and not right(r, h))
+    counts = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))
+    return pd.DataFrame([(*pair, count) for pair, count in counts[:n]], columns=["reference", "recognised", "count"])
 
 
 def never_recognised(result: Score) -> pd.DataFrame:
     """Reference glosses that were not right once: occurrences, deletions, and what most often came instead."""
-    seen: dict[str, Counter] = defaultdict(Counter)
+    answers: dict[str, Counter[str]] = defaultdict(Counter)  # reference gloss -> what was recognised in its place
     for reference, recognised in _pairs(result):
         if reference is not None:
-            right = recognised is not None and fold(reference) == fold(recognised)
-            seen[reference][None if right else recognised or DELETED] += 1
+            answers[reference][recognised or DELETED] += 1
     rows = [
-        (gloss, answers.total(), answers[DELETED], min(answers, key=lambda a: (-answers[a], a)))
-        for gloss, answers in seen.items()
-        if not answers[None]
-        for _ in [answers.pop(None, None)]
+        (gloss, given.total(), given[DELETED], min(given, key=lambda answer: (-given[answer], answer)))
+        for gloss, given in answers.items()
+        if not any(right(gloss, answer) for answer in given)
     ]
     rows.sort(key=lambda row: (-row[1], row[0]))
     return pd.DataFrame(rows, columns=["gloss", "occurrences", "deletions", "most_often"]).set_index("gloss")
@@ -133,16 +129,11 @@ def confusion_matrix(result: Score, n: int = 20) -> pd.DataFrame:
 
     The columns are the same glosses, then the n glosses that most often came in their place, "(other)", "(deleted)".
     """
-    errors: Counter = Counter()
-    for reference, recognised in _pairs(result):
-        if reference is not None and (recognised is None or fold(reference) != fold(recognised)):
-            errors[reference] += 1
+    errors = Counter(reference for reference, answer in _pairs(result) if reference and not right(reference, answer))
     rows = sorted(errors, key=lambda g: (-errors[g], g))[:n]
     names = {fold(gloss): gloss for gloss in reversed(rows)}
-    instead: Counter = Counter()
-    for reference, recognised in _pairs(result):
-        if reference in rows and recognised is not None and fold(recognised) not in names:
-            instead[recognised] += 1
+    answers = (answer for gloss, answer in _pairs(result) if gloss in rows and answer)
+    instead = Counter(answer for answer in answers if fold(answer) not in names)
     further = sorted(instead, key=lambda g: (-instead[g], g))[:n]
     names |= {fold(gloss): gloss for gloss in reversed(further)}
     table = pd.DataFrame(0, index=rows, columns=[*rows, *further, "(other)", DELETED])

@@ -7,8 +7,10 @@ exceed the plain edit distance: it prefers three deletions and three insertions 
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
@@ -20,6 +22,7 @@ Sentences = Mapping[str, str | Sequence[str]]
 Pairs = tuple[tuple[str | None, str | None], ...]
 
 NULL = "@"  # no word, for sclite
+COUNTS = ("correct", "substitutions", "deletions", "insertions", "words")
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -51,19 +54,19 @@ class Counts:
         return float(f"{self.wer:.1f}")
 
     @classmethod
-    def of(cls, pairs: Pairs) -> Counts:
-        """Count an alignment of (reference gloss or None, recognised gloss or None)."""
-        correct = sum(r is not None and h is not None and fold(r) == fold(h) for r, h in pairs)
-        deletions = sum(h is None for _, h in pairs)
-        insertions = sum(r is None for r, _ in pairs)
-        words = len(pairs) - insertions
-        return cls(correct, words - correct - deletions, deletions, insertions, words)
+    def of(cls, alignment: Pairs, **further: Any) -> Self:
+        """Count an alignment of (reference gloss or None, recognised gloss or None); further: a subclass's fields."""
+        correct = sum(right(*pair) for pair in alignment)
+        deletions = sum(recognised is None for _, recognised in alignment)
+        insertions = sum(reference is None for reference, _ in alignment)
+        words = len(alignment) - insertions
+        return cls(correct, words - correct - deletions, deletions, insertions, words, **further)
 
     @classmethod
-    def total(cls, parts: Sequence[Counts]) -> Counts:
-        """The sum over videos."""
-        names = ("correct", "substitutions", "deletions", "insertions", "words")
-        return Counts(*(sum(getattr(part, name) for part in parts) for name in names))
+    def total(cls, parts: Iterable[Counts], **further: Any) -> Self:
+        """The sum over videos; further: a subclass's fields."""
+        parts = list(parts)
+        return cls(*(sum(getattr(part, name) for part in parts) for name in COUNTS), **further)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,11 @@ class Score(Counts):
 def fold(gloss: str) -> str:
     """Upper-case ASCII letters become lower case, nothing else does: sclite's idea of the same word."""
     return gloss.translate(_LOWER)
+
+
+def right(reference: str | None, recognised: str | None) -> bool:
+    """Whether a pair of an alignment is a gloss recognised rightly."""
+    return reference is not None and recognised is not None and fold(reference) == fold(recognised)
 
 
 def sclite_words(glosses: Sequence[str]) -> list[str]:
@@ -184,20 +192,21 @@ def check_ids(references: Sentences, hypotheses: Sentences) -> None:
 def prepare(
     references: Sentences,
     hypotheses: Sentences,
-    clean_hypotheses: bool = False,
-    clean_references: bool = False,
-    collapse_repeats: bool = False,
+    corpus: str | Corpus | None,
+    clean_references: bool,
+    collapse_repeats: bool,
 ) -> dict[str, tuple[list[str], list[str]]]:
     """id -> (reference words, recognised words) as they are aligned; see `score` for the steps."""
+    cleaned = has_clean_up(corpus)
     check_ids(references, hypotheses)
     result = {}
     for video, sentence in references.items():
         reference, hypothesis = words_of(sentence), words_of(hypotheses[video])
         if collapse_repeats:
             hypothesis = collapse(hypothesis)
-        if clean_references:
+        if cleaned and clean_references:
             reference = clean_up(reference)
-        if clean_hypotheses:
+        if cleaned:
             hypothesis = clean_up(hypothesis) or [EMPTY]
         result[video] = (sclite_words(reference), sclite_words(hypothesis))
     return result
@@ -222,24 +231,13 @@ def score(
     -> Score; `wer` is in percent and not rounded. An empty reference is allowed: what is recognised there is inserted.
     Raises CorpusError where ids differ or no reference holds a gloss, ConfigError for an unknown corpus.
     """
-    cleaned = has_clean_up(corpus)
-    words = prepare(references, hypotheses, cleaned, clean_references and cleaned, collapse_repeats)
-    per_video = {}
-    for video, (reference, hypothesis) in words.items():
-        pairs = align_words(reference, hypothesis, NULL)
-        counts = Counts.of(pairs)
-        per_video[video] = VideoScore(
-            counts.correct, counts.substitutions, counts.deletions, counts.insertions, counts.words, video, pairs
-        )
-    total = Counts.total(list(per_video.values()))
-    unknown: dict[str, int] = {}
+    words = prepare(references, hypotheses, corpus, clean_references, collapse_repeats)
+    alignments = {video: align_words(*pair, NULL) for video, pair in words.items()}
+    per_video = {video: VideoScore.of(pairs, id=video, pairs=pairs) for video, pairs in alignments.items()}
+    unknown: Counter[str] = Counter()
     if isinstance(corpus, Corpus):
-        for sentence in hypotheses.values():
-            for gloss in words_of(sentence):
-                if gloss not in corpus.glosses:
-                    unknown[gloss] = unknown.get(gloss, 0) + 1
-    result = Score(
-        total.correct, total.substitutions, total.deletions, total.insertions, total.words, per_video, cleaned, unknown
-    )
+        glosses = (gloss for sentence in hypotheses.values() for gloss in words_of(sentence))
+        unknown = Counter(gloss for gloss in glosses if gloss not in corpus.glosses)
+    result = Score.total(per_video.values(), per_video=per_video, cleaned=has_clean_up(corpus), unknown=dict(unknown))
     _ = result.wer  # no reference glosses at all: say so now
     return result
