@@ -1,11 +1,39 @@
-"""Notebooks as batch jobs: a spec (YAML) becomes many papermill runs, and the runs become a table.
+"""Sweeps: a spec (YAML) becomes many runs of one notebook, and the runs become a table.
 
-    spec = load_spec("papermill_runs/specs/clip_sla_table3.yaml", variant="minisign")
-    report = run_sweep(spec, "papermill_runs/out")
+In: a spec, which says a notebook, its parameters, a grid, seeds, resources and what a paper reports. Out: a folder for
+each run (run.ipynb, run.json, metrics.json, log.txt) below OUT/SPEC, and data frames: a row a run, means over seeds beside the
+paper's figures, learning curves. Nothing runs twice; a run that was killed goes on.
+
+>>> from pathlib import Path
+>>> from tempfile import TemporaryDirectory
+>>> from slakit.sweeps import load_spec
+>>> text = '''
+... notebook: notebooks/10_ablation_run.ipynb
+... base: {preset: sla-lora/minisign, train.epochs: 2}
+... grid: {model.options.rank: [4, 8]}
+... expect: [{rank: 4, dev_wer: 20.1}]
+... '''
+>>> with TemporaryDirectory() as folder:
+...     _ = (Path(folder) / "ranks.yaml").write_text(text)
+...     spec = load_spec(Path(folder) / "ranks.yaml")
+>>> for point in spec.points():
+...     print(point.name, point.parameters["model_options"], spec.expected(point))
+rank=4_f85d02 {'rank': 4} {'dev_wer': 20.1}
+rank=8_b52d74 {'rank': 8} {}
+
+    report = run_sweep(spec, "papermill_runs/out")              # all runs that are not done, in processes of their own
     table = collect(spec, "papermill_runs/out").summary()
 
-Names are imported when they are first used: the command line knows `sweep` without waiting for papermill. No module
-here has the name of one of them: importing it would put the module in the name's place.
+In reading order:
+    spec.py, names.py            the file and its points; a setting's name there and in the notebook
+    experiment.py                a preset with changes: what notebook 10 trains
+    checks.py, notebooks.py      all that is wrong is found first; one notebook under papermill
+    runs.py, kernels.py          one run and its folder; kernels without ports
+    runner.py, cluster.py        many runs, each with its GPUs; the same as jobs of Slurm
+    tables.py, command.py        what came out; the command line
+It imports all rooms but show and minisign; nothing in slakit imports it, but for one lazy line of __main__. Names are
+imported when they are first used: the command line knows `sweep` without waiting for papermill. No module here has the
+name of one of them: importing it would put the module in the name's place.
 """
 
 from __future__ import annotations

@@ -68,37 +68,37 @@ def matching(points: list[Point], only: list[str]) -> list[Point]:
     ConfigError where a name is known to none of them, or where none has the value.
     """
     for text in only:
-        key, equals, wanted = text.partition("=")
+        key, equals, spelling = text.partition("=")
         if not equals:
             raise ConfigError(f"--only {text!r} has no value; write it as name=value, for instance rank=4")
-        kept, values = [], []
+        fitting, values = [], []
         for point in points:
             try:
-                found = point.value(key)
+                value = point.value(key)
             except KeyError:
                 continue
-            values.append(found)
-            if _is(found, wanted):
-                kept.append(point)
+            values.append(value)
+            if _is_spelled(value, spelling):
+                fitting.append(point)
         if points and not values:
             names = {name.rsplit(".", 1)[-1] for point in points for name in point.changes} | {"case", "seed"}
             raise ConfigError(f"--only {text!r}: no run has a parameter {key!r}{nearest(key, names)}")
-        if points and not kept:
+        if points and not fitting:
             known = ", ".join(dict.fromkeys(map(_plain, values)))
             raise ConfigError(f"--only {text!r}: no run has this value; {key} is one of {known}")
-        points = kept
+        points = fitting
     return points
 
 
-def _is(found: Any, wanted: str) -> bool:
+def _is_spelled(value: Any, spelling: str) -> bool:
     """Whether a parameter has the value that is written like this in YAML, or as plain text."""
-    if str(found) == wanted:
+    if str(value) == spelling:
         return True
     try:
-        value = read_yaml(wanted)
+        read = read_yaml(spelling)
     except yaml.YAMLError:
         return False
-    return value == found and isinstance(value, bool) == isinstance(found, bool)  # True == 1 in Python
+    return read == value and isinstance(read, bool) == isinstance(value, bool)  # True == 1 in Python
 
 
 def _plain(value: Any) -> str:

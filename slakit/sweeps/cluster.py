@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 from slakit.machine import progress
 from slakit.records import ConfigError
-from slakit.sweeps.runner import Planned, SweepReport, description, plan, run_environment, to_run
-from slakit.sweeps.runs import DONE, TAKEN, execute, failure, status
+from slakit.sweeps.runner import Planned, SweepReport, begin, description, run_environment
+from slakit.sweeps.runs import execute
 from slakit.sweeps.spec import Point, Spec
 
 
@@ -39,17 +40,13 @@ def submit_sweep(
         raise ConfigError('a cluster needs submitit: pip install -e ".[cluster]"') from error
     if cluster not in ("slurm", "local"):
         raise ConfigError(f"cluster={cluster!r} is not possible; choose slurm or local")
-    planned = plan(spec, out, points)
-    waiting = to_run(planned, retry_failed)[:limit]
-    report = SweepReport(already_done=[item.point.name for item in planned if item.status == "done"])
-    if not retry_failed:
-        report.left_failed = {i.point.name: failure(i.folder) for i in planned if i.status == "failed"}
+    waiting, report = begin(spec, out, points, retry_failed, limit)
     if not waiting:
         return report
     executor = submitit.AutoExecutor(folder=Path(out).absolute() / spec.name / ".jobs" / "%j", cluster=cluster)
     executor.update_parameters(**_parameters(spec, cluster, jobs, options or {}))
-    folders, told = [str(item.folder) for item in waiting], [description(spec, item) for item in waiting]
-    submitted = executor.map_array(_run, folders, told)
+    folders, runs = [str(item.folder) for item in waiting], [description(spec, item) for item in waiting]
+    submitted = executor.map_array(_run, folders, runs)
     print(f"{len(submitted)} jobs: {', '.join(job.job_id for job in submitted[:8])}{' …' * (len(submitted) > 8)}")
     if wait:
         _watch(spec, dict(zip(submitted, waiting, strict=True)), report, show_progress)
@@ -67,11 +64,8 @@ def _parameters(spec: Spec, cluster: str, jobs: int | None, options: dict[str, A
 
 def _run(folder: str, run: dict[str, Any]) -> int:
     """What a job does: the run of that folder, in this process; the cluster has chosen GPUs and cores."""
-    import os
-
     os.environ["SLAKIT_PROGRESS"] = "0"
-    place = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    os.environ["PYTHONPATH"] = run_environment(place, jobs=1)["PYTHONPATH"]
+    os.environ["PYTHONPATH"] = run_environment("", jobs=1)["PYTHONPATH"]
     return execute(folder, run)
 
 
@@ -82,15 +76,7 @@ def _watch(spec: Spec, jobs: dict[Any, Planned], report: SweepReport, show_progr
         while open_jobs:
             for job in [job for job in open_jobs if job.done()]:
                 item = open_jobs.pop(job)
-                code = job.result() if job.exception() is None else None
-                name = item.point.name
-                if code == DONE:
-                    report.finished.append(name)
-                elif code == TAKEN:
-                    now = status(item.folder)
-                    (report.already_done if now == "done" else report.elsewhere).append(name)
-                else:
-                    report.failed[name] = failure(item.folder)
+                report.note(item, job.result() if job.exception() is None else None)
                 bar.update()
             time.sleep(0.5)
     except KeyboardInterrupt:

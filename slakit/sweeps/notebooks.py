@@ -6,14 +6,16 @@ papermill itself only logs a misspelt parameter and goes on with the defaults, a
 from __future__ import annotations
 
 import ast
-import difflib
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nbformat
 import papermill
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
+from slakit.config import nearest
 from slakit.records import ConfigError
 from slakit.sweeps.kernels import papermill_options
 
@@ -36,35 +38,29 @@ def check_parameters(notebook: str | Path, parameters: dict[str, Any]) -> dict[s
     checked = {}
     for name, value in parameters.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}"
-            raise ConfigError(f"{notebook.name} has no parameter {name!r}; {hint}")
+            raise ConfigError(f"{notebook.name} has no parameter {name!r}{nearest(name, known)}")
         checked[name] = _as_type(name, value, known[name])
     return checked
 
 
 def _as_type(name: str, value: Any, known: dict[str, Any]) -> Any:
+    """`value` as JSON spells the parameter's type: a whole number passes for a float, a list for a tuple."""
     default = ast.literal_eval(known["default"]) if known["default"] not in ("", None) else None
-    wanted = known["inferred_type_name"] if known["inferred_type_name"] not in ("", "None") else type(default).__name__
-    wanted = wanted.split("|")[0].strip().split("[")[0]
-    if value is None and (default is None or "None" in known["inferred_type_name"]):
-        return None
-    if wanted == "float" and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    elif wanted == "int" and not isinstance(value, bool):
-        if isinstance(value, int):
-            return value
-        if isinstance(value, str) and value.lstrip("-").isdigit():
-            return int(value)
-    elif wanted in ("bool", "str", "list", "dict", "tuple"):
-        if type(value).__name__ == wanted or (wanted == "tuple" and isinstance(value, list)):
-            return value
-    elif wanted == "NoneType":
-        return value
-    raise ConfigError(f"the parameter {name}={value!r} must be of type {wanted} (default {known['default']})")
+    annotation = known["inferred_type_name"]
+    if annotation in ("", "None"):
+        annotation = "Any" if default is None else type(default).__name__
+    elif default is None:
+        annotation += " | None"
+    number = isinstance(default, int | float) and not isinstance(default, bool)
+    try:
+        text = value if isinstance(value, str) and number else to_json(value, inf_nan_mode="constants")
+        return TypeAdapter(cast(Any, annotation)).validate_json(text, strict=True)
+    except PydanticUserError as error:
+        raise ConfigError(f"the parameter {name} is of an unknown type, {annotation}; use str, int, list, …") from error
+    except (ValidationError, PydanticSerializationError):
+        raise ConfigError(
+            f"the parameter {name}={value!r} must be of type {annotation} (default {known['default']})"
+        ) from None
 
 
 _NO_NEWS = ("Executing ", "Ending Cell", "Input Notebook", "Output Notebook", "<Figure", "<IPython", "[IPKernelApp]")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Lock
 from typing import Any
 
 from slakit.machine import progress, usable_cores
@@ -40,6 +42,16 @@ class SweepReport:
     left_failed: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
 
+    def note(self, item: Planned, code: int | None) -> None:
+        """Put a run that has ended where it belongs, by its exit code."""
+        name = item.point.name
+        if code == DONE:
+            self.finished.append(name)
+        elif code == TAKEN:
+            (self.already_done if status(item.folder) == "done" else self.elsewhere).append(name)
+        else:
+            self.failed[name] = failure(item.folder)
+
     def __str__(self) -> str:
         lines = [f"{len(self.finished)} finished, {len(self.already_done)} were done already"]
         if self.elsewhere:
@@ -64,8 +76,8 @@ def plan(spec: Spec, out: str | Path, points: Sequence[Point] | None = None) -> 
 
 def to_run(planned: Sequence[Planned], retry_failed: bool) -> list[Planned]:
     """What is neither done nor, without retry_failed, failed. Killed runs always go on."""
-    wanted = ("new", "interrupted", "running") + (("failed",) if retry_failed else ())
-    return [item for item in planned if item.status in wanted]
+    open_ones = ("new", "interrupted", "running") + (("failed",) if retry_failed else ())
+    return [item for item in planned if item.status in open_ones]
 
 
 def description(spec: Spec, item: Planned) -> dict[str, Any]:
@@ -88,9 +100,9 @@ def default_jobs(spec: Spec, gpus: Sequence[str]) -> int:
 
 def visible_gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip()]
     try:
         query = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
         listed = subprocess.run(query, capture_output=True, text=True, timeout=30)
@@ -127,77 +139,78 @@ def run_sweep(
         raise ConfigError(
             f"jobs={jobs} with {each} GPU(s) each need {jobs * each}, and there are {len(gpus)}; lower --jobs"
         )
-    planned = plan(spec, out, points)
-    waiting = to_run(planned, retry_failed)[:limit]
-    report = SweepReport(already_done=[item.point.name for item in planned if item.status == "done"])
-    if not retry_failed:
-        report.left_failed = {i.point.name: failure(i.folder) for i in planned if i.status == "failed"}
+    waiting, report = begin(spec, out, points, retry_failed, limit)
     places = [",".join(gpus[k * each : (k + 1) * each]) for k in range(jobs)] if gpus else [""] * jobs
     with stop_on_signals():
-        _Pool(spec, waiting, places, report, show_progress).run()
+        _run_all(spec, waiting, places, report, show_progress)
     return report
 
 
-class _Pool:
-    """The processes of the runs: at most one for each place at a time. A place is the GPUs of a run, "" for none."""
+def begin(
+    spec: Spec, out: str | Path, points: Sequence[Point] | None, retry_failed: bool, limit: int | None
+) -> tuple[list[Planned], SweepReport]:
+    """What is to be run now, and a report that tells of the rest."""
+    planned = plan(spec, out, points)
+    report = SweepReport(already_done=[item.point.name for item in planned if item.status == "done"])
+    if not retry_failed:
+        report.left_failed = {i.point.name: failure(i.folder) for i in planned if i.status == "failed"}
+    return to_run(planned, retry_failed)[:limit], report
 
-    def __init__(self, spec, waiting, places, report, show_progress):
-        self.spec, self.waiting, self.free, self.report = spec, list(waiting), list(places), report
-        self.jobs, self.total = len(places), len(waiting)
-        self.running: dict[subprocess.Popen, tuple[Planned, str]] = {}
-        self.show_progress = show_progress
 
-    def run(self) -> None:
-        bar = progress(range(self.total), self.spec.name, self.show_progress, unit="run")
+def _run_all(
+    spec: Spec, waiting: Sequence[Planned], places: Sequence[str], report: SweepReport, show_progress: bool | None
+) -> None:
+    """A process for every run, at most one for each place at a time. A place is the GPUs of a run, "" for none."""
+    free: SimpleQueue[str] = SimpleQueue()
+    for place in places:
+        free.put(place)
+    running: set[subprocess.Popen] = set()
+    starting, stopping = Lock(), Event()
+
+    def run(item: Planned) -> int:
+        place = free.get()
+        item.folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "slakit.sweeps.runs", str(item.folder), json.dumps(description(spec, item))]
+        with open(item.folder / "log.txt", "a") as log, starting:
+            if stopping.is_set():
+                return TAKEN
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                env=run_environment(place, len(places)),
+            )  # fmt: skip
+            running.add(process)
+        process.wait()
+        running.discard(process)
+        free.put(place)
+        return process.returncode
+
+    with ThreadPoolExecutor(len(places)) as pool:
+        items = {pool.submit(run, item): item for item in waiting}
+        bar = progress(as_completed(items), spec.name, show_progress, unit="run", total=len(items))
         try:
-            while self.waiting or self.running:
-                while self.waiting and self.free:
-                    self._start(self.waiting.pop(0), self.free.pop(0))
-                    bar.set_postfix_str(", ".join(item.point.name for item, _ in self.running.values())[:90])
-                for process in [process for process in self.running if process.poll() is not None]:
-                    self._end(process)
-                    bar.update()
-                time.sleep(0.2)
+            for future in bar:
+                report.note(items[future], future.result())
         except KeyboardInterrupt:
-            self.report.stopped = True
+            report.stopped = True
         finally:
-            self._stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            with starting:
+                stopping.set()
+            _stop(list(running))
             bar.close()
 
-    def _start(self, item: Planned, place: str) -> None:
-        environment = run_environment(place, self.jobs)
-        told = json.dumps(description(self.spec, item))
-        item.folder.mkdir(parents=True, exist_ok=True)
-        with open(item.folder / "log.txt", "a") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "slakit.sweeps.runs", str(item.folder), told], stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True,
-            )  # fmt: skip
-        self.running[process] = (item, place)
 
-    def _end(self, process: subprocess.Popen) -> None:
-        item, place = self.running.pop(process)
-        self.free.append(place)
-        name = item.point.name
-        if process.returncode == DONE:
-            self.report.finished.append(name)
-        elif process.returncode == TAKEN:
-            now = status(item.folder)
-            (self.report.already_done if now == "done" else self.report.elsewhere).append(name)
-        else:
-            self.report.failed[name] = failure(item.folder)
-
-    def _stop(self) -> None:
-        """Ask what still runs to end, which keeps its files whole, and end it after twenty seconds."""
-        for process in self.running:
-            process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + 20
-        for process in self.running:
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+def _stop(processes: Sequence[subprocess.Popen]) -> None:
+    """Ask what still runs to end, which keeps its files whole, and end it after twenty seconds."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + 20
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def run_environment(place: str, jobs: int) -> dict[str, str]:

@@ -128,7 +128,7 @@ def stop_on_signals():
     A signal that is ignored stays so (nohup). In another thread than the main one nothing changes.
     """
     names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [number for number in (getattr(signal, name) for name in names) if _heard(number)]
+    numbers = [number for number in (getattr(signal, name) for name in names) if _may_handle(number)]
 
     def stop(*_):
         for number in numbers:
@@ -143,7 +143,7 @@ def stop_on_signals():
             signal.signal(number, handler)
 
 
-def _heard(number: int) -> bool:
+def _may_handle(number: int) -> bool:
     """Whether this thread may handle a signal and nobody asked to ignore it or handles it outside Python."""
     main = threading.current_thread() is threading.main_thread()
     return main and signal.getsignal(number) not in (signal.SIG_IGN, None)
@@ -151,13 +151,13 @@ def _heard(number: int) -> bool:
 
 def versions() -> dict[str, str]:
     """Python and the packages that decide a result, and the checkout's commit ("+changes" where it has some)."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            numbers[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found | {"commit": commit()}
+    return numbers | {"commit": commit()}
 
 
 def commit() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,20 +55,20 @@ class Results:
         if self.runs.empty:
             return pd.DataFrame()
         keys = self.varied or ["spec"]
-        wanted = {"dev_wer", "test_wer", "training_hours", *_COSTS} - {"best_epoch", "warm_start_wer", *keys}
-        numbers = [column for column in self.runs if column in wanted and self.runs[column].notna().any()]
+        figures = {"dev_wer", "test_wer", "training_hours", *_COSTS} - {"best_epoch", "warm_start_wer", *keys}
+        numbers = [column for column in self.runs.dropna(axis="columns", how="all") if column in figures]
         groups = self.runs.groupby(keys, sort=False, dropna=False)
-        table = groups.size().rename("runs").to_frame().join(groups[numbers].mean())
+        table = pd.DataFrame({"runs": groups.size()}).join(pd.DataFrame(groups[numbers].mean()))
         for column in ("dev_wer", "test_wer"):
-            table.insert(table.columns.get_loc(column) + 1, f"{column}_std", groups[column].std())
+            table.insert(list(table).index(column) + 1, f"{column}_std", groups[column].std())
         papers = [column for column in self.runs if column.startswith("paper_")]
-        table = table.join(groups[papers].first()).reset_index()
+        table = table.join(pd.DataFrame(groups[papers].first())).reset_index()
         return self._increases(table) if "paper_wer_increase" in papers else table
 
     def _increases(self, table: pd.DataFrame) -> pd.DataFrame:
         """With dev_increase and test_increase: the WER above that of the spec's first case, all else equal."""
         others = [column for column in self.varied if column != "case"]
-        first = table[table["case"] == next(iter(self.spec.cases))]
+        first = table.loc[table["case"] == next(iter(self.spec.cases))]
         for split in ("dev", "test"):
             if others:
                 base = table[others].merge(first[[*others, f"{split}_wer"]], on=others, how="left")[f"{split}_wer"]
@@ -131,34 +132,33 @@ def orders(summary: pd.DataFrame, column: str = "test_wer", names: list[str] | N
     """
     paper = f"paper_{column}"
     rows = summary.dropna(subset=[paper, column]) if {paper, column} <= set(summary) else summary.iloc[:0]
-    label = rows[names or [rows.columns[0]]].astype(str).apply(" ".join, axis=1)
-    found = []
-    for (i, a), (j, b) in itertools.combinations(rows.iterrows(), 2):
-        if a[paper] == b[paper]:
+    verdicts = []
+    for pair in itertools.combinations(rows.to_dict("records"), 2):
+        good, bad = sorted(pair, key=lambda row: row[paper])
+        if good[paper] == bad[paper]:
             continue
-        (good, g), (bad, w) = ((i, a), (j, b)) if a[paper] < b[paper] else ((j, b), (i, a))
-        ours = w[column] - g[column]
-        error = ((g[f"{column}_std"] ** 2) / g["runs"] + (w[f"{column}_std"] ** 2) / w["runs"]) ** 0.5
-        sure = pd.notna(error) and abs(ours) > 2 * error
+        labels = [" ".join(str(row[name]) for name in names or [rows.columns[0]]) for row in (good, bad)]
+        ours = bad[column] - good[column]
+        error = sum(row[f"{column}_std"] ** 2 / row["runs"] for row in (good, bad)) ** 0.5
+        sure = abs(ours) > 2 * error  # never, where the error is not a number: one run each
         verdict = ("same" if ours > 0 else "opposite") if sure else "undecided"
-        found.append((label[good], label[bad], w[paper] - g[paper], ours, error, verdict))
-    return pd.DataFrame(found, columns=["better", "worse", "paper", "ours", "error", "verdict"])
+        verdicts.append((*labels, bad[paper] - good[paper], ours, error, verdict))
+    return pd.DataFrame(verdicts, columns=["better", "worse", "paper", "ours", "error", "verdict"])
 
 
 def orders_in_words(verdicts: pd.DataFrame) -> str:
     """What orders() found, as sentences: how many of the paper's orders hold here, and which, and which do not."""
     if verdicts.empty:
         return "no pair of configurations was run here for which the paper reports different figures"
-    counts = verdicts["verdict"].value_counts()
-    same, opposite, undecided = (int(counts.get(name, 0)) for name in ("same", "opposite", "undecided"))
+    same, opposite, undecided = (list(verdicts["verdict"]).count(name) for name in ("same", "opposite", "undecided"))
     lines = [
         f"Of {len(verdicts)} orders in the paper {same} hold here by more than twice their error, "
         f"{opposite} are the other way round, {undecided} are undecided."
     ]
     for verdict, title in (("same", "hold"), ("opposite", "the other way round")):
-        for row in verdicts[verdicts["verdict"] == verdict].itertuples():
-            ours = f"paper {row.paper:+.1f}, here {row.ours:+.1f} ± {row.error:.1f}"
-            lines.append(f"  {title}: {row.better} better than {row.worse} ({ours})")
+        for row in verdicts.loc[verdicts["verdict"] == verdict].to_dict("records"):
+            figures = f"paper {row['paper']:+.1f}, here {row['ours']:+.1f} ± {row['error']:.1f}"
+            lines.append(f"  {title}: {row['better']} better than {row['worse']} ({figures})")
     return "\n".join(lines)
 
 
@@ -179,32 +179,32 @@ def varied_names(spec: Spec) -> dict[str, str]:
 
 def collect(spec: Spec, out: str | Path) -> Results:
     """Read the finished runs of `spec` below OUT/SPEC. Runs of other parameters in that folder are not looked at."""
-    folder = Path(out) / spec.name
+    sweep_folder = Path(out) / spec.name
     names, rows, curves, missing = varied_names(spec), [], [], {}
     for point in checked_points(spec):
-        place = folder / point.name
-        state = status(place)
-        metrics = _metrics(place) if state == "done" else None
+        folder = sweep_folder / point.name
+        state = status(folder)
+        metrics = _metrics(folder) if state == "done" else None
         if metrics is None:
             missing[point.name] = state if state != "done" else "done, but without a readable metrics.json"
             continue
         label = {"run": point.name} | ({"case": point.case} if spec.cases else {})
         label |= {column: _cell(point, name) for name, column in names.items()} | {"seed": point.seed}
-        rows.append(label | _figures(metrics) | _paper(spec, point) | _machine(read_run(place)))
-        history = place / "run" / "history.jsonl"
+        rows.append(label | _figures(metrics) | _paper(spec, point) | _machine(read_run(folder)))
+        history = folder / "run" / "history.jsonl"
         if history.is_file():
             lines = history.read_text(encoding="utf-8").splitlines()
             curves += [label | _scalars(json.loads(line)) for line in lines]
     return Results(spec, pd.DataFrame(rows), pd.DataFrame(curves), missing)
 
 
-def _metrics(place: Path) -> dict[str, Any] | None:
+def _metrics(folder: Path) -> dict[str, Any] | None:
     """A run's metrics.json; None where it is not there or damaged."""
     try:
-        found = json.loads((place / "metrics.json").read_text(encoding="utf-8"))
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return metrics if isinstance(metrics, dict) else None
 
 
 def _cell(point: Point, name: str) -> Any:
@@ -229,10 +229,10 @@ def _paper(spec: Spec, point: Point) -> dict[str, float]:
 
 
 def _machine(run: dict[str, Any]) -> dict[str, Any]:
-    found = run.get("versions", {})
+    versions = run.get("versions", {})
     return {
-        "device": run.get("device"), "seconds": run.get("seconds"), "torch": found.get("torch"),
-        "commit": found.get("commit"),
+        "device": run.get("device"), "seconds": run.get("seconds"), "torch": versions.get("torch"),
+        "commit": versions.get("commit"),
     }  # fmt: skip
 
 
@@ -277,15 +277,8 @@ def as_markdown(table: pd.DataFrame, spec: Spec) -> str:
 
 def as_latex(table: pd.DataFrame, spec: Spec) -> str:
     """A LaTeX table for \\input, with booktabs rules, caption and label."""
-    special = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "±": r"$\pm$", "$": r"\$"}
-
-    def escape(cell: Any) -> str:
-        return "".join(special.get(letter, letter) for letter in str(cell))
-
-    def row(cells: Any) -> str:
-        return " & ".join(map(escape, cells)) + r" \\"
-
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(spec.title or spec.name)}}}"]
-    lines += [rf"\label{{tab:{spec.name}}}", rf"\begin{{tabular}}{{{'l' * len(table.columns)}}}", r"\toprule"]
-    lines += [row(table.columns), r"\midrule", *(row(cells) for cells in table.to_numpy()), r"\bottomrule"]
-    return "\n".join([*lines, r"\end{tabular}", r"\end{table}", ""])
+    title = re.sub(r"[&%_#$]", r"\\\g<0>", spec.title or spec.name)
+    style = table.astype(str).style
+    style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
+    text = style.to_latex(hrules=True, position_float="centering", caption=title, label=f"tab:{spec.name}")
+    return text.replace("±", r"$\pm$")
