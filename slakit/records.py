@@ -1,12 +1,13 @@
-"""The errors that slakit raises: each message names the file or setting, the value and the way out."""
+"""The words of every room: Span, Sample, Vocabulary, Corpus, and the errors.
+
+Each error's message names the file or setting, the value and the way out.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-"""The errors that slakit raises: each message names the file or setting, the value and the way out."""
 
 
 class SlakitError(Exception):

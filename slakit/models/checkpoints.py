@@ -143,16 +143,19 @@ def restore(
     may be.
     """
     required, known = (expected, expected) if expected is not None else (model.trainable_state(), model.state_dict())
+    other = "it belongs to another model: give the file of this one, or another out_dir"
     for name in required:
         if name not in tensors:
-            raise CheckpointError(f"{source} lacks the tensor {name}; it does not belong to this model's description")
+            raise CheckpointError(f"{source} lacks the tensor {name}; {other}")
     for name, value in tensors.items():
         if name not in known:
-            raise CheckpointError(f"{source} holds {name!r}, which this {model.config.method} model does not have")
+            raise CheckpointError(
+                f"{source} holds {name!r}, which this {model.config.method} model does not have; {other}"
+            )
         if value.shape != known[name].shape:
             raise CheckpointError(
                 f"{source}: {name} has shape {tuple(value.shape)}, the model's description says "
-                f"{tuple(known[name].shape)}"
+                f"{tuple(known[name].shape)}; {other}"
             )
     model.load_state_dict(tensors, strict=False)
 

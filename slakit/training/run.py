@@ -60,7 +60,7 @@ def fit(
     """Train `model` on corpus.train, keep the weights with the lowest WER on corpus.dev, all files in `out_dir`.
 
     settings: a TrainConfig (default: the published one); **changes replace single fields of it by name. loggers:
-    further ones than history.jsonl and those that settings.track names. processes: those of distributed.launched().
+    further ones than history.jsonl and those that settings.track names. processes: those of machine.launched().
     Files: state.pt (to resume) and the one before it, history.jsonl (a row an epoch), best.safetensors (the
     checkpoint with the lowest dev WER, as load_checkpoint() and `recognize` take it), and at the end last.safetensors
     (the one of the last epoch).

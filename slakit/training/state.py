@@ -25,6 +25,7 @@ from slakit.training.totals import EpochTotals
 from slakit.training.trackers import Logger
 
 BEST, LAST = "best", "last"  # the checkpoints of a run
+Batches = ClipLoader | EpochOfFeatures
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class TrainingRun:
         main = self.processes.main
         saved = self.processes.gather(self.folder.load() if main else None)[0]  # what rank 0 read
         if saved is not None:
-            restore(self.model, saved["weights"], self.folder.path)
+            restore(self.model, saved["weights"], self.folder.state)
             self.history, self.best, self.resumed = saved["history"], saved["best"], saved
             self.begin -= saved["seconds"]
             totals = dict(saved["positions"][self.processes.rank])
@@ -108,11 +109,10 @@ class TrainingRun:
             self.totals = EpochTotals(**totals)
             if saved["scaler"]:  # empty where the run went on without one so far, as "auto" does on a CPU
                 self.scaler.load_state_dict(saved["scaler"])
-        if main and saved is not None:
             at, total = self.cursor, self.total
-            if at.epoch < total:
+            if main and at.epoch < total:
                 print(f"going on in epoch {at.epoch + 1} of {total} after {at.batch} batches of it")
-            else:
+            elif main:
                 print(f"{self.folder.path} holds this run, and all its {total} epochs are done: nothing to train")
         if main and self.best:
             self.best = self._best_on_disk(self.best)
@@ -137,13 +137,14 @@ class TrainingRun:
             for epoch in range(max(self.cursor.epoch, phase.first), phase.end):
                 yield phase, epoch
 
-    def start_epoch(self, phase: Phase, epoch: int) -> ClipLoader | EpochOfFeatures:
+    def start_epoch(self, phase: Phase, epoch: int) -> Batches:
         """The epoch's batches from the cursor on; the optimiser, and dropout's seed, are ready for them."""
         if phase != self.phase:
             self.phase, self.optimizer = phase, make_optimizer(self.model, self.settings, phase.warm)
             if self.resumed.get("optimizer"):
                 self.optimizer.load_state_dict(self.resumed["optimizer"])
-            self.features = self._features() if phase.warm else None
+            kept = (self.store, self.device, self.show_progress, self.processes)
+            self.features = FeatureBatches(self.model, self.samples, self.settings, *kept) if phase.warm else None
         if self.features is not None:
             batches = self.features.epoch(epoch, self.cursor.batch)
         else:
@@ -159,17 +160,12 @@ class TrainingRun:
         torch.manual_seed(self.settings.seed * 100_003 + epoch + 7_368_787 * self.processes.rank)
         return batches
 
-    def _features(self) -> FeatureBatches:
-        return FeatureBatches(
-            self.model, self.samples, self.settings, self.store, self.device, self.show_progress, self.processes
-        )
-
-    def bar(self, batches: ClipLoader | EpochOfFeatures, epoch: int) -> tqdm:
+    def bar(self, batches: Batches, epoch: int) -> tqdm:
         """The batches under a bar. Of a warm start ten epochs are one printed line: each takes a second or two."""
         assert self.phase is not None
-        name, show = f"epoch {epoch - self.phase.first + 1}/{self.phase.epochs}", self.show_progress
-        done = self.cursor.batch
-        return progress(batches, name, False if self.phase.warm else show, initial=done, total=done + len(batches))
+        name, done = f"epoch {epoch - self.phase.first + 1}/{self.phase.epochs}", self.cursor.batch
+        show = False if self.phase.warm else self.show_progress
+        return progress(batches, name, show, initial=done, total=done + len(batches))
 
     def restore_random_state(self) -> None:
         """Once, after a resume within an epoch: torch's generators as they were."""
@@ -184,7 +180,7 @@ class TrainingRun:
             return False
         return True
 
-    def advance(self, batches: ClipLoader | EpochOfFeatures) -> None:
+    def advance(self, batches: Batches) -> None:
         """The cursor after the batch that was handled last, with the time and the clips that could not be read."""
         self.cursor.batch, self.totals.seconds = batches.position, time.perf_counter() - self.epoch_begin
         self.totals.left_out = sorted({*self.totals.left_out, *batches.left_out})
@@ -195,7 +191,7 @@ class TrainingRun:
         late = bool(seconds) and time.perf_counter() - self.last_save >= seconds
         return self.processes.sum([self.processes.main and (late or 0 < steps <= self.steps)])[0] > 0
 
-    def row(self, batches: ClipLoader | EpochOfFeatures) -> dict[str, Any]:
+    def row(self, batches: Batches) -> dict[str, Any]:
         """The epoch's row."""
         assert self.phase is not None
         self.advance(batches)
