@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from data_formats import cpu_name, h264, test_frames
 
-from slakit.data.video.probe import load_decord
+from slakit.data.video.second_reader import load_decord
 from slakit.data.video.read import probe_video, read_frames
 
 

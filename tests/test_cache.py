@@ -20,7 +20,8 @@ from PIL import Image
 from slakit.data.loader import make_loader
 from slakit.data.prepare import prepare, prepared
 from slakit.data.video.packed import open_split
-from slakit.data.video.read import DamageWarning, probe_video, read_frames
+from slakit.data.video.read import probe_video, read_frames
+from slakit.data.video.source import DamageWarning
 from slakit.data.video.resize import resize
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, VideoError, Vocabulary
 

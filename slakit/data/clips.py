@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import Dataset
 
 from slakit.data.augment import ClipPlan, ClipTransform, apply_plan, sample_generator
-from slakit.data.video.images import list_frames
-from slakit.data.video.read import ON_DAMAGE, probe_video, read_frames
+from slakit.data.video.read import open_source, read_frames
+from slakit.data.video.source import ON_DAMAGE
 from slakit.data.video.resize import resize
 from slakit.records import ConfigError, Sample, SlakitError, VideoError, Vocabulary
 
@@ -256,7 +256,7 @@ class ClipStore:
             pictures = self._whole(sample, image_size)
             made = plan(len(pictures))
             return pictures, made.frames, made
-        made = plan(_num_frames(sample.source))
+        made = plan(open_source(sample.source).num_frames)
         wanted, positions = np.unique(made.frames, return_inverse=True)
         pictures = self._resized(sample, image_size, wanted.tolist())
         return pictures, positions, made
@@ -295,15 +295,6 @@ class ClipStore:
         if self.prepare is not None:
             frames = self.prepare(frames)
         return resize(frames, image_size)
-
-
-def _num_frames(source: Path | tuple[Path, ...]) -> int:
-    """Frames of a clip without decoding it; 0 for an empty folder."""
-    if isinstance(source, tuple):
-        return len(source)
-    if source.is_dir():
-        return len(list_frames(source))
-    return probe_video(source).num_frames
 
 
 KEEP = 3  # buffers that wait for their next use: one being filled, one in the network, one on its way
