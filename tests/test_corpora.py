@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loaders import make_loader
 from media import pictures, shared, write_frames, write_video
 
 from slakit.data.corpora import load_corpus
 from slakit.data.corpora.pickles import load_npy_dict, load_plain_pickle, read_gloss_dict
 from slakit.data.doctor import doctor
-from slakit.data.loader import make_loader
 from slakit.data.prepare import prepare
 from slakit.data.video.read import read_frames
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, Vocabulary
@@ -62,7 +62,7 @@ def test_every_layout_is_written_and_read_back(tiny, tmp_path, layout):
     report = doctor(layout, out, deep=True, show_progress=False)
     assert report.healthy, report.text()
     cached = prepare(corpus, tmp_path / "cache", size=24, show_progress=False)
-    settings = {"image_size": 24, "crop_size": 20, "min_clip_frames": 16}
+    settings = {"image_size": 24, "crop_size": 20, "min_frames": 16}
     batches = list(make_loader(cached.train, cached.glosses, 2, True, **settings))
     assert sorted(i for b in batches for i in b.ids) == sorted(s.id for s in corpus.train)
     with pytest.raises(ConfigError, match="not empty"):

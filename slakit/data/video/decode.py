@@ -121,8 +121,8 @@ def decode(
 
     numbers: rising frame numbers, counted over the frames that can be decoded; None is all of them.
     capacity: bytes that the frames may take. packets: the expected number of frames, to take the memory once.
-    The counts: decoded (frames up to the last one asked for), lost (packets that cannot be decoded), flagged (frames that
-    the decoder marks as damaged), stopped (whether reading ended early because nothing more was asked for).
+    The counts: decoded (frames up to the last one asked for), lost (packets that cannot be decoded), flagged (frames
+    that the decoder marks as damaged), stopped (whether reading ended early because nothing more was asked for).
     """
     stop = time.monotonic() + seconds
     converter = VideoReformatter()  # one for the clip: three times as fast as VideoFrame.to_ndarray

@@ -102,7 +102,7 @@ class Source:
     def _decode(
         self, numbers: Sequence[int] | None, max_bytes: int, on_damage: str, reader: str
     ) -> tuple[np.ndarray, list[str]]:
-        """The frames of these rising numbers (None: all) that can be read, and what is wrong with the clip, in words."""
+        """The readable frames of these rising numbers (None: all), and what is wrong with the clip, in words."""
         raise NotImplementedError
 
     def _check_room(self, count: int, width: int, height: int, max_bytes: int) -> None:
@@ -121,15 +121,11 @@ class Source:
             return frames
         damage = f"damaged ({'; '.join(problems[:3])})"
         if on_damage == "error":
-            raise VideoError(
-                f"{self.name}: {damage}; replace it, or read what is left with on_damage='keep-readable'"
-            )
+            raise VideoError(f"{self.name}: {damage}; replace it, or read what is left with on_damage='keep-readable'")
         if on_damage == "skip":
             warnings.warn(f"{self.name}: left out, {damage}", DamageWarning, stacklevel=4)
             return frames[:0]
         if not len(frames) or (numbers is not None and len(frames) < len(numbers)):
-            raise VideoError(
-                f"{self.name}: {damage}, and the frames wanted are not among the readable; replace it"
-            )
+            raise VideoError(f"{self.name}: {damage}, and the frames wanted are not among the readable; replace it")
         warnings.warn(f"{self.name}: {len(frames)} frames kept, {damage}", DamageWarning, stacklevel=4)
         return frames
