@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import resource
 import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+import psutil
 import torch
 import torch.distributed as dist
+from filelock import FileLock, Timeout
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -75,6 +74,10 @@ def peak_memory(device: torch.device) -> float:
     """GiB at the highest so far: allocated on the GPU, resident of this process on the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 2**30
+    import resource  # psutil knows the highest of the past on Windows alone, and this module is not there
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
@@ -174,51 +177,74 @@ def project_root() -> Path:
     return root
 
 
-_held: set[TextIO] = set()
+def write_atomically(path: Path, content: bytes | memoryview | str, keep_as: Path | None = None) -> None:
+    """Write a file, sync it to disk and rename it to `path`: readers see the old file or the new one, never a half.
+
+    Text is UTF-8, its line ends as they are. keep_as: where the file that was at `path` goes, once the new one is safe.
+    OSError where it cannot be written: everything is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        if keep_as is not None and path.exists():
+            os.replace(path, keep_as)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere a folder cannot be synced
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
-def _let_go() -> None:
-    """In a forked child: it must not keep a lock alive when its parent, a killed training run perhaps, is gone."""
-    for file in _held:
-        file.close()  # closes this process's descriptor alone; the parent keeps its lock
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_let_go)
+def _lock(folder: Path) -> FileLock:
+    """On flock alone: the marker file that filelock can put in its place would survive a Colab machine that dies."""
+    return FileLock(folder / ".lock", fallback_to_soft=False)
 
 
 @contextmanager
 def locked(folder: Path, seconds: float = 2.0) -> Iterator[bool]:
-    """Hold the folder's lock, True, or give up after `seconds`, False. The system drops the lock of a dead process."""
+    """Hold the folder's lock, True, or give up after `seconds`, False. The system drops the lock of a dead process.
+
+    A forked child does not keep it alive: a reading process may outlive its parent, a killed training run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a") as file:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    yield False
-                    return
-                time.sleep(0.05)
-        _held.add(file)
-        try:
-            yield True
-        finally:
-            _held.discard(file)
+    lock = _lock(folder)
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process has the folder. Asks with a shared lock, so that two who ask do not see each other."""
+    """Whether a process has the folder."""
     if not (folder / ".lock").is_file():
         return False
-    with open(folder / ".lock") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
-        except BlockingIOError:
-            return True
+    lock = _lock(folder)
+    try:
+        lock.acquire(timeout=0.1, poll_interval=0.01)  # somebody else who asks has it for an instant
+    except Timeout:
+        return True
+    except PermissionError:  # somebody else's folder: whether it is in use cannot be asked
+        return False
+    lock.release()
+    return False
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def progress(items: Iterable, description: str, show: bool | None = None, **options) -> tqdm:

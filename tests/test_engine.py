@@ -335,15 +335,16 @@ def test_a_launched_run_that_fails_says_why_and_one_that_is_interrupted_stops(tm
 
 
 def test_reading_processes_that_fit_the_machine(monkeypatch):
+    from slakit import machine
     from slakit.data import loader as batches
     from slakit.data.clips import ClipStore
 
     found = {}
     for cores in (1, 2, 4, 64):
-        monkeypatch.setattr(batches.os, "sched_getaffinity", lambda pid, count=cores: set(range(count)), raising=False)
+        monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid, count=cores: set(range(count)), raising=False)
         found[cores] = [batches.fitting_workers(ClipStore(), processes) for processes in (1, 2)]
         assert batches.fitting_workers(ClipStore(keep_in_memory=True)) == 0
     assert found == {1: [0, 0], 2: [2, 0], 4: [3, 2], 64: [8, 8]}
-    monkeypatch.delattr(batches.os, "sched_getaffinity")
-    monkeypatch.setattr(batches.os, "cpu_count", lambda: 4)
+    monkeypatch.delattr(machine.os, "sched_getaffinity")
+    monkeypatch.setattr(machine.os, "cpu_count", lambda: 4)
     assert batches.fitting_workers(ClipStore()) == 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import warnings
@@ -15,6 +14,7 @@ from torch.utils.data import DataLoader
 from slakit.config import TrainConfig, at_least
 from slakit.data.augment import ClipTransform
 from slakit.data.clips import Batch, ClipDataset, ClipStore, collate, needed_steps, time_steps
+from slakit.machine import usable_cores
 from slakit.records import ConfigError, Sample, SlakitError, Vocabulary
 
 
@@ -197,8 +197,7 @@ def fitting_workers(store: ClipStore, world_size: int = 1) -> int:
 
     None where clips are kept in memory (nothing is read after the first epoch).
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = cores // world_size
+    share = usable_cores() // world_size
     return 0 if store.keep_in_memory or share < 2 else min(max(share - 1, 2), 8)
 
 

@@ -15,10 +15,9 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from slakit.config import RunConfig, to_json
-from slakit.machine import progress
+from slakit.machine import progress, write_atomically
 from slakit.records import SlakitError
 from slakit.show import figures as plots
-from slakit.training.state import write_atomically
 
 
 class LiveCurves:
@@ -73,7 +72,7 @@ def launch(
     """
     out = Path(config.out_dir)
     settings = out / "settings.json"
-    write_atomically(settings, lambda temporary: temporary.write_text(to_json(config) + "\n", encoding="utf-8"))
+    write_atomically(settings, to_json(config) + "\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command += ["-m", "slakit", "train", str(settings), *(["--device", device] if device else [])]
     total = config.train.warm_start_epochs + config.train.epochs

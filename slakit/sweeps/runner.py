@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from slakit.machine import progress
+from slakit.machine import progress, usable_cores
 from slakit.records import ConfigError
 from slakit.sweeps.checks import checked_points, notebook_path
 from slakit.sweeps.runs import DONE, TAKEN, Status, failure, status, stop_on_signals
@@ -202,7 +202,7 @@ class _Pool:
 
 def run_environment(place: str, jobs: int) -> dict[str, str]:
     """The environment of a run: its GPUs, its share of the cores, no progress bars."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // jobs)))
     here = str(Path(__file__).resolve().parents[2])  # the same slakit as this one, whatever is installed
     search = [here, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

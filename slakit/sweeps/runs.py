@@ -22,7 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from slakit.machine import is_locked, locked
+from slakit.machine import is_locked, locked, write_atomically
 from slakit.records import SlakitError
 
 Status = Literal["new", "running", "done", "failed", "interrupted"]
@@ -80,9 +80,7 @@ def _last_line(path: Path) -> str:
 
 def write_run(folder: Path, content: dict[str, Any]) -> None:
     """run.json, whole or not at all: what is run there and how it went."""
-    temporary = folder / f".run.json.{os.getpid()}.part"
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / "run.json")
+    write_atomically(folder / "run.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_run(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from slakit.machine import locked
+from slakit.machine import locked, write_atomically
 from slakit.models.recognizer import Recognizer
 from slakit.records import CheckpointError, ConfigError, SlakitError
 
@@ -42,30 +42,6 @@ class Position:
     losses: dict[str, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-
-
-def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call write(temporary path), sync it to disk and rename it to `path`: readers see the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(temporary)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """JSON, written atomically."""
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 @contextmanager
@@ -130,16 +106,7 @@ class RunState:
         content = {**content, "identity": json.dumps(self.identity, sort_keys=True)}
         buffer = io.BytesIO()  # torch's own file writer turns a full disk into a message about its internals
         torch.save(content | {"checksum": checksum(content)}, buffer)
-
-        def write(temporary: Path) -> None:
-            with open(temporary, "wb") as file:
-                file.write(buffer.getbuffer())
-                file.flush()
-                os.fsync(file.fileno())
-            if self.path.exists():
-                os.replace(self.path, self.previous)
-
-        write_atomically(self.path, write)
+        write_atomically(self.path, buffer.getbuffer(), keep_as=self.previous)
 
     def load(self) -> dict[str, Any] | None:
         """The newest sound state, or None where there is none; a damaged file is reported in `warnings`."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slakit.config import nearest
+from slakit.machine import write_atomically
 from slakit.records import ConfigError
-from slakit.training.state import write_atomically
 
 
 class Logger(Protocol):
@@ -53,7 +53,7 @@ class JsonLines:
 
     def _write(self) -> None:
         text = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in self.rows)
-        write_atomically(self.path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_atomically(self.path, text)
 
     def close(self) -> None:
         pass
@@ -149,7 +149,7 @@ def run_id(folder: Path) -> str:
     if not path.exists():
         import secrets
 
-        write_atomically(path, lambda temporary: temporary.write_text(secrets.token_hex(4), encoding="utf-8"))
+        write_atomically(path, secrets.token_hex(4))
     return path.read_text(encoding="utf-8").strip()
 
 
