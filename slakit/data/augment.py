@@ -37,22 +37,10 @@ class ClipTransform:
     """The transform of one split; AugmentConfig's defaults are the published ones.
 
     train: random crop, flip and temporal rescale; otherwise the centre crop of the whole clip.
-    Raises ConfigError for values that cannot work.
     """
 
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: bool = True
-
-    def __post_init__(self) -> None:
-        a = self.augment
-        if a.crop_size < 1 or a.image_size < 1:
-            raise ConfigError(f"image_size={a.image_size}, crop_size={a.crop_size}: sizes are 1 pixel or more")
-        if not 0 <= a.flip <= 1:
-            raise ConfigError(f"flip={a.flip} is no probability; it lies between 0 and 1")
-        if a.temporal_scale is not None and not 0 <= a.temporal_scale < 1:
-            raise ConfigError(f"temporal_scale={a.temporal_scale} is not in [0, 1); None leaves all frames")
-        if not 1 <= a.min_frames <= a.max_frames:
-            raise ConfigError(f"min_frames={a.min_frames}, max_frames={a.max_frames}: need 1 <= min <= max")
 
     def plan(self, num_frames: int, height: int, width: int, generator: np.random.Generator | None = None) -> ClipPlan:
         """Decide frames, window and flip for a clip of `num_frames` pictures of height x width.

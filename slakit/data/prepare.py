@@ -7,7 +7,6 @@ journal names what is in the unfinished file, checksums say whether it is still 
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import multiprocessing
@@ -25,7 +24,7 @@ from PIL import Image
 from slakit.data.video.packed import SUFFIX, VERSION, index_path, open_split
 from slakit.data.video.read import read_frames
 from slakit.data.video.resize import FILTERS, resize
-from slakit.machine import progress
+from slakit.machine import locked, progress
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, VideoError
 
 SPLITS = ("train", "dev", "test")
@@ -69,13 +68,9 @@ def prepare(
     settings |= {"resize_filter": resize_filter, "aspect": aspect, "on_damage": on_damage}
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    with open(out / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SlakitError(
-                f"{out}: another process is preparing here; wait for it or choose another folder"
-            ) from None
+    with locked(out) as mine:
+        if not mine:
+            raise SlakitError(f"{out}: another process is preparing here; wait for it or choose another folder")
         for split in SPLITS:
             if samples := corpus.split(split):
                 try:
