@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from slakit.data.video import decode, second_reader
-from slakit.data.video.source import Source, VideoInfo
+from slakit.data.video.source import Decoded, Source, VideoInfo
 from slakit.records import VideoError
 
 log = logging.getLogger(__name__)
@@ -60,9 +60,7 @@ class VideoFile(Source):
             **content,
         )
 
-    def _decode(
-        self, numbers: Sequence[int] | None, max_bytes: int, on_damage: str, reader: str
-    ) -> tuple[np.ndarray, list[str]]:
+    def _decode(self, numbers: Sequence[int] | None, max_bytes: int, on_damage: str, reader: str) -> Decoded:
         info = self.info
         if reader == "decord" and not info.decord:
             reason = "; ".join(info.reasons) or "not installed"

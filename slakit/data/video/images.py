@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from slakit.data.video.source import Source, VideoInfo
+from slakit.data.video.source import Decoded, Source, VideoInfo
 from slakit.records import VideoError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
@@ -98,9 +98,7 @@ class FrameFiles(Source):
         count = len(self.files)
         return VideoInfo(self.name, codec, width, height, 0.0, count, "images", packets=count)
 
-    def _decode(
-        self, numbers: Sequence[int] | None, max_bytes: int, on_damage: str, reader: str
-    ) -> tuple[np.ndarray, list[str]]:
+    def _decode(self, numbers: Sequence[int] | None, max_bytes: int, on_damage: str, reader: str) -> Decoded:
         files = self.files if numbers is None else [self.files[number] for number in numbers]
         problems: list[str] = []
         frames: np.ndarray | None = None

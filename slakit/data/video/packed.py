@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg  # Pillow's pixels, at twice the speed
 
-from slakit.data.video.source import Source, VideoInfo
+from slakit.data.video.source import Decoded, Source, VideoInfo
 from slakit.records import VideoError
 
 VERSION = 1
@@ -152,9 +152,7 @@ class PackedClip(Source):
         size, encoding = self.split.size, self.split.settings["encoding"]
         return VideoInfo(self.name, encoding, size, size, 0.0, self.num_frames, "packed")
 
-    def _decode(
-        self, numbers: Sequence[int] | None, max_bytes: int, on_damage: str, reader: str
-    ) -> tuple[np.ndarray, list[str]]:
+    def _decode(self, numbers: Sequence[int] | None, max_bytes: int, on_damage: str, reader: str) -> Decoded:
         count = self.num_frames if numbers is None else len(numbers)
         self._check_room(count, self.split.size, self.split.size, max_bytes)
         return self.split.read(self.clip, numbers)

@@ -17,6 +17,7 @@ ON_DAMAGE = ("error", "skip", "keep-readable")
 READERS = ("pyav", "decord", "both")
 
 ClipPath = str | os.PathLike | Sequence[str | os.PathLike]
+Decoded = tuple[np.ndarray, list[str]]  # frames uint8 [T, H, W, 3] that can be read; what is wrong, in words
 
 
 class DamageWarning(UserWarning):
@@ -82,15 +83,14 @@ class Source:
         if reader not in READERS:
             raise ConfigError(f"reader={reader!r} is none of {', '.join(READERS)}")
         if indices is None:
-            return self._settle(*self._decode(None, max_bytes, on_damage, reader), on_damage, None)
+            return self._settle(self._decode(None, max_bytes, on_damage, reader), on_damage, None)
         order = [int(index) for index in indices]
+        count = self.num_frames
         for index in order:
-            if not 0 <= index < self.num_frames:
-                raise VideoError(
-                    f"{self.name}: there is no frame {index}; it has {self.num_frames} frames, numbered from 0"
-                )
+            if not 0 <= index < count:
+                raise VideoError(f"{self.name}: there is no frame {index}; it has {count} frames, numbered from 0")
         numbers = sorted(set(order))
-        frames = self._settle(*self._decode(numbers, max_bytes, on_damage, reader), on_damage, numbers)
+        frames = self._settle(self._decode(numbers, max_bytes, on_damage, reader), on_damage, numbers)
         if order == numbers or not len(frames):
             return frames
         position = {number: position for position, number in enumerate(numbers)}
@@ -99,10 +99,8 @@ class Source:
     def _probe(self) -> VideoInfo:
         raise NotImplementedError
 
-    def _decode(
-        self, numbers: Sequence[int] | None, max_bytes: int, on_damage: str, reader: str
-    ) -> tuple[np.ndarray, list[str]]:
-        """The readable frames of these rising numbers (None: all), and what is wrong with the clip, in words."""
+    def _decode(self, numbers: Sequence[int] | None, max_bytes: int, on_damage: str, reader: str) -> Decoded:
+        """The frames of these rising numbers (None: all)."""
         raise NotImplementedError
 
     def _check_room(self, count: int, width: int, height: int, max_bytes: int) -> None:
@@ -112,11 +110,9 @@ class Source:
                 f"max_bytes={max_bytes:,}; raise it, or read fewer frames by `indices`"
             )
 
-    def _settle(
-        self, frames: np.ndarray, problems: list[str], on_damage: str, numbers: Sequence[int] | None
-    ) -> np.ndarray:
+    def _settle(self, decoded: Decoded, on_damage: str, numbers: Sequence[int] | None) -> np.ndarray:
         """Whole clips pass; of damaged ones what on_damage says."""
-        frames = np.ascontiguousarray(frames)
+        frames, problems = np.ascontiguousarray(decoded[0]), decoded[1]
         if not problems:
             return frames
         damage = f"damaged ({'; '.join(problems[:3])})"
