@@ -27,7 +27,8 @@ from data_formats import cpu_name
 from PIL import Image
 
 import slakit
-from slakit.data.loader import make_loader
+from slakit.config import TrainConfig
+from slakit.data.loader import clip_loader
 from slakit.data.prepare import prepare
 from slakit.records import Corpus, Sample, Vocabulary
 from slakit.training.losses import recognition_loss
@@ -68,7 +69,7 @@ def training_speed(frames: int = 8, steps: int = 3) -> float:
 
 def waiting(corpus: Corpus, workers: int, speed: float, epoch: int, batches: int) -> float:
     """The share of its time in which a model of `speed` frames a second waits for its batches."""
-    loader = make_loader(corpus.train, corpus.glosses, 2, epoch=epoch, num_workers=workers)
+    loader = clip_loader(corpus.train, corpus.glosses, TrainConfig(num_workers=workers), train=True, epoch=epoch)
     source, waited = iter(loader), 0.0
     batch = next(source)
     begin = time.perf_counter()
@@ -83,7 +84,7 @@ def waiting(corpus: Corpus, workers: int, speed: float, epoch: int, batches: int
 def reading_speed(corpus: Corpus, epoch: int) -> float:
     """Frames that one reading process delivers per second of its processor time."""
     begin, frames = time.process_time(), 0
-    for batch in make_loader(corpus.train, corpus.glosses, 2, epoch=epoch):
+    for batch in clip_loader(corpus.train, corpus.glosses, TrainConfig(), train=True, epoch=epoch):
         frames += int(batch.lengths.sum())
     return frames / (time.process_time() - begin)
 

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from data_formats import cpu_name, h264, test_frames
 
-from slakit.data.video.probe import load_decord
 from slakit.data.video.read import probe_video, read_frames
+from slakit.data.video.second_reader import load_decord
 
 
 def decord_alone(path: Path, indices: list[int]) -> np.ndarray:

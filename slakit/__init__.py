@@ -47,7 +47,7 @@ _HOME = {
     "Vocabulary": "slakit.records",
     "read_frames": "slakit.data.video.read",
     "probe_video": "slakit.data.video.read",
-    "VideoInfo": "slakit.data.video.read",
+    "VideoInfo": "slakit.data.video.source",
     "create_model": "slakit.models",
     "Recognizer": "slakit.models",
     "Logits": "slakit.models",

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from media import pictures
 
-from slakit.data.augment import ClipTransform, apply_plan, normalise, rescaled_length, sample_generator
+from slakit.config import AugmentConfig
+from slakit.data.augment import ClipTransform, apply_plan, rescaled_length, sample_generator
 from slakit.data.video.resize import resize
 from slakit.records import ConfigError, VideoError
 
@@ -66,7 +67,7 @@ def test_the_clamps():
         low, high = ClipTransform().lengths(frames)
         drawn = {len(ClipTransform().plan(frames, 256, 256, generator).frames) for _ in range(300)}
         assert min(drawn) >= low and max(drawn) <= high
-    everything = ClipTransform(temporal_scale=None).plan(7, 256, 256, generator)
+    everything = ClipTransform(AugmentConfig(temporal_scale=None)).plan(7, 256, 256, generator)
     assert everything.frames.tolist() == list(range(7))
 
 
@@ -74,7 +75,7 @@ def test_evaluation_is_the_centre_of_every_frame():
     plan = ClipTransform(train=False).plan(301, 256, 256)
     assert (plan.top, plan.left, plan.size, plan.flip) == (16, 16, 224, False)
     assert plan.frames.tolist() == list(range(301))
-    assert ClipTransform(train=False, image_size=96, crop_size=84).plan(3, 96, 96).top == 6
+    assert ClipTransform(AugmentConfig(image_size=96, crop_size=84), train=False).plan(3, 96, 96).top == 6
 
 
 def naive(frames: np.ndarray, plan) -> np.ndarray:
@@ -91,7 +92,7 @@ def naive(frames: np.ndarray, plan) -> np.ndarray:
 @pytest.mark.parametrize("size", [20, 48, 50, 63, 80])
 def test_pixels_against_plain_slicing(size):
     frames = pictures(9, 48, 64)
-    transform = ClipTransform(crop_size=size, min_frames=4)
+    transform = ClipTransform(AugmentConfig(crop_size=size, min_frames=4))
     flips = set()
     for draw in range(12):
         plan = transform.plan(9, 48, 64, sample_generator(3, 1, draw))
@@ -121,17 +122,11 @@ def test_values_that_cannot_work_are_named():
         ({"min_frames": 300}, "min_frames=300"),
     ):
         with pytest.raises(ConfigError, match=match):
-            ClipTransform(**settings)
+            ClipTransform(AugmentConfig(**settings))
     with pytest.raises(ConfigError, match="random generator"):
         ClipTransform().plan(9, 256, 256)
     with pytest.raises(VideoError, match="no frames"):
         ClipTransform(train=False).plan(0, 256, 256)
-
-
-def test_normalisation():
-    values = np.arange(256, dtype=np.uint8).reshape(1, 1, -1, 1).repeat(3, -1)
-    assert np.allclose(normalise(values), values / 127.5 - 1, atol=1e-6)
-    assert np.allclose(normalise(values, 0.45, 0.225), (values / 255 - 0.45) / 0.225, atol=1e-5)
 
 
 def lanczos4(length: int, size: int) -> np.ndarray:

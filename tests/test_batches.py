@@ -8,26 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from loaders import make_loader
 from media import pictures, write_frames, write_video
 
 from slakit.config import AugmentConfig, TrainConfig
 from slakit.data.augment import ClipTransform, apply_plan
-from slakit.data.clips import BufferPool, ClipStore
-from slakit.data.loader import (
-    Clip,
-    ClipDataset,
-    LeftOut,
-    LeftOutWarning,
-    clip_loader,
-    make_loader,
-    needed_steps,
-    split_trainable,
-    time_steps,
-)
+from slakit.data.clips import BufferPool, Clip, ClipDataset, ClipStore, LeftOut, needed_steps, time_steps
+from slakit.data.loader import LeftOutWarning, clip_loader, split_trainable
 from slakit.records import ConfigError, CorpusError, Sample, SlakitError, Vocabulary
 
 VOCABULARY = Vocabulary(["A", "B", "C"])
-SMALL = {"image_size": 32, "crop_size": 28, "min_clip_frames": 8}
+SMALL = {"image_size": 32, "crop_size": 28, "min_frames": 8}
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +57,15 @@ def test_frames_are_mirrored_once_and_wherever_the_batch_lies(samples):
     flips = []
     for device in devices:
         for batch, keys in zip(loader, loader.batches(), strict=True):
-            batch, end = batch.to(device), 0
+            looked, batch, end = batch.frames, batch.to(device), 0
             assert batch.to(device) is batch
             for key in keys:
                 clip = loader.dataset[key]
                 expected = np.empty((len(clip.plan.frames), 28, 28, 3), np.uint8)
                 apply_plan(clip.pictures, clip.plan, expected, clip.positions)
                 flips.append(clip.plan.flip)
-                for _ in range(2):
-                    part = batch.frames[end : end + len(expected)].cpu()
+                for frames in (looked, batch.frames, batch.frames):
+                    part = frames[end : end + len(expected)].cpu()
                     assert torch.equal(part, torch.from_numpy(expected).permute(0, 3, 1, 2))
                 end += len(expected)
             assert end == len(batch.frames)
@@ -136,7 +127,7 @@ def test_unusable_clips_are_named_and_left_out(samples, tmp_path):
     loader = make_loader(mixed, VOCABULARY, 4, temporal_scale=None, **SMALL)
     with pytest.warns(LeftOutWarning) as caught:
         (batch,) = list(loader)
-    assert set(batch.ids) == {"clip1", "clip2"} and batch.alignable.all()
+    assert set(batch.ids) == {"clip1", "clip2"}
     assert set(loader.left_out) == {"broken", "short"} == set(batch.left_out)
     assert "broken.mp4" in loader.left_out["broken"] and "6 glosses need 28" in loader.left_out["short"]
     assert len(caught) == 2
@@ -144,7 +135,7 @@ def test_unusable_clips_are_named_and_left_out(samples, tmp_path):
         warnings.simplefilter("error")
         assert len(list(loader)) == 1  # named once
     for batch in make_loader([samples[1], short], VOCABULARY, 2, train=False, **SMALL):
-        assert batch.alignable.tolist() == [True, False]  # evaluated all the same
+        assert batch.ids == ("clip1", "short")  # evaluated all the same
     with pytest.raises(SlakitError, match=r"none of the 1 clips can be used; broken: .*broken\.mp4"):
         list(make_loader([mixed[1]], VOCABULARY, 2, train=False, **SMALL))
 
@@ -199,12 +190,12 @@ def test_a_loader_from_settings(samples):
 
 
 def test_a_frame_budget(samples):
-    loader = make_loader(samples, VOCABULARY, 4, train=False, max_frames=50, **SMALL)
+    loader = make_loader(samples, VOCABULARY, 4, train=False, max_frames_per_batch=50, **SMALL)
     lengths = {s.id: s.num_frames for s in samples}
     sums = [sum(lengths[i] for i in b.ids) for b in loader]
     assert sum(sums) == sum(lengths.values()) and max(sums) <= 50 and len(sums) == 5
     with pytest.raises(ConfigError, match="clip0 has none"):
-        len(make_loader([replace(samples[0], num_frames=None)], VOCABULARY, max_frames=50, **SMALL))
+        len(make_loader([replace(samples[0], num_frames=None)], VOCABULARY, max_frames_per_batch=50, **SMALL))
 
 
 def test_ranks_share_the_batches(samples):
@@ -233,7 +224,7 @@ def test_memory_is_limited(samples):
 def test_only_the_wanted_frames_are_decoded(tmp_path):
     """A damaged frame that the plan leaves out does not matter; one that it takes does."""
     folder = write_frames(tmp_path / "clip", pictures(60, 32, 32))
-    dataset = ClipDataset([Sample("c", folder, ("A",))], VOCABULARY, ClipTransform(True, 32, 28, min_frames=8))
+    dataset = ClipDataset([Sample("c", folder, ("A",))], VOCABULARY, ClipTransform(AugmentConfig(32, 28, min_frames=8)))
     epoch = next(e for e in range(50) if len(np.unique(dataset[(e, 0)].plan.frames)) < 55)
     used = dataset[(epoch, 0)].plan.frames.tolist()
     left = min(set(range(60)) - set(used))

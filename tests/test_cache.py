@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from loaders import make_loader
 from media import pictures, write_frames, write_video
 from PIL import Image
 
-from slakit.data.loader import make_loader
 from slakit.data.prepare import prepare, prepared
 from slakit.data.video.packed import open_split
-from slakit.data.video.read import DamageWarning, probe_video, read_frames
+from slakit.data.video.read import probe_video, read_frames
 from slakit.data.video.resize import resize
+from slakit.data.video.source import DamageWarning
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, VideoError, Vocabulary
 
 QUIET = {"show_progress": False}
@@ -68,7 +69,7 @@ def test_raw_is_exact_and_jpeg_is_pillows(corpus, tmp_path):
 
 
 def test_batches_from_the_cache_are_those_from_the_files(corpus, tmp_path):
-    settings = {"image_size": 48, "crop_size": 40, "min_clip_frames": 8, "seed": 3}
+    settings = {"image_size": 48, "crop_size": 40, "min_frames": 8, "seed": 3}
     cached = prepare(corpus, tmp_path / "cache", size=48, encoding="raw", **QUIET)
     for train in (True, False):
         files = make_loader(corpus.train, corpus.glosses, 2, train, **settings)

@@ -11,16 +11,15 @@ import sys
 from collections import OrderedDict
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loaders import make_loader
 from media import pictures, shared, write_frames, write_video
 
 from slakit.data.corpora import load_corpus
-from slakit.data.corpora.pickles import load_npy_dict, load_plain_pickle, read_gloss_dict
+from slakit.data.corpora.pickles import load_plain_pickle
 from slakit.data.doctor import doctor
-from slakit.data.loader import make_loader
 from slakit.data.prepare import prepare
 from slakit.data.video.read import read_frames
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, Vocabulary
@@ -62,7 +61,7 @@ def test_every_layout_is_written_and_read_back(tiny, tmp_path, layout):
     report = doctor(layout, out, deep=True, show_progress=False)
     assert report.healthy, report.text()
     cached = prepare(corpus, tmp_path / "cache", size=24, show_progress=False)
-    settings = {"image_size": 24, "crop_size": 20, "min_clip_frames": 16}
+    settings = {"image_size": 24, "crop_size": 20, "min_frames": 16}
     batches = list(make_loader(cached.train, cached.glosses, 2, True, **settings))
     assert sorted(i for b in batches for i in b.ids) == sorted(s.id for s in corpus.train)
     with pytest.raises(ConfigError, match="not empty"):
@@ -365,9 +364,6 @@ def test_pickles_execute_nothing(tmp_path, protocol):
     path.write_bytes(pickle.dumps({"info": [Evil(trace)]}, protocol))
     with pytest.raises(CorpusError, match=r"x\.pkl: not plain annotation.*mkdir"):
         load_plain_pickle(path)
-    np.save(tmp_path / "x.npy", np.array({"a": Evil(trace)}, dtype=object), allow_pickle=True)
-    with pytest.raises(CorpusError, match="mkdir"):
-        load_npy_dict(tmp_path / "x.npy")
     assert not trace.exists()
     plain = {"a": [1, "ü", (2.5, None)], 3: {"x": True}}
     path.write_bytes(pickle.dumps(plain, protocol))
@@ -400,22 +396,6 @@ def test_pickles_take_no_memory_for_what_is_not_there(tmp_path, bomb):
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, timeout=120)
     assert done.stdout.split() == ["refused", "False", "True"], done.stderr
-
-
-def test_published_dictionaries(tmp_path):
-    path = tmp_path / "gloss_dict.npy"
-    np.save(path, {"B": [2, 7], "A": [1, 3], "C": [3, 1]}, allow_pickle=True)
-    assert read_gloss_dict(path).glosses == ("A", "B", "C")
-    np.save(path, {0: {"fileid": "x", "num_frames": 3}, "prefix": "y"}, allow_pickle=True)
-    assert load_npy_dict(path)["prefix"] == "y"
-    with pytest.raises(CorpusError, match="gloss"):
-        read_gloss_dict(path)
-    np.save(path, {"A": [1, 1], "B": [3, 1]}, allow_pickle=True)
-    with pytest.raises(CorpusError, match="not 1 to 2"):
-        read_gloss_dict(path)
-    np.save(path, np.zeros(3))
-    with pytest.raises(CorpusError, match="not a dictionary"):
-        load_npy_dict(path)
 
 
 FUZZ = settings(  # SLAKIT_FUZZ=20000 searches longer
@@ -495,25 +475,5 @@ def test_parsers_return_samples_or_name_the_file(tiny, tmp_path, name):
                 assert sample.id and all(gloss.split() == [gloss] for gloss in sample.glosses)
                 assert sample.source.resolve().is_relative_to(root.resolve())
                 assert sample.num_frames is None or sample.num_frames > 0
-
-    check()
-
-
-@pytest.mark.parametrize("kind", ["gloss_dict", "info"])
-def test_published_dictionaries_that_are_damaged(tmp_path, kind):
-    path = tmp_path / f"{kind}.npy"
-    content = {"B": [2, 7], "A": [1, 3]} if kind == "gloss_dict" else {0: {"fileid": "x", "num_frames": 3}}
-    np.save(path, content, allow_pickle=True)
-
-    @FUZZ
-    @given(mutated(path.read_bytes()))
-    def check(data: bytes) -> None:
-        path.write_bytes(data)
-        try:
-            found = read_gloss_dict(path) if kind == "gloss_dict" else load_npy_dict(path)
-        except SlakitError as error:
-            assert path.name in str(error), error
-            return
-        assert isinstance(found, Vocabulary | dict)
 
     check()

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import survival
 import torch
+from loaders import make_loader
 from survival import SETTINGS, model
 from tiny_models import stir
 
 import slakit
 from slakit.config import from_dict, to_dict
-from slakit.data.loader import clip_loader, make_loader
+from slakit.data.loader import clip_loader
 from slakit.machine import autocast, deterministic, half_precision
 from slakit.models.packing import Clips
 from slakit.records import ConfigError
@@ -155,7 +156,7 @@ def test_an_unknown_or_missing_tracker_says_so(tmp_path, monkeypatch):
 def test_length_buckets_and_frame_budget(clips):
     samples = [replace(clips.train[k % 8], id=f"s{k}", num_frames=10 + (k * 37) % 90) for k in range(60)]
     lengths = [sample.num_frames for sample in samples]
-    options = {"image_size": 36, "crop_size": 32, "min_clip_frames": 8, "temporal_scale": None, "seed": 3}
+    options = {"image_size": 36, "crop_size": 32, "min_frames": 8, "temporal_scale": None, "seed": 3}
 
     def spread(loader):
         return np.mean([max(lengths[i] for i in batch) - min(lengths[i] for i in batch) for batch in loader.batches()])
@@ -169,7 +170,7 @@ def test_length_buckets_and_frame_budget(clips):
     assert bucketed.batches() != first and sorted(map(len, bucketed.batches())) == [4] * 15
     means = [np.mean([lengths[i] for i in batch]) for batch in bucketed.batches()]
     assert abs(np.corrcoef(means, range(15))[0, 1]) < 0.9, "the batches themselves are shuffled"
-    budget = make_loader(samples, clips.glosses, 60, max_frames=200, length_buckets=1, **options).batches()
+    budget = make_loader(samples, clips.glosses, 60, max_frames_per_batch=200, length_buckets=1, **options).batches()
     sums = [sum(lengths[i] for i in batch) for batch in budget]
     assert max(sums) <= 200 and len(budget) < 60 and sorted(i for batch in budget for i in batch) == list(range(60))
 

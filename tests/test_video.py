@@ -18,8 +18,10 @@ import pytest
 from media import SHARED, pictures, reference_frames, shared, write_frames, write_video
 from PIL import Image
 
-from slakit.data.video.probe import load_decord
-from slakit.data.video.read import DamageWarning, _child, probe_video, read_frames
+from slakit.data.video.file import in_process_of_its_own
+from slakit.data.video.read import probe_video, read_frames
+from slakit.data.video.second_reader import load_decord
+from slakit.data.video.source import DamageWarning
 from slakit.records import ConfigError, VideoError
 
 INDEX = SHARED / "data/videos/index.csv"
@@ -69,7 +71,7 @@ def test_probe_says_what_and_why():
     assert (edit.packets, edit.discarded, edit.num_frames, edit.reader) == (450, 129, 321, "pyav")
     assert edit.suspicious and "edit list" in edit.reasons[0] and not edit.decord
     assert probe_video(shared("data", "videos", "h264.mp4")).decord == (load_decord() is not None)
-    assert probe_video(shared("data", "videos", "rot90.mp4")).rotation == 90
+    assert probe_video(shared("data", "videos", "rot90.mp4")).matrix == (0, -1, 1, 0)
     assert probe_video(shared("data", "videos", "av1.mp4")).codec == "av1"
     deep = probe_video(shared("data", "videos", "h264_10bit.mp4"))
     assert deep.reader == "pyav" and "yuv420p10le" in deep.reasons[0]
@@ -121,8 +123,7 @@ class Shifted:
 @pytest.mark.parametrize("reader", ["decord", "both"])
 def test_readers_that_differ_are_an_error(clip, reader, monkeypatch):
     late = SimpleNamespace(VideoReader=Shifted, DECORDError=RuntimeError)
-    monkeypatch.setattr("slakit.data.video.probe.load_decord", lambda: late)
-    monkeypatch.setattr("slakit.data.video.read.load_decord", lambda: late)
+    monkeypatch.setattr("slakit.data.video.second_reader.load_decord", lambda: late)
     with pytest.raises(VideoError, match="decord and PyAV differ at frame"):
         read_frames(clip, reader=reader)
     assert np.array_equal(read_frames(clip), reference_frames(clip))
@@ -217,15 +218,15 @@ def test_random_damage_never_passes_for_a_whole_clip(clip, tmp_path):
 
 
 def test_a_decoder_that_stalls_is_stopped(clip):
-    arguments = {"wanted": None, "capacity": 10**9}
+    arguments = {"numbers": None, "capacity": 10**9}
     start = time.monotonic()
     with pytest.raises(VideoError, match="took more than 0 s"):
-        _child("decode", clip, 0.0, **arguments)
+        in_process_of_its_own(clip, 0.0, **arguments)
     with pytest.raises(VideoError, match="stalled and was stopped"):
-        _child("decode", clip, -9.99, **arguments)  # killed before Python has started
+        in_process_of_its_own(clip, -9.99, **arguments)  # killed before Python has started
     assert time.monotonic() - start < 10
-    met, frames = _child("decode", clip, 30.0, **arguments)
-    assert met["decoded"] == 40 and np.array_equal(frames, reference_frames(clip))
+    frames, counts = in_process_of_its_own(clip, 30.0, **arguments)
+    assert counts["decoded"] == 40 and np.array_equal(frames, reference_frames(clip))
 
 
 def test_what_is_no_video_is_refused(tmp_path):

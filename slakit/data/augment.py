@@ -8,11 +8,12 @@ model's part.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from slakit.config import AugmentConfig
 from slakit.records import ConfigError, VideoError
 
 
@@ -33,61 +34,41 @@ class ClipPlan:
 
 @dataclass(frozen=True)
 class ClipTransform:
-    """The transform of one split; the defaults are the published training transform.
+    """The transform of one split; AugmentConfig's defaults are the published ones.
 
     train: random crop, flip and temporal rescale; otherwise the centre crop of the whole clip.
-    image_size: side to which frames are resized before (published: 256). crop_size: side of the window (224).
-    flip: probability of mirroring the clip. temporal_scale: 0.2 rescales the length by a factor drawn from [0.8, 1.2);
-    None leaves the frames as they are. min_frames, max_frames: clamps of the new length, which is then rounded up to a
-    multiple of 4, so that the longest clip has 232 frames for max_frames=230. Raises ConfigError for values that cannot
-    work.
     """
 
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     train: bool = True
-    image_size: int = 256
-    crop_size: int = 224
-    flip: float = 0.5
-    temporal_scale: float | None = 0.2
-    min_frames: int = 32
-    max_frames: int = 230
-
-    def __post_init__(self) -> None:
-        if self.crop_size < 1 or self.image_size < 1:
-            raise ConfigError(f"image_size={self.image_size}, crop_size={self.crop_size}: sizes are 1 pixel or more")
-        if not 0 <= self.flip <= 1:
-            raise ConfigError(f"flip={self.flip} is no probability; it lies between 0 and 1")
-        if self.temporal_scale is not None and not 0 <= self.temporal_scale < 1:
-            raise ConfigError(f"temporal_scale={self.temporal_scale} is not in [0, 1); None leaves all frames")
-        if not 1 <= self.min_frames <= self.max_frames:
-            raise ConfigError(f"min_frames={self.min_frames}, max_frames={self.max_frames}: need 1 <= min <= max")
 
     def plan(self, num_frames: int, height: int, width: int, generator: np.random.Generator | None = None) -> ClipPlan:
         """Decide frames, window and flip for a clip of `num_frames` pictures of height x width.
 
         generator: needed in training; `sample_generator` makes one.
         """
+        a, size = self.augment, self.augment.crop_size
         if num_frames < 1:
             raise VideoError("the clip has no frames; leave it out or look for its files")
         if not self.train:
-            top, left = centre(height, self.crop_size), centre(width, self.crop_size)
-            return ClipPlan(np.arange(num_frames), top, left, self.crop_size, False)
+            return ClipPlan(np.arange(num_frames), centre(height, size), centre(width, size), size, False)
         if generator is None:
             raise ConfigError("training transforms need a random generator; see sample_generator()")
-        left = window(width, self.crop_size, generator)
-        top = window(height, self.crop_size, generator)
-        flip = bool(generator.random() < self.flip)
+        left = window(width, size, generator)
+        top = window(height, size, generator)
+        flip = bool(generator.random() < a.flip)
         frames = np.arange(num_frames)
-        if self.temporal_scale is not None:
-            frames = temporal_rescale(num_frames, self.temporal_scale, self.min_frames, self.max_frames, generator)
-        return ClipPlan(frames, top, left, self.crop_size, flip)
+        if a.temporal_scale is not None:
+            frames = temporal_rescale(num_frames, a.temporal_scale, a.min_frames, a.max_frames, generator)
+        return ClipPlan(frames, top, left, size, flip)
 
     def lengths(self, num_frames: int) -> tuple[int, int]:
         """The shortest and the longest clip that `plan` can make of `num_frames` frames."""
-        if not self.train or self.temporal_scale is None:
+        a = self.augment
+        if not self.train or a.temporal_scale is None:
             return num_frames, num_frames
-        low = rescaled_length(num_frames, 1 - self.temporal_scale, self.min_frames, self.max_frames)
-        high = rescaled_length(num_frames, 1 + self.temporal_scale, self.min_frames, self.max_frames)
-        return low, high
+        low = rescaled_length(num_frames, 1 - a.temporal_scale, a.min_frames, a.max_frames)
+        return low, rescaled_length(num_frames, 1 + a.temporal_scale, a.min_frames, a.max_frames)
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -157,19 +138,3 @@ def apply_plan(pictures: np.ndarray, plan: ClipPlan, out: np.ndarray, frames: np
         return
     for position, number in enumerate(chosen.tolist()):  # frame by frame: a copy of one stays in the processor's cache
         target[position].copy_(source[number].flip(1))  # torch flips 4 times as fast as NumPy
-
-
-def normalise(pictures: np.ndarray, mean: float | tuple = 0.5, std: float | tuple = 0.5) -> np.ndarray:
-    """Pixel values as the encoder wants them, float32: (x / 255 - mean) / std over the last axis.
-
-    The defaults are the published [-1, 1] of VAC, CorrNet and AdaptSign; see NORMALISATIONS for others.
-    """
-    mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-    return (pictures.astype(np.float32) / 255 - mean) / std
-
-
-NORMALISATIONS = {
-    "published": (0.5, 0.5),
-    "slowfastsign": (0.45, 0.225),
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
-}

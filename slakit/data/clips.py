@@ -7,16 +7,15 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from slakit.data.augment import ClipPlan, ClipTransform, apply_plan, sample_generator
-from slakit.data.video.images import list_frames
-from slakit.data.video.read import ON_DAMAGE, probe_video, read_frames
+from slakit.data.video.read import open_source
 from slakit.data.video.resize import resize
+from slakit.data.video.source import ON_DAMAGE, Source
 from slakit.records import ConfigError, Sample, SlakitError, VideoError, Vocabulary
 
 
@@ -53,7 +52,8 @@ class BufferPool:
 
 
 _POOL = BufferPool()
-TENSORS = ("cropped", "lengths", "targets", "target_lengths", "alignable")
+KEEP = 3  # buffers that wait for their next use: one being filled, one in the network, one on its way
+TENSORS = ("cropped", "lengths", "targets", "target_lengths")
 MIRRORED_AT_ONCE = 32  # frames: a copy of so many is made in passing
 
 
@@ -63,11 +63,10 @@ class Batch:
 
     frames: uint8 [sum of lengths, 3, H, W] RGB (in memory pixel by pixel, channels_last). lengths: int64 [B].
     targets: int64 [sum of target_lengths], gloss indices of the vocabulary, 1 and above. target_lengths: int64 [B].
-    ids: the clips' ids. alignable: bool [B], whether CTC can align the target (always so in training).
-    left_out: id -> reason of the clips that belong here and are not in it.
-    cropped: the frames before mirroring; mirror: the parts of it that `frames` has to mirror yet, at its first use and
-    on the device where the batch lies. Mirroring takes a processor longer than the crop and a GPU no time, so move the
-    batch first: `batch.to(device).frames`.
+    ids: the clips' ids. left_out: id -> reason of the clips that belong here and are not in it.
+    cropped: the frames before mirroring; mirror: the parts of it that are to be mirrored. That takes a processor longer
+    than the crop and a GPU no time, so `to(device)` does it in place, once, where the batch then lies; `frames` of a
+    batch that was not moved mirrors a copy at every look.
     """
 
     cropped: torch.Tensor
@@ -75,7 +74,6 @@ class Batch:
     targets: torch.Tensor
     target_lengths: torch.Tensor
     ids: tuple[str, ...]
-    alignable: torch.Tensor
     left_out: dict[str, str] = field(default_factory=dict)
     mirror: tuple[slice, ...] = ()
 
@@ -84,19 +82,26 @@ class Batch:
 
     @property
     def frames(self) -> torch.Tensor:
-        parts, self.mirror = self.mirror, ()
-        for part in parts:
-            for pictures in self.cropped[part].split(MIRRORED_AT_ONCE):  # [n, 3, H, W]
-                pictures.copy_(pictures.flip(3))
-        return self.cropped
+        return _mirrored(self.cropped.clone(), self.mirror) if self.mirror else self.cropped
 
     def to(self, device: torch.device | str) -> Batch:
-        """This batch on a device; itself where it is there already."""
+        """This batch on a device, mirrored; itself where it is there already."""
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in TENSORS}
-        return self if moved["cropped"] is self.cropped else replace(self, **moved)
+        batch = self if moved["cropped"] is self.cropped else replace(self, **moved)
+        _mirrored(batch.cropped, batch.mirror)
+        batch.mirror = ()
+        return batch
 
     def pin_memory(self) -> Batch:
         return replace(self, **{name: getattr(self, name).pin_memory() for name in TENSORS})
+
+
+def _mirrored(frames: torch.Tensor, parts: Sequence[slice]) -> torch.Tensor:
+    """frames [N, 3, H, W] with these parts of N mirrored in place, left to right."""
+    for part in parts:
+        for pictures in frames[part].split(MIRRORED_AT_ONCE):
+            pictures.copy_(pictures.flip(3))
+    return frames
 
 
 @dataclass
@@ -167,21 +172,21 @@ class ClipDataset(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> Clip | LeftOut:
         epoch, index = key if isinstance(key, tuple) else (self.epoch, key)
         sample, target, transform = self.samples[index], self.targets[index], self.transform
+        size = transform.augment.image_size
         generator = sample_generator(self.seed, epoch, index) if transform.train else None
 
         def plan(num_frames: int) -> ClipPlan:
-            return transform.plan(num_frames, transform.image_size, transform.image_size, generator)
+            return transform.plan(num_frames, size, size, generator)
 
         try:
-            pictures, positions, made = self.store.read(sample, transform.image_size, plan)
+            pictures, positions, decided = self.store.read(sample, size, plan)
         except VideoError as error:
             return LeftOut(sample.id, str(error))
         steps = needed_steps(target)
-        if transform.train and (not target or time_steps(len(made.frames)) < steps):
-            return LeftOut(
-                sample.id, f"{len(made.frames)} frames after rescaling, {len(target)} glosses need {4 * steps}"
-            )
-        return Clip(sample.id, pictures, positions, made, target)
+        count = len(decided.frames)
+        if transform.train and (not target or time_steps(count) < steps):
+            return LeftOut(sample.id, f"{count} frames after rescaling, {len(target)} glosses need {4 * steps}")
+        return Clip(sample.id, pictures, positions, decided, target)
 
 
 def collate(clips: Sequence[Clip | LeftOut]) -> Batch:
@@ -196,14 +201,12 @@ def collate(clips: Sequence[Clip | LeftOut]) -> Batch:
         if clip.plan.flip:
             mirror.append(slice(end, end + length))
         end += length
-    needed = [needed_steps(clip.target) for clip in used]
     return Batch(
         cropped=torch.from_numpy(buffer).permute(0, 3, 1, 2),  # [sum T, 3, H, W], channels_last
         lengths=torch.tensor(lengths, dtype=torch.int64),
         targets=torch.tensor([index for clip in used for index in clip.target], dtype=torch.int64),
         target_lengths=torch.tensor([len(clip.target) for clip in used], dtype=torch.int64),
         ids=tuple(clip.id for clip in used),
-        alignable=torch.tensor([time_steps(n) >= k for n, k in zip(lengths, needed, strict=True)], dtype=torch.bool),
         left_out={clip.id: clip.reason for clip in clips if isinstance(clip, LeftOut)},
         mirror=tuple(mirror),
     )
@@ -218,8 +221,7 @@ class ClipStore:
     keep_in_memory: keep every clip that was read (small corpora). max_memory: bytes that may be kept; more is a
     ConfigError. on_damage: "skip" and "error" leave a damaged clip to the caller as a VideoError ("error" as a
     SlakitError that stops), "keep-readable" uses the frames that can be decoded. prepare: what to do to the frames as
-    read, before they are resized,
-    for instance `cropping.signer_crop`.
+    read, before they are resized, for instance `cropping.signer_crop`.
     """
 
     def __init__(
@@ -243,51 +245,44 @@ class ClipStore:
 
         plan is asked once, with the clip's number of frames; where possible only the frames that it names are decoded.
         """
-        key = (sample.source, image_size)
-        if key in self._kept:
-            made = plan(len(self._kept[key]))
-            return self._kept[key], made.frames, made
-        if self.keep_in_memory:
+        if self.keep_in_memory or self.on_damage == "keep-readable" or self.prepare is not None:
             pictures = self._whole(sample, image_size)
-            self._keep(key, pictures, sample)
-            made = plan(len(pictures))
-            return pictures, made.frames, made
-        if self.on_damage == "keep-readable" or self.prepare is not None:
-            pictures = self._whole(sample, image_size)
-            made = plan(len(pictures))
-            return pictures, made.frames, made
-        made = plan(_num_frames(sample.source))
-        wanted, positions = np.unique(made.frames, return_inverse=True)
-        pictures = self._resized(sample, image_size, wanted.tolist())
-        return pictures, positions, made
+            decided = plan(len(pictures))
+            return pictures, decided.frames, decided
+        source = open_source(sample.source)
+        decided = plan(source.num_frames)
+        numbers, positions = np.unique(decided.frames, return_inverse=True)
+        return self._resized(sample, source, image_size, numbers.tolist()), positions, decided
 
     def preload(self, samples: Sequence[Sample], image_size: int) -> None:
         """Read what is to be kept before worker processes start, so that they share it. Damaged clips are left."""
         if not self.keep_in_memory:
             return
         for sample in samples:
-            if (key := (sample.source, image_size)) not in self._kept:
-                try:
-                    self._keep(key, self._whole(sample, image_size), sample)
-                except VideoError:
-                    continue  # named by the loader when its turn comes
-
-    def _keep(self, key: tuple[object, int], pictures: np.ndarray, sample: Sample) -> None:
-        self.bytes += pictures.nbytes
-        if self.bytes > self.max_memory:
-            raise ConfigError(
-                f"keep_in_memory: {len(self._kept)} clips fill max_memory={self.max_memory:,} bytes at {sample.id}; "
-                "raise it, make frames smaller, or prepare a cache on disk"
-            )
-        self._kept[key] = pictures
+            try:
+                self._whole(sample, image_size)
+            except VideoError:
+                continue  # named by the loader when its turn comes
 
     def _whole(self, sample: Sample, image_size: int) -> np.ndarray:
-        return self._resized(sample, image_size, None)
+        """All frames of a clip, kept from now on where that is wanted."""
+        key = (sample.source, image_size)
+        if key in self._kept:
+            return self._kept[key]
+        pictures = self._resized(sample, open_source(sample.source), image_size, None)
+        if self.keep_in_memory:
+            self.bytes += pictures.nbytes
+            if self.bytes > self.max_memory:
+                raise ConfigError(
+                    f"keep_in_memory: {len(self._kept)} clips fill max_memory={self.max_memory:,} bytes at {sample.id};"
+                    " raise it, make frames smaller, or prepare a cache on disk"
+                )
+            self._kept[key] = pictures
+        return pictures
 
-    def _resized(self, sample: Sample, image_size: int, indices: Sequence[int] | None) -> np.ndarray:
+    def _resized(self, sample: Sample, source: Source, image_size: int, numbers: list[int] | None) -> np.ndarray:
         try:
-            damage = "keep-readable" if self.on_damage == "keep-readable" else "error"
-            frames = read_frames(sample.source, indices, on_damage=damage)
+            frames = source.read(numbers, "keep-readable" if self.on_damage == "keep-readable" else "error")
         except VideoError as error:
             if self.on_damage == "error":
                 raise SlakitError(f"{sample.id}: {error}") from error
@@ -295,15 +290,3 @@ class ClipStore:
         if self.prepare is not None:
             frames = self.prepare(frames)
         return resize(frames, image_size)
-
-
-def _num_frames(source: Path | tuple[Path, ...]) -> int:
-    """Frames of a clip without decoding it; 0 for an empty folder."""
-    if isinstance(source, tuple):
-        return len(source)
-    if source.is_dir():
-        return len(list_frames(source))
-    return probe_video(source).num_frames
-
-
-KEEP = 3  # buffers that wait for their next use: one being filled, one in the network, one on its way

@@ -15,9 +15,9 @@ from slakit.data.clips import needed_steps, time_steps
 from slakit.data.corpora import load_corpus
 from slakit.data.corpora.official import OFFICIAL
 from slakit.data.prepare import BYTES_PER_PIXEL, SPLITS
-from slakit.data.video.images import list_frames
-from slakit.data.video.packed import find_packed
-from slakit.data.video.read import probe_video, read_frames
+from slakit.data.video.images import FrameFiles
+from slakit.data.video.packed import PackedClip
+from slakit.data.video.read import open_source, read_frames
 from slakit.machine import progress
 from slakit.records import Corpus, Sample, SlakitError, VideoError
 
@@ -129,7 +129,7 @@ def _lengths(samples: Sequence[Sample], split: str, report: Report, show: bool |
     reasons: dict[str, str] = {}
     for sample in progress(samples, f"counting {split}", show):
         try:
-            found[sample.id] = _num_frames(sample)
+            found[sample.id] = open_source(sample.source).num_frames
         except VideoError as error:
             there = isinstance(sample.source, tuple) or sample.source.exists()
             (broken if there else missing).append(sample.id)
@@ -149,12 +149,6 @@ def _lengths(samples: Sequence[Sample], split: str, report: Report, show: bool |
     if samples and not missing and not broken:
         report.add("ok", "frames", f"{split}: all {len(samples)} clips are there")
     return found
-
-
-def _num_frames(sample: Sample) -> int:
-    if isinstance(sample.source, Path) and sample.source.is_dir() and (files := list_frames(sample.source)):
-        return len(files)
-    return probe_video(sample.source).num_frames
 
 
 def _count(corpus: Corpus, split: str, lengths: dict[str, int], report: Report) -> None:
@@ -258,19 +252,16 @@ def _readable(
 def _bytes(samples: Sequence[Sample], lengths: dict[str, int]) -> int:
     """Bytes on disk: video files summed, folders estimated from the first frame of up to SAMPLED clips."""
     files, per_frame, frames = 0, [], 0
-    if samples and (packed := find_packed(samples[0].source)):
-        return packed[0].path.stat().st_size
     there = [sample for sample in samples if sample.id in lengths]
+    if there and isinstance(clip := open_source(there[0].source), PackedClip):
+        return clip.split.path.stat().st_size
     for number, sample in enumerate(there):
-        source = sample.source
-        if isinstance(source, Path) and source.is_file():
-            files += source.stat().st_size
+        if isinstance(sample.source, Path) and sample.source.is_file():
+            files += sample.source.stat().st_size
             continue
         frames += lengths[sample.id]
-        if number % max(1, len(there) // SAMPLED) == 0:
-            first = source[0] if isinstance(source, tuple) else next(iter(list_frames(source)), None)
-            if first is not None:
-                per_frame.append(first.stat().st_size)
+        if number % max(1, len(there) // SAMPLED) == 0 and isinstance(clip := open_source(sample.source), FrameFiles):
+            per_frame.append(clip.files[0].stat().st_size)
     return files + (round(frames * sum(per_frame) / len(per_frame)) if per_frame else 0)
 
 

@@ -6,36 +6,16 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from slakit.config import at_least
+from slakit.config import TrainConfig, at_least
 from slakit.data.augment import ClipTransform
-from slakit.data.clips import Batch, Clip, ClipDataset, ClipStore, LeftOut, collate, needed_steps, time_steps
+from slakit.data.clips import Batch, ClipDataset, ClipStore, collate, needed_steps, time_steps
 from slakit.machine import usable_cores
 from slakit.records import ConfigError, Sample, SlakitError, Vocabulary
-
-if TYPE_CHECKING:
-    from slakit.config import TrainConfig
-
-__all__ = [
-    "Batch",
-    "Clip",
-    "ClipDataset",
-    "ClipLoader",
-    "ClipStore",
-    "LeftOut",
-    "LeftOutWarning",
-    "clip_loader",
-    "collate",
-    "make_loader",
-    "needed_steps",
-    "split_trainable",
-    "time_steps",
-]
 
 
 class LeftOutWarning(UserWarning):
@@ -49,7 +29,7 @@ def split_trainable(samples: Sequence[Sample], settings: TrainConfig) -> tuple[l
     A clip that is too short only when rescaled shortly is left out of that epoch, and named there.
     settings: its augmentation decides how long a clip can become.
     """
-    transform = transform_of(settings, train=True)
+    transform = ClipTransform(settings.augment)
     kept, left_out = [], {}
     for sample in samples:
         steps = needed_steps(sample.glosses)
@@ -77,30 +57,26 @@ class ClipLoader:
     def __init__(
         self,
         dataset: ClipDataset,
-        batch_size: int,
+        settings: TrainConfig,
         epoch: int = 0,
         start_batch: int = 0,
-        num_workers: int | None = 0,
-        max_frames: int | None = None,
-        shuffle: bool | None = None,
         rank: int = 0,
         world_size: int = 1,
-        length_buckets: int = 0,
         keep_empty: bool = False,
     ):
-        num_workers = fitting_workers(dataset.store, world_size) if num_workers is None else num_workers
-        at_least(1, batch_size=batch_size)
-        at_least(0, num_workers=num_workers, start_batch=start_batch, length_buckets=length_buckets)
+        workers = settings.num_workers
+        self.num_workers = fitting_workers(dataset.store, world_size) if workers is None else workers
+        at_least(0, start_batch=start_batch)
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank={rank} of world_size={world_size}: ranks are 0 to {world_size - 1}")
-        self.dataset, self.batch_size, self.max_frames = dataset, batch_size, max_frames
+        self.dataset, self.shuffle = dataset, dataset.transform.train
+        self.batch_size, self.max_frames = settings.batch_size, settings.max_frames_per_batch
+        self.length_buckets, self.keep_empty = settings.length_buckets, keep_empty
         self.epoch, self.start_batch, self.position = epoch, start_batch, start_batch
-        self.num_workers, self.rank, self.world_size = num_workers, rank, world_size
-        self.length_buckets, self.keep_empty = length_buckets, keep_empty
-        self.shuffle = dataset.transform.train if shuffle is None else shuffle
+        self.rank, self.world_size = rank, world_size
         self.left_out: dict[str, str] = {}
-        if num_workers:
-            dataset.store.preload(dataset.samples, dataset.transform.image_size)
+        if self.num_workers:
+            dataset.store.preload(dataset.samples, dataset.transform.augment.image_size)
 
     def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
         """Go to an epoch, and in it to the batch that comes next after `start_batch` batches were done."""
@@ -145,8 +121,8 @@ class ClipLoader:
         sample = self.dataset.samples[index]
         if sample.num_frames is None:
             raise ConfigError(
-                f"max_frames and length_buckets need the length of every clip, and {sample.id} has none; "
-                "set max_frames=None, length_buckets=0"
+                f"max_frames_per_batch and length_buckets need the length of every clip, and {sample.id} has none; "
+                "set max_frames_per_batch=None, length_buckets=0"
             )
         return self.dataset.transform.lengths(sample.num_frames)[1]
 
@@ -156,13 +132,13 @@ class ClipLoader:
     def __iter__(self) -> Iterator[Batch]:
         self.position = self.start_batch
         keys = [[(self.epoch, index) for index in batch] for batch in self.batches()]
-        given = False
+        usable = False
         for batch in self._read(keys):
             self._report(batch.left_out)
             if len(batch) or self.keep_empty:
-                given = True
+                usable = True
                 yield batch
-        if keys[self.start_batch :] and not given:
+        if keys[self.start_batch :] and not usable:
             name, reason = next(iter(self.left_out.items()))
             raise SlakitError(f"none of the {sum(map(len, keys))} clips can be used; {name}: {reason}")
 
@@ -221,63 +197,8 @@ def fitting_workers(store: ClipStore, world_size: int = 1) -> int:
 
     None where clips are kept in memory (nothing is read after the first epoch).
     """
-    cores = usable_cores()
-    share = cores // world_size
+    share = usable_cores() // world_size
     return 0 if store.keep_in_memory or share < 2 else min(max(share - 1, 2), 8)
-
-
-def make_loader(
-    samples: Sequence[Sample],
-    vocabulary: Vocabulary,
-    batch_size: int = 2,
-    train: bool = True,
-    *,
-    seed: int = 0,
-    epoch: int = 0,
-    start_batch: int = 0,
-    num_workers: int | None = 0,
-    image_size: int = 256,
-    crop_size: int = 224,
-    flip: float = 0.5,
-    temporal_scale: float | None = 0.2,
-    min_clip_frames: int = 32,
-    max_clip_frames: int = 230,
-    max_frames: int | None = None,
-    length_buckets: int = 0,
-    store: ClipStore | None = None,
-    keep_in_memory: bool = False,
-    on_damage: str = "skip",
-    rank: int = 0,
-    world_size: int = 1,
-) -> ClipLoader:
-    """The batches of a split: shuffled and augmented as published where `train`, in order and centre-cropped otherwise.
-
-    max_frames: the most frames a batch may hold (the longest rescaled lengths count); batches are then smaller than
-    batch_size where clips are long. store: shares decoded clips between loaders; else one is made from keep_in_memory
-    and on_damage ("skip": damaged clips are left out by name; "keep-readable": what can be decoded is used; "error").
-    length_buckets: so many batches of shuffled clips are sorted by length together, so that clips of about the same
-    length share a batch. start_batch: batches of this epoch that are done already. rank, world_size: this process's
-    share of the batches.
-    """
-    transform = ClipTransform(train, image_size, crop_size, flip, temporal_scale, min_clip_frames, max_clip_frames)
-    store = store or ClipStore(keep_in_memory=keep_in_memory, on_damage=on_damage)
-    dataset = ClipDataset(samples, vocabulary, transform, seed, epoch, store)
-    shares = (rank, world_size, length_buckets)
-    return ClipLoader(dataset, batch_size, epoch, start_batch, num_workers, max_frames, None, *shares)
-
-
-def transform_of(settings: TrainConfig, train: bool) -> ClipTransform:
-    """The transform that a run's augmentation settings describe."""
-    augment = settings.augment
-    return ClipTransform(
-        train=train,
-        image_size=augment.image_size,
-        crop_size=augment.crop_size,
-        flip=augment.flip,
-        temporal_scale=augment.temporal_scale,
-        min_frames=augment.min_frames,
-        max_frames=augment.max_frames,
-    )
 
 
 def clip_loader(
@@ -293,19 +214,12 @@ def clip_loader(
     world_size: int = 1,
     keep_empty: bool = False,
 ) -> ClipLoader:
-    """The loader that a run's settings describe; see make_loader and ClipLoader."""
+    """The batches of a split as the settings say: shuffled and augmented where `train`, else in order, centre-cropped.
+
+    max_frames_per_batch: the most frames a batch may hold (the longest rescaled lengths count). store: shares decoded
+    clips between loaders. start_batch: batches of this epoch that are done already. rank, world_size: this process's
+    share of the batches. keep_empty: see ClipLoader.
+    """
     store = store or ClipStore(keep_in_memory=settings.keep_in_memory)
-    dataset = ClipDataset(samples, vocabulary, transform_of(settings, train), settings.seed, epoch, store)
-    return ClipLoader(
-        dataset,
-        settings.batch_size,
-        epoch,
-        start_batch,
-        settings.num_workers,
-        settings.max_frames_per_batch,
-        None,
-        rank,
-        world_size,
-        settings.length_buckets,
-        keep_empty,
-    )
+    dataset = ClipDataset(samples, vocabulary, ClipTransform(settings.augment, train), settings.seed, epoch, store)
+    return ClipLoader(dataset, settings, epoch, start_batch, rank, world_size, keep_empty)

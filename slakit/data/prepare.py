@@ -7,7 +7,6 @@ journal names what is in the unfinished file, checksums say whether it is still 
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import multiprocessing
@@ -25,7 +24,7 @@ from PIL import Image
 from slakit.data.video.packed import SUFFIX, VERSION, index_path, open_split
 from slakit.data.video.read import read_frames
 from slakit.data.video.resize import FILTERS, resize
-from slakit.machine import progress
+from slakit.machine import locked, progress
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, VideoError
 
 SPLITS = ("train", "dev", "test")
@@ -69,21 +68,16 @@ def prepare(
     settings |= {"resize_filter": resize_filter, "aspect": aspect, "on_damage": on_damage}
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    with open(out / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SlakitError(
-                f"{out}: another process is preparing here; wait for it or choose another folder"
-            ) from None
+    with locked(out) as mine:
+        if not mine:
+            raise SlakitError(f"{out}: another process is preparing here; wait for it or choose another folder")
         for split in SPLITS:
             if samples := corpus.split(split):
                 try:
                     _prepare_split(samples, out / (split + SUFFIX), settings, workers, show_progress)
                 except OSError as error:
-                    raise SlakitError(
-                        f"{out}: writing failed ({error.strerror}); make room and run it again"
-                    ) from error
+                    problem = f"{out}: writing failed ({error.strerror}); make room and run it again"
+                    raise SlakitError(problem) from error
     return prepared(corpus, out)
 
 
@@ -102,15 +96,15 @@ def prepared(corpus: Corpus, out: str | Path) -> Corpus:
         if not index_path(path).exists():
             raise CorpusError(f"{out}: {split} is not prepared, or not to its end; run prepare (again)")
         packed = open_split(path)
-        kept = []
+        usable = []
         for sample in samples:
             if sample.id in packed.clips:
-                kept.append(replace(sample, source=path / sample.id, num_frames=packed.num_frames(sample.id)))
+                usable.append(replace(sample, source=path / sample.id, num_frames=packed.num_frames(sample.id)))
             elif sample.id not in packed.left_out:
                 raise CorpusError(f"{path}: the clip {sample.id} is not in it; it was prepared from another annotation")
         if lost := [sample.id for sample in samples if sample.id in packed.left_out]:
             notes.append(f"{split}: {len(lost)} clips are not prepared, unreadable: {', '.join(lost[:5])}")
-        splits[split] = tuple(kept)
+        splits[split] = tuple(usable)
     return replace(corpus, **splits, notes=tuple(notes))
 
 
@@ -130,13 +124,10 @@ def encode(sample: Sample, settings: dict) -> tuple[list[bytes], str]:
         height, width = frames.shape[1:3]
         scale = size / max(height, width)
         inner = max(1, round(height * scale)), max(1, round(width * scale))
-        small, top, left = (
-            resize(frames, inner, settings["resize_filter"]),
-            (size - inner[0]) // 2,
-            (size - inner[1]) // 2,
-        )
-        frames = np.zeros((len(small), size, size, 3), np.uint8)
-        frames[:, top : top + inner[0], left : left + inner[1]] = small
+        top, left = (size - inner[0]) // 2, (size - inner[1]) // 2
+        square = np.zeros((len(frames), size, size, 3), np.uint8)
+        square[:, top : top + inner[0], left : left + inner[1]] = resize(frames, inner, settings["resize_filter"])
+        frames = square
     frames = resize(frames, size, settings["resize_filter"])
     if settings["encoding"] == "raw":
         return [frame.tobytes() for frame in frames], ""
@@ -244,9 +235,7 @@ def _resume(part: Path, journal: Path, settings: dict) -> dict[str, dict]:
     return entries
 
 
-def _same(found: dict, wanted: dict, path: Path) -> None:
-    for name, value in wanted.items():
-        if found.get(name) != value:
-            raise ConfigError(
-                f"{path.parent}: prepared with {name}={found.get(name)!r}, now {value!r}; choose another folder"
-            )
+def _same(stored: dict, settings: dict, path: Path) -> None:
+    for name, value in settings.items():
+        if (before := stored.get(name)) != value:
+            raise ConfigError(f"{path.parent}: prepared with {name}={before!r}, now {value!r}; choose another folder")

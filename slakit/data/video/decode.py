@@ -14,19 +14,22 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
 from av.sidedata.sidedata import Type
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
 # Containers of one file each. Playlists (hls, dash, concat) are left out: they make a reader open other files.
 CONTAINERS = {"mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "mpegvideo", "flv", "asf", "ogg", "gif"}
 CONTAINERS |= {"h264", "hevc", "m4v", "ivf", "mjpeg", "mxf", "obu", "mpjpeg"}
 
 
-def open_video(path: str) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
+def open_video(path: str) -> tuple[InputContainer, VideoStream]:
     """Container and its first video stream that is not a cover picture; ValueError says why there is none."""
     try:
         container = av.open(path, options={"protocol_whitelist": "file"})
-    except av.error.FFmpegError as error:
+    except FFmpegError as error:
         raise ValueError(f"cannot be opened as a video ({error.strerror})") from error
     if not CONTAINERS & set(container.format.name.split(",")):
         container.close()
@@ -83,7 +86,7 @@ def demux(path: str, seconds: float) -> dict:
             times.append(packet.pts)
             key_first = bool(packet.is_keyframe) if key_first is None else key_first
         context = stream.codec_context
-        about = {
+        content = {
             "codec": context.codec.canonical_name if hasattr(context.codec, "canonical_name") else context.name,
             "coded_width": context.width,
             "coded_height": context.height,
@@ -97,11 +100,11 @@ def demux(path: str, seconds: float) -> dict:
             for frame in container.decode(stream):
                 first = frame
                 break
-        except av.error.FFmpegError:
+        except FFmpegError:
             first = None  # the first frame is damaged: decode() says so, and how many
         matrix = display_matrix(first) if first is not None else (1, 0, 0, 1)
     known = [t for t in times if t is not None]
-    return about | {
+    return content | {
         "packets": packets,
         "discarded": discarded,
         "corrupt": corrupt,
@@ -112,19 +115,19 @@ def demux(path: str, seconds: float) -> dict:
 
 
 def decode(
-    path: str, wanted: Sequence[int] | None, capacity: int, seconds: float, packets: int = 0
+    path: str, numbers: Sequence[int] | None, capacity: int, seconds: float, packets: int = 0
 ) -> tuple[np.ndarray, dict]:
     """Frames uint8 [T, H, W, 3], RGB, as coded (see `upright`), and what was met on the way.
 
-    wanted: rising frame numbers, counted over the frames that can be decoded; None is all of them.
+    numbers: rising frame numbers, counted over the frames that can be decoded; None is all of them.
     capacity: bytes that the frames may take. packets: the expected number of frames, to take the memory once.
-    The counts: decoded (frames up to the last one wanted), lost (packets that cannot be decoded), flagged (frames that
-    the decoder marks as damaged), stopped (whether reading ended early because nothing more was wanted).
+    The counts: decoded (frames up to the last one asked for), lost (packets that cannot be decoded), flagged (frames
+    that the decoder marks as damaged), stopped (whether reading ended early because nothing more was asked for).
     """
     stop = time.monotonic() + seconds
     converter = VideoReformatter()  # one for the clip: three times as fast as VideoFrame.to_ndarray
-    choice = None if wanted is None else set(wanted)
-    last = None if wanted is None else max(wanted, default=-1)
+    chosen = None if numbers is None else set(numbers)
+    last = None if numbers is None else max(numbers, default=-1)
     frames: np.ndarray | None = None
     decoded = lost = flagged = filled = 0
     container, stream = open_video(path)
@@ -133,20 +136,20 @@ def decode(
             if time.monotonic() > stop:
                 raise TimeoutError(f"took more than {seconds:.0f} s to decode and was stopped")
             try:
-                found = packet.decode()
-            except av.error.FFmpegError:
+                pictures = packet.decode()
+            except FFmpegError:
                 lost += 1
                 continue
-            for frame in found:
+            for frame in pictures:
                 if last is not None and decoded > last:
                     break
                 flagged += bool(frame.is_corrupt)
                 decoded += 1
-                if choice is not None and decoded - 1 not in choice:
+                if chosen is not None and decoded - 1 not in chosen:
                     continue
                 picture = converter.reformat(frame, format="rgb24")
                 if frames is None:
-                    room = max(packets, 1) if choice is None else len(choice)
+                    room = max(packets, 1) if chosen is None else len(chosen)
                     frames = np.empty((room, picture.height, picture.width, 3), np.uint8)  # [T, H, W, 3]
                 if picture.height * picture.width * 3 * (filled + 1) > capacity:
                     raise ValueError(f"needs more than the {capacity:,} bytes allowed")
@@ -168,15 +171,12 @@ def decode(
 
 
 def _main() -> None:
-    """argv: task ("demux" or "decode"), path, JSON of the other arguments, file for the frames. Answers in JSON."""
-    task, path, arguments, out = sys.argv[1:5]
+    """argv: path, JSON of decode's other arguments, file for the frames. Answers in JSON."""
+    path, arguments, out = sys.argv[1:4]
     try:
-        if task == "demux":
-            answer = demux(path, **json.loads(arguments))
-        else:
-            frames, answer = decode(path, **json.loads(arguments))
-            answer["shape"] = frames.shape
-            Path(out).write_bytes(np.ascontiguousarray(frames).data)
+        frames, answer = decode(path, **json.loads(arguments))
+        answer["shape"] = frames.shape
+        Path(out).write_bytes(np.ascontiguousarray(frames).data)
     except (ValueError, TimeoutError) as error:
         answer = {"error": str(error)}
     print(json.dumps(answer))

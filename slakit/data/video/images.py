@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from slakit.data.video.source import Decoded, Source, VideoInfo
 from slakit.records import VideoError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
@@ -79,45 +80,49 @@ def image_size(path: Path) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def check_size(path: Path, count: int, max_bytes: int) -> None:
-    """VideoError where `count` frames like this one need more than max_bytes; only the header is read."""
-    with _open(path) as image:
-        width, height = image.size
-    if (needed := count * height * width * 3) > max_bytes:
-        raise VideoError(
-            f"{path.parent}: {count} frames of {width}x{height} need {needed:,} bytes, more than "
-            f"max_bytes={max_bytes:,}; raise it, or read fewer frames by `indices`"
-        )
+class FrameFiles(Source):
+    """Frames that lie in files of their own, in the order given."""
 
+    def __init__(self, files: tuple[Path, ...]):
+        if not files:
+            raise VideoError("the clip has no frame files; check the folder or the pattern that it was made from")
+        self.files, self.name = files, str(files[0].parent)
 
-def read_images(files: Sequence[Path], max_bytes: int, keep_readable: bool = False) -> tuple[np.ndarray, list[str]]:
-    """Frames uint8 [T, H, W, 3] of the files in the order given, and a line for each damaged one.
+    @property
+    def num_frames(self) -> int:
+        return len(self.files)
 
-    keep_readable: damaged files are left out and named; otherwise the first one raises VideoError. All must have one
-    size. max_bytes is checked against the first header before anything is decoded.
-    """
-    problems: list[str] = []
-    frames: np.ndarray | None = None
-    filled = 0
-    for path in files:
-        if frames is None and path.is_file():
-            check_size(path, len(files), max_bytes)
-        try:
-            picture = read_image(path)
-        except VideoError as error:
-            if not keep_readable:
-                raise
-            problems.append(str(error))
-            continue
+    def _probe(self) -> VideoInfo:
+        height, width = image_size(self.files[0])
+        codec = self.files[0].suffix.lower().lstrip(".").replace("jpg", "jpeg")
+        count = len(self.files)
+        return VideoInfo(self.name, codec, width, height, 0.0, count, "images", packets=count)
+
+    def _decode(self, numbers: Sequence[int] | None, max_bytes: int, on_damage: str, reader: str) -> Decoded:
+        files = self.files if numbers is None else [self.files[number] for number in numbers]
+        problems: list[str] = []
+        frames: np.ndarray | None = None
+        filled = 0
+        for path in files:
+            if frames is None and path.is_file():  # only the header is read before memory is taken
+                with _open(path) as image:
+                    self._check_room(len(files), *image.size, max_bytes)
+            try:
+                picture = read_image(path)
+            except VideoError as error:
+                if on_damage == "error":
+                    raise
+                problems.append(str(error))
+                continue
+            if frames is None:
+                frames = np.empty((len(files), *picture.shape), np.uint8)  # [T, H, W, 3]
+            if picture.shape != frames.shape[1:]:
+                raise VideoError(
+                    f"{path}: {picture.shape[1]}x{picture.shape[0]} pixels, but the clip began with "
+                    f"{frames.shape[2]}x{frames.shape[1]}; resize the frames of a clip to one size"
+                )
+            frames[filled] = picture
+            filled += 1
         if frames is None:
-            frames = np.empty((len(files), *picture.shape), np.uint8)  # [T, H, W, 3]
-        if picture.shape != frames.shape[1:]:
-            raise VideoError(
-                f"{path}: {picture.shape[1]}x{picture.shape[0]} pixels, but the clip began with "
-                f"{frames.shape[2]}x{frames.shape[1]}; resize the frames of a clip to one size"
-            )
-        frames[filled] = picture
-        filled += 1
-    if frames is None:
-        frames = np.empty((0, 0, 0, 3), np.uint8)
-    return frames[:filled], problems
+            frames = np.empty((0, 0, 0, 3), np.uint8)
+        return frames[:filled], problems

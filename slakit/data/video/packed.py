@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg  # Pillow's pixels, at twice the speed
 
+from slakit.data.video.source import Decoded, Source, VideoInfo
 from slakit.records import VideoError
 
 VERSION = 1
@@ -55,11 +57,11 @@ class PackedSplit:
             raise VideoError(
                 f"{path}: {path.stat().st_size} bytes, but its index says {self.offsets[-1]}; copy both again"
             )
-        self._file = os.open(path, os.O_RDONLY)
+        self._file, self._lock = open(path, "rb", buffering=0), threading.Lock()
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
-            os.close(self._file)
+            self._file.close()
 
     @property
     def size(self) -> int:
@@ -81,25 +83,32 @@ class PackedSplit:
     def read(self, clip: str, indices: Sequence[int] | None = None) -> tuple[np.ndarray, list[str]]:
         """Frames uint8 [T, size, size, 3] of a clip, and a line for each one whose checksum is wrong (left out)."""
         first, end = self._range(clip)
-        wanted = np.arange(end - first) if indices is None else np.asarray(indices, np.int64)
-        frames = np.empty((len(wanted), self.size, self.size, 3), np.uint8)
+        numbers = np.arange(end - first) if indices is None else np.asarray(indices, np.int64)
+        frames = np.empty((len(numbers), self.size, self.size, 3), np.uint8)
         problems: list[str] = []
         filled = 0
-        if not len(wanted):
+        if not len(numbers):
             return frames, problems
-        low = int(self.offsets[first + wanted.min()])
-        data = bytearray(int(self.offsets[first + wanted.max() + 1]) - low)
-        got = os.preadv(self._file, [data], low)
-        view = memoryview(data)
-        for number in (first + wanted).tolist():
+        low = int(self.offsets[first + numbers.min()])
+        data = self._bytes(low, int(self.offsets[first + numbers.max() + 1]))
+        for number in (first + numbers).tolist():
             start, stop = int(self.offsets[number]) - low, int(self.offsets[number + 1]) - low
-            piece = view[start:stop]
-            if stop > got or zlib.crc32(piece) != self.crcs[number]:
+            piece = data[start:stop]
+            if stop > len(data) or zlib.crc32(piece) != self.crcs[number]:
                 problems.append(f"frame {number - first} has a wrong checksum")
                 continue
             self._decode(piece, frames[filled])
             filled += 1
         return frames[:filled], problems
+
+    def _bytes(self, start: int, stop: int) -> memoryview:
+        """What the file holds from start to stop; less where it ends before."""
+        data = memoryview(bytearray(stop - start))
+        if hasattr(os, "preadv"):
+            return data[: os.preadv(self._file.fileno(), [data], start)]
+        with self._lock:  # Windows: the file has one position for all threads (and is never shared by a fork)
+            self._file.seek(start)
+            return data[: self._file.readinto(data)]
 
     def _decode(self, piece: memoryview, out: np.ndarray) -> None:
         if self.settings["encoding"] == "raw":
@@ -111,8 +120,7 @@ class PackedSplit:
         """(clip, frame) of every frame whose checksum is wrong; nothing for a sound file."""
         for clip, number in self.clips.items():
             for frame in range(int(self.starts[number]), int(self.starts[number + 1])):
-                start, stop = int(self.offsets[frame]), int(self.offsets[frame + 1])
-                if zlib.crc32(os.pread(self._file, stop - start, start)) != self.crcs[frame]:
+                if zlib.crc32(self._bytes(*self.offsets[frame : frame + 2].tolist())) != self.crcs[frame]:
                     yield clip, frame - int(self.starts[number])
 
 
@@ -124,15 +132,27 @@ def _open(path: str, size: int, changed: int) -> PackedSplit:
 def open_split(path: Path) -> PackedSplit:
     """A split's packed frames; opened once as long as the file does not change."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise VideoError(f"{path}: {error.strerror}; run prepare, or correct the path") from None
-    return _open(str(path), found.st_size, found.st_mtime_ns)
+    return _open(str(path), status.st_size, status.st_mtime_ns)
 
 
-def find_packed(source: object) -> tuple[PackedSplit, str] | None:
-    """(split, clip id) where the source is a clip of a prepared corpus, else None."""
-    if not isinstance(source, (str, os.PathLike)):
-        return None
-    path = Path(source)
-    return (open_split(path.parent), path.name) if path.parent.suffix == SUFFIX and path.parent.is_file() else None
+class PackedClip(Source):
+    """A clip of a prepared corpus."""
+
+    def __init__(self, split: PackedSplit, clip: str):
+        self.split, self.clip, self.name = split, clip, str(split.path / clip)
+
+    @property
+    def num_frames(self) -> int:
+        return self.split.num_frames(self.clip)
+
+    def _probe(self) -> VideoInfo:
+        size, encoding = self.split.size, self.split.settings["encoding"]
+        return VideoInfo(self.name, encoding, size, size, 0.0, self.num_frames, "packed")
+
+    def _decode(self, numbers: Sequence[int] | None, max_bytes: int, on_damage: str, reader: str) -> Decoded:
+        count = self.num_frames if numbers is None else len(numbers)
+        self._check_room(count, self.split.size, self.split.size, max_bytes)
+        return self.split.read(self.clip, numbers)
