@@ -1,8 +1,8 @@
 """Sweeps: a spec (YAML) becomes many runs of one notebook, and the runs become a table.
 
 In: a spec, which says a notebook, its parameters, a grid, seeds, resources and what a paper reports. Out: a folder for
-each run (run.ipynb, run.json, metrics.json, log.txt) below OUT/SPEC, and data frames: a row a run, means over seeds beside the
-paper's figures, learning curves. Nothing runs twice; a run that was killed goes on.
+each run (run.ipynb, run.json, metrics.json, log.txt) below OUT/SPEC, and data frames: a row a run, means over seeds
+beside the figures of the paper, learning curves. Nothing runs twice; a run that was killed goes on.
 
 >>> from pathlib import Path
 >>> from tempfile import TemporaryDirectory
