@@ -28,6 +28,18 @@ def test_only_what_is_named_changes():
     assert model.sequence.lstm.dropout == preset.model.dropout, "LoRA's own dropout is another one"
 
 
+def test_every_spelling_of_an_option_is_the_same_option():
+    flat = experiment("sla-lora/minisign", model_options={"rank": 4, "hidden_size": 64})
+    for option in ({"rank": 4}, {"options": {"rank": 4}}, {"options.rank": 4}):
+        assert experiment("sla-lora/minisign", model_options={"hidden_size": 64, **option}) == flat
+        model = slakit.create_model("sla-lora", ["A"], backbone="tiny-clip", hidden_size=64, **option)
+        assert (model.config.hidden_size, model.config.options["rank"]) == (64, 4)
+    with pytest.raises(ConfigError, match=r"sla-lora has no option 'model_options.options.rnak'; did you mean 'rank'"):
+        experiment("sla-lora/minisign", model_options={"options": {"rnak": 4}})
+    both = experiment("sla-lora/minisign", model_options={"dropout": 0.1, "options.dropout": 0.2})
+    assert (both.model.dropout, both.model.options["dropout"]) == (0.1, 0.2), "the model's, and LoRA's own"
+
+
 def test_nested_training_options():
     config = experiment("sla-adapter/phoenix2014", train_options={"loss_weights.clip": 0.0, "augment": {"flip": 0.0}})
     preset = slakit.preset("sla-adapter/phoenix2014").train

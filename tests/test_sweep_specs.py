@@ -51,6 +51,23 @@ def test_cases_times_grids_times_seeds_without_doubles(write):
     assert len({p.name for p in points}) == len(points)
 
 
+def test_a_runs_own_names_and_the_notebooks_are_the_same_run(write):
+    """Points, their names and changes: as settings.json has the names, as the notebook has them, dotted and nested."""
+    own = TEXT.replace("model_options.", "model.options.").replace("train_options: {epochs: 2}", "train: {epochs: 2}")
+    assert "_options" not in own
+    before, after = load_spec(write(TEXT)).points(), load_spec(write(own)).points()
+    assert before == after and [p.name for p in before] == [p.name for p in after]
+    assert after[0].value("model.options.rank") == after[0].value("model_options.rank") == after[0].value("rank") == 4
+    nested = "notebook: a.ipynb\nbase: {model: {hidden_size: 64, options: {rank: 4}}, train.augment.flip: 0.0}\n"
+    (point,) = load_spec(write(nested)).points()
+    assert point.parameters == {
+        "model_options": {"rank": 4, "hidden_size": 64}, "train_options": {"augment.flip": 0.0},
+    }  # fmt: skip
+    changed = load_spec(write(TEXT)).with_base({"train.epochs": 3, "model.hidden_size": 64}).points()[0].parameters
+    assert changed["train_options"] == {"epochs": 3} and changed["model_options"]["hidden_size"] == 64
+    assert matching(before, ["model.options.rank=8"]) == [p for p in before if p.value("rank") == 8]
+
+
 def test_a_variant_replaces_keys_and_has_a_name_of_its_own(write):
     path = write(TEXT)
     spec = load_spec(path, "small")

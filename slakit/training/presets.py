@@ -29,13 +29,13 @@ _ADAPTSIGN = {"phoenix2014": (18.5, 18.8), "phoenix2014-t": (18.6, 18.9), "csl-d
 
 
 def _presets() -> dict[str, RunConfig]:
-    made: dict[str, RunConfig] = {}
+    presets: dict[str, RunConfig] = {}
 
     def add(method: str, corpus: str, epochs: int, options: dict, wer: tuple[float, ...] = (), note: str = "") -> None:
         name = f"{method}/{corpus}"
         model = ModelConfig(method=method, pretrained="openai", options=options)
         train = TrainConfig(epochs=epochs, num_workers=None, decode=DecodeConfig(collapse_repeats=True))
-        made[name] = RunConfig(name, corpus, model=model, train=train, published_wer=wer, note=note)
+        presets[name] = RunConfig(name, corpus, model=model, train=train, published_wer=wer, note=note)
 
     for corpus, (lora, lora_wer, adapter, adapter_wer) in _SLA.items():
         add("sla-lora", corpus, 35, {"blocks": "5-12", **lora, "alpha": float(lora["rank"]), "n_div": 32}, lora_wer)
@@ -49,8 +49,8 @@ def _presets() -> dict[str, RunConfig]:
     # Isharah-500 test WER is published alone (24.0 and 22.4), so it is said in words.
     for method, wer in (("sla-lora", 24.0), ("sla-adapter", 22.4)):
         name = f"{method}/isharah-500"
-        made[name] = replace(made[name], note=f"published WER on the test set: {wer} % (dev not given)")
-    return made | _minisign()
+        presets[name] = replace(presets[name], note=f"published WER on the test set: {wer} % (dev not given)")
+    return presets | _minisign()
 
 
 _MINISIGN_NOTE = (
@@ -87,12 +87,12 @@ def _minisign() -> dict[str, RunConfig]:
     )
     settings = {method: (options, replace(train, learning_rate=rate)) for method, (options, rate) in _MINISIGN.items()}
     settings["frozen"] = ({}, replace(train, epochs=0, warm_start_epochs=100, warm_start_views=4))
-    made = {}
+    presets = {}
     for method, (options, chosen) in settings.items():
         model = ModelConfig(method=method, backbone="tiny-clip", hidden_size=256, options=options)
         name = f"{method}/minisign"
-        made[name] = RunConfig(name, "minisign", model=model, train=chosen, note=_MINISIGN_NOTE)
-    return made
+        presets[name] = RunConfig(name, "minisign", model=model, train=chosen, note=_MINISIGN_NOTE)
+    return presets
 
 
 def preset_names() -> tuple[str, ...]:
