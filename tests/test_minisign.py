@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from slakit.minisign import hands, lexicon, looks, motion, render, sentences, sheets, skeleton
-from slakit.minisign.phonology import HANDSHAPES, PARAMETERS, HandPose, Pose, describe, sample_pose
+from slakit.minisign.phonology import HANDSHAPES, LOCATIONS, MOUTHS, PARAMETERS, HandPose, Pose, describe, sample_pose
 from slakit.records import ConfigError
 
 
@@ -86,7 +86,7 @@ def test_sampled_poses_cover_all_names():
     seen = Counter(item for _ in range(600) for item in sample_pose(generator).names().items())
     for side in ("right", "left"):
         assert {n for (p, n) in seen if p == f"{side}.handshape"} == set(HANDSHAPES)
-        assert {n for (p, n) in seen if p == f"{side}.location"} == set(render.LOCATIONS)
+        assert {n for (p, n) in seen if p == f"{side}.location"} == set(LOCATIONS)
 
 
 # ---------------------------------------------------------------- bones
@@ -298,7 +298,7 @@ def test_sheets_place_every_picture_below_its_label():
 
 def test_sheets_show_all_handshapes_mouths_and_pairs():
     assert sheets.handshape_sheet(close=True, scale=1).size == (5 * 43 + 3, 4 * (40 + sheets.LABEL_HEIGHT + 3) + 3)
-    assert sheets.mouth_sheet("film", signers=2, scale=1).size[0] == len(render.MOUTHS) * 99 + 3
+    assert sheets.mouth_sheet("film", signers=2, scale=1).size[0] == len(MOUTHS) * 99 + 3
     strip = sheets.strips(["LIGHT", "DARK"], frames=3, scale=1)
     assert strip.size == (3 * 99 + 3, 2 * (96 + sheets.LABEL_HEIGHT + 3) + 3)
     image = np.arange(100 * 100 * 3).reshape(100, 100, 3)

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import torch
 
+from slakit.minisign.looks import sample_scene, sample_signer
 from slakit.minisign.phonology import (
     HANDSHAPE_WORDS,
     LOCATION_WORDS,
@@ -17,7 +18,7 @@ from slakit.minisign.phonology import (
     describe,
     sample_pose,
 )
-from slakit.minisign.render import render, sample_scene, sample_signer
+from slakit.minisign.render import render
 
 WORDS = {
     "handshape": HANDSHAPE_WORDS,

@@ -42,7 +42,7 @@ class BufferPool:
             memory = np.empty(count + count // 4, np.uint8)  # room for a longer batch
         # An array over a memoryview, not a slice of `memory`: views of a slice would refer to `memory` itself and
         # outlive the slice. All that is made of `handle` refers to `handle`.
-        handle = np.frombuffer(memoryview(memory)[:count], np.uint8)
+        handle = np.frombuffer(memory.data[:count], np.uint8)
         weakref.finalize(handle, self._back, memory).atexit = False
         return handle.reshape(shape)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -268,8 +268,7 @@ def _bytes(samples: Sequence[Sample], lengths: dict[str, int]) -> int:
 def _room(report: Report, size: int) -> None:
     frames = sum(row["frames"] for row in report.splits.values())
     need = {name: frames * size * size * factor for name, factor in BYTES_PER_PIXEL.items()}
-    stat = os.statvfs(report.root)
-    free = stat.f_bavail * stat.f_frsize
+    free = shutil.disk_usage(report.root).free
     message = (
         f"prepared at {size} x {size}: about {_size(need['jpeg'])} as JPEG, {_size(need['raw'])} as raw pixels; "
         f"free here: {_size(free)}"

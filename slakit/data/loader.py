@@ -186,7 +186,7 @@ class ClipLoader:
 def _without_death_by_signal() -> None:
     """Undo torch's SIGCHLD handler: it raises wherever the main process is, in the middle of a step too, when a reading
     process dies. Without it the next batch that is asked for says so."""
-    if threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):  # Windows has none
         handler = signal.getsignal(signal.SIGCHLD)
         if getattr(handler, "__module__", "").startswith("torch.utils.data"):
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -18,7 +18,8 @@ _CIRCLE = np.linspace(0.0, 2 * np.pi, 25)[:-1]
 @lru_cache(maxsize=4096)
 def mix(a: Colour, b: Colour, share: float) -> Colour:
     """Colour between a (share 0) and b (share 1)."""
-    return tuple(round((1.0 - share) * x + share * y) for x, y in zip(a, b, strict=True))
+    red, green, blue = (round((1.0 - share) * x + share * y) for x, y in zip(a, b, strict=True))
+    return red, green, blue
 
 
 def darker(colour: Colour, share: float) -> Colour:

@@ -130,16 +130,16 @@ def _write_landmarks(path: Path, frames: list[Frame]) -> None:
         rows = [[-32768] * width if value is None else [round(10.0 * v) for v in value] for value in values]
         return np.array(rows, dtype=np.int16)
 
-    arrays = {
-        "right_hand": tenths([frame.right_hand for frame in frames], 2),
-        "left_hand": tenths([frame.left_hand for frame in frames], 2),
-        "mouth": tenths([frame.mouth for frame in frames], 2),
-        "face": tenths([(*frame.face[0], frame.face[1]) for frame in frames], 3),
-    }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
     with open(part, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(
+            file,
+            right_hand=tenths([frame.right_hand for frame in frames], 2),
+            left_hand=tenths([frame.left_hand for frame in frames], 2),
+            mouth=tenths([frame.mouth for frame in frames], 2),
+            face=tenths([(*frame.face[0], frame.face[1]) for frame in frames], 3),
+        )
     os.replace(part, path)
 
 

@@ -104,9 +104,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = Path(folder) / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        found = {name: manifest[name] for name in ("generator", "complete", "settings")}
-        Settings(**found["settings"])
-        return found
+        content = {name: manifest[name] for name in ("generator", "complete", "settings")}
+        Settings(**content["settings"])
+        return content
     except (ValueError, RecursionError, KeyError, TypeError, ConfigError) as error:
         raise CorpusError(f"{path} is damaged ({error}); delete {folder} and build the corpus again") from error
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from slakit.minisign.phonology import LOCATIONS
 from slakit.records import ConfigError
 
 DOMAINS = ("pictures", "film")
@@ -96,7 +97,7 @@ class Signer:
     mouth: float
     speed: float
     reach: float
-    place: dict[str, tuple[float, float, float]] = field(hash=False)
+    place: dict[str, tuple[float, ...]] = field(hash=False)
     right_handed: bool
     skin: Colour
     hair: Colour
@@ -156,8 +157,6 @@ def _pick(rng: np.random.Generator, options: dict[str, tuple], share: float):
 
 def sample_signer(rng: np.random.Generator, domain: str, strength: float = 1.0, name: str = "") -> Signer:
     """A signer of the domain "pictures" or "film"; ConfigError for another domain or a strength outside 0 to 2."""
-    from slakit.minisign.phonology import LOCATIONS
-
     share = _share(domain, strength)
     drawn = _draw(rng, SIGNER_RANGES, share)
     spread = drawn.pop("personal_place")

@@ -72,11 +72,11 @@ def plan(glosses: tuple[str, ...], signer: Signer, rng: np.random.Generator) -> 
 
 def spans_of(glosses: tuple[str, ...], signs: list[int], transitions: list[int]) -> tuple[tuple[Span, ...], int]:
     """Gloss spans and the number of frames of a clip; it begins and ends with one frame at rest."""
-    spans, at = [], 1
+    spans, frame = [], 1
     for gloss, frames, before in zip(glosses, signs, transitions, strict=False):
-        spans.append(Span(gloss, at + before, at + before + frames))
-        at += before + frames
-    return tuple(spans), at + transitions[-1] + 1
+        spans.append(Span(gloss, frame + before, frame + before + frames))
+        frame += before + frames
+    return tuple(spans), frame + transitions[-1] + 1
 
 
 def leading_pose(sign: Sign, rng: np.random.Generator | None = None) -> Pose:

@@ -85,7 +85,7 @@ class HandPose:
     location: str
     orientation: str
     palm: str
-    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    offset: tuple[float, ...] = (0.0, 0.0, 0.0)
     turn: float = 0.0
 
     def __post_init__(self) -> None:
@@ -137,15 +137,15 @@ def describe(pose: Pose, include: Iterable[str] | None = None) -> str:
     ("handshape": of both hands). None speaks of all. A hand at rest is mentioned if any parameter of it is included.
     ConfigError for an unknown parameter.
     """
-    wanted = set(PARAMETERS if include is None else include)
-    for name in sorted(wanted - set(PARAMETERS)):
+    spoken = set(PARAMETERS if include is None else include)
+    for name in sorted(spoken - set(PARAMETERS)):
         if name not in HAND_PARAMETERS:
             raise ConfigError(f"a caption knows no parameter {name!r}; it knows {', '.join(PARAMETERS)}")
-        wanted |= {f"{side}.{name}" for side in SIDES}
+        spoken |= {f"{side}.{name}" for side in SIDES}
     parts = []
     for side in SIDES:
         hand: HandPose | None = getattr(pose, side)
-        chosen = [parameter for parameter in HAND_PARAMETERS if f"{side}.{parameter}" in wanted]
+        chosen = [parameter for parameter in HAND_PARAMETERS if f"{side}.{parameter}" in spoken]
         if not chosen:
             continue
         if hand is None:
@@ -154,7 +154,7 @@ def describe(pose: Pose, include: Iterable[str] | None = None) -> str:
         words = {parameter: _NAMES[parameter][name] for parameter, name in hand.names().items() if parameter in chosen}
         lead = " ".join(words.pop(parameter) for parameter in ("handshape", "location") if parameter in words)
         parts.append(f"{side} hand: " + ", ".join(filter(None, [lead, *words.values()])))
-    if "mouth" in wanted:
+    if "mouth" in spoken:
         parts.append(MOUTH_WORDS[pose.mouth])
     return "; ".join(["a signer", *parts]).replace("; ", ", ", 1)
 

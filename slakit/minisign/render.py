@@ -21,40 +21,9 @@ from slakit.minisign.canvas import Canvas
 from slakit.minisign.draw_body import draw_head, draw_trunk, head_frame, mouth_place
 from slakit.minisign.draw_hand import draw_arm
 from slakit.minisign.hands import PLACE
-from slakit.minisign.looks import DOMAINS, Scene, Signer, sample_scene, sample_signer
-from slakit.minisign.phonology import (
-    HANDSHAPES,
-    LOCATIONS,
-    MOUTHS,
-    ORIENTATIONS,
-    PALMS,
-    PARAMETERS,
-    HandPose,
-    Pose,
-    describe,
-    sample_pose,
-)
+from slakit.minisign.looks import Scene, Signer
+from slakit.minisign.phonology import Pose
 from slakit.minisign.skeleton import LEFT, PRESENT, RIGHT, articulate
-
-__all__ = [
-    "DOMAINS",
-    "HANDSHAPES",
-    "LOCATIONS",
-    "MOUTHS",
-    "ORIENTATIONS",
-    "PALMS",
-    "PARAMETERS",
-    "Frame",
-    "HandPose",
-    "Pose",
-    "Scene",
-    "Signer",
-    "describe",
-    "render",
-    "sample_pose",
-    "sample_scene",
-    "sample_signer",
-]
 
 OVERSAMPLING = 3
 FIGURE = 1.10  # picture heights a body unit, at zoom 1

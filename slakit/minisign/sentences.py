@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from slakit.minisign.lexicon import LEXICON
@@ -29,7 +31,7 @@ def favours(gloss: str, successor: str) -> bool:
     return (_RANK[gloss] * 7 + _RANK[successor] * 3) % 5 == 0
 
 
-def _choose(rng: np.random.Generator, weights: dict[str, float]) -> str:
+def _choose(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
     names = list(weights)
     cumulative = np.cumsum([float(weights[name]) for name in names])
     return names[int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))]
@@ -56,8 +58,8 @@ def sample_sentence(rng: np.random.Generator) -> tuple[str, ...]:
 
 def sample_sentences(rng: np.random.Generator, counts: dict[str, int]) -> dict[str, list[tuple[str, ...]]]:
     """{split: sentences}: all sentences differ from each other, also between splits."""
-    total, seen = sum(counts.values()), {}
-    while len(seen) < total:
-        seen.setdefault(sample_sentence(rng))
-    sentences = iter(seen)
+    total, distinct = sum(counts.values()), {}
+    while len(distinct) < total:
+        distinct.setdefault(sample_sentence(rng))
+    sentences = iter(distinct)
     return {split: [next(sentences) for _ in range(count)] for split, count in counts.items()}

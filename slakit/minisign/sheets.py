@@ -1,4 +1,4 @@
-"""Contact sheets: handshapes, mouths, signers, and film strips of glosses and minimal pairs, as Pillow images.
+"""Contact sheets: handshapes, mouths, signers, and film strips of glosses, as Pillow images.
 
 Every function takes `scale` (enlargement with hard pixel edges) and returns an RGB image that a notebook shows as is.
 """
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from slakit.minisign.lexicon import GLOSSES, LEXICON, minimal_pairs
+from slakit.minisign.lexicon import LEXICON
 from slakit.minisign.looks import Scene, Signer, sample_scene, sample_signer
 from slakit.minisign.motion import PATH_FRAMES, SIGN_FRAMES, sign_motion
-from slakit.minisign.phonology import HANDSHAPES, LOCATIONS, MOUTHS, ORIENTATIONS, PALMS, HandPose, Pose
+from slakit.minisign.phonology import HANDSHAPES, MOUTHS, PALMS, HandPose, Pose
 from slakit.minisign.render import render
 from slakit.minisign.skeleton import mirror
 
@@ -64,39 +64,11 @@ def handshape_sheet(domain: str = "pictures", seed: int = 0, scale: int = 3, clo
     return grid(cells, labels, scale)
 
 
-def orientation_sheet(domain: str = "pictures", seed: int = 0, scale: int = 3) -> Image.Image:
-    """Orientations (columns) by palms (rows), and below them all places of signing."""
-    signer, scene = sample_look(domain, seed)
-    cells = [
-        [render(Pose(HandPose("flat", "neutral", o, palm)), signer, scene).image for o in ORIENTATIONS]
-        for palm in PALMS
-    ]
-    labels = [[f"fingers {o}, palm to {palm}" for o in ORIENTATIONS] for palm in PALMS]
-    places = [render(Pose(HandPose("flat", place, "up", "signer")), signer, scene).image for place in LOCATIONS]
-    for start in range(0, len(LOCATIONS), len(ORIENTATIONS)):
-        cells.append(places[start : start + len(ORIENTATIONS)])
-        labels.append(list(LOCATIONS[start : start + len(ORIENTATIONS)]))
-    return grid(cells, labels, scale)
-
-
 def mouth_sheet(domain: str = "pictures", signers: int = 3, scale: int = 3) -> Image.Image:
     """All mouth forms (columns) on several signers (rows)."""
     looks = [sample_look(domain, seed) for seed in range(signers)]
     cells = [[render(Pose(mouth=mouth), *look).image for mouth in MOUTHS] for look in looks]
     return grid(cells, [list(MOUTHS)] * signers, scale)
-
-
-def domain_sheet(rows: int = 3, columns: int = 5, seed: int = 0, strength: float = 1.0, scale: int = 3) -> Image.Image:
-    """Signers of the domain "pictures" (upper rows) and of "film" (lower rows), each showing a gloss."""
-    rng = np.random.default_rng(seed)
-    cells, labels = [], []
-    for domain in ("pictures", "film"):
-        for _ in range(rows):
-            glosses = [GLOSSES[int(rng.integers(len(GLOSSES)))] for _ in range(columns)]
-            looks = [(sample_signer(rng, domain, strength), sample_scene(rng, domain, strength)) for _ in glosses]
-            cells.append([gloss_frames(g, *look)[-1] for g, look in zip(glosses, looks, strict=True)])
-            labels.append([f"{domain}: {g}" for g in glosses])
-    return grid(cells, labels, scale)
 
 
 def gloss_frames(gloss: str, signer: Signer, scene: Scene, size: int = 96) -> np.ndarray:
@@ -116,25 +88,3 @@ def strips(glosses: Sequence[str], domain: str = "film", seed: int = 0, scale: i
         clip = gloss_frames(gloss, *look)
         cells.append([clip[i] for i in np.linspace(0, len(clip) - 1, frames).round().astype(int)])
     return grid(cells, [[gloss] + [""] * (frames - 1) for gloss in glosses], scale)
-
-
-def lexicon_sheet(domain: str = "pictures", seed: int = 0, scale: int = 2, frames: int = 4) -> Image.Image:
-    """Strips of all glosses, in two columns."""
-    half = (len(GLOSSES) + 1) // 2
-    return side_by_side([strips(part, domain, seed, scale, frames) for part in (GLOSSES[:half], GLOSSES[half:])])
-
-
-def pair_sheet(domain: str = "film", seed: int = 0, scale: int = 2, frames: int = 4) -> Image.Image:
-    """All minimal pairs, the two strips of a pair in one line."""
-    pairs = minimal_pairs()
-    return side_by_side([strips([pair[i] for pair in pairs], domain, seed, scale, frames) for i in (0, 1)])
-
-
-def side_by_side(sheets: Sequence[Image.Image], gap: int = 12) -> Image.Image:
-    """Several sheets in one line."""
-    width = sum(sheet.width for sheet in sheets) + gap * (len(sheets) - 1)
-    joined, x = Image.new("RGB", (width, max(sheet.height for sheet in sheets)), _PAPER), 0
-    for sheet in sheets:
-        joined.paste(sheet, (x, 0))
-        x += sheet.width + gap
-    return joined

@@ -113,6 +113,6 @@ def pose_arm(hand: np.ndarray, signer: Signer) -> tuple[np.ndarray, np.ndarray, 
     outward, down, toward = hand[PLACE]
     palm = np.array([-outward, down, toward]) - HAND_CENTRE * signer.hand * axes[1]
     shoulder = np.array([-signer.shoulders, SHOULDER_Y, 0.0])
-    wanted = palm - 0.62 * signer.hand * axes[1]
-    elbow, wrist = solve_arm(shoulder, wanted, UPPER_ARM * signer.arm, FOREARM * signer.arm)
-    return shoulder, elbow, wrist, palm + (wrist - wanted)
+    target = palm - 0.62 * signer.hand * axes[1]
+    elbow, wrist = solve_arm(shoulder, target, UPPER_ARM * signer.arm, FOREARM * signer.arm)
+    return shoulder, elbow, wrist, palm + (wrist - target)

@@ -1,4 +1,15 @@
-"""The corpora: each one a module with load(root, **options) -> Corpus, found here by name."""
+"""The corpora: each one a module with load(root, **options) -> Corpus, found here by name.
+
+    >>> from slakit.data.corpora import check_options
+    >>> check_options("isharah-1000", {"setup": "US"})
+    >>> check_options("phoenix2014", {"keep_brokn": True})
+    Traceback (most recent call last):
+    slakit.records.ConfigError: phoenix2014 has no option 'keep_brokn'; did you mean 'keep_broken'?
+
+A new corpus is one file: read its annotation with reading.py (tables, clean ids, paths that cannot leave the root),
+return make_corpus(…), and name it in CORPORA. pickles.py reads pickled annotation without executing it; official.py
+holds the published sizes that `doctor` compares.
+"""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def load(root: str | Path | None = None, **options: Any) -> Corpus:
         splits = {split: _read_split(folder, split, spans, glosses) for split in SPLITS}
     except CorpusError as error:
         raise CorpusError(f"{error} (MiniSign is generated: or delete {folder} to build it anew)") from error
-    return Corpus("minisign", folder, **splits, glosses=glosses)
+    return Corpus("minisign", folder, splits["train"], splits["dev"], splits["test"], glosses)
 
 
 def load_landmarks(corpus_root: str | Path, sample_id: str) -> Landmarks:

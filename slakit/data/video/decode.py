@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -48,7 +49,7 @@ def open_video(path: str) -> tuple[InputContainer, VideoStream]:
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     """Signs (a, b, c, d) of the display matrix: shown are x' = a x + c y, y' = b x + d y; (1, 0, 0, 1) is as coded."""
     # get() by type: iterating gives the entries in PyAV 18 and their types in PyAV 19
-    side_data = frame.side_data.get(Type.DISPLAYMATRIX)
+    side_data = cast(Mapping[Type, Any], frame.side_data).get(Type.DISPLAYMATRIX)
     if side_data is not None:
         matrix = np.frombuffer(side_data, dtype="<i4")
         a, b, c, d = (int(np.sign(v)) if abs(int(v)) > 32768 else 0 for v in matrix[[0, 1, 3, 4]])
@@ -159,7 +160,7 @@ def decode(
                 if filled == len(frames):
                     frames = np.concatenate([frames, np.empty_like(frames[: max(1, filled // 4)])])
                 plane = picture.planes[0]
-                rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: picture.height]
+                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: picture.height]
                 frames[filled] = rows[:, : picture.width * 3].reshape(picture.height, picture.width, 3)
                 filled += 1
             if last is not None and decoded > last:
