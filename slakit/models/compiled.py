@@ -18,6 +18,7 @@ import torch
 
 from slakit.models.exact.recompute import WIDTH
 from slakit.models.packing import Clips
+from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.encoder import Encoder
 
 CAPABILITY = (8, 0)  # "auto" begins here: measured on such GPUs alone
@@ -64,7 +65,7 @@ def compiled(
     warnings.filterwarnings("ignore", message=r"\s*Online softmax is disabled")  # how a kernel is built: no news
     with torch._dynamo.config.patch(cache_size_limit=GRAPHS):
         try:
-            parts = (encoder.embed, encoder.block_step)
+            parts = (Backbone.embed, encoder.block_step)
             encoder.compiled = {part: torch.compile(part, backend=backend) for part in parts}
             reason = _try(encoder, device, half)
             if reason:

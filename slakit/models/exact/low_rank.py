@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -127,18 +125,15 @@ class _HalfLoRA(torch.autograd.Function):
         return to_x, None, *to_parameters
 
 
-def _take_half_path(layers: tuple[nn.Linear, ...], x: torch.Tensor) -> TypeGuard[tuple[LowRankLinear, ...]]:
-    return all(isinstance(layer, LowRankLinear) and layer.uses_half_path(x) for layer in layers)
-
-
 def lora_linears(x: torch.Tensor, *layers: nn.Linear) -> tuple[torch.Tensor, ...]:
     """layer(x) of each: LoRA layers in half precision as one product, x is read once."""
-    if not _take_half_path(layers, x) or len({layer.bias is None for layer in layers}) > 1:
+    lora = [layer for layer in layers if isinstance(layer, LowRankLinear) and layer.uses_half_path(x)]
+    if len(lora) < len(layers) or len({layer.bias is None for layer in layers}) > 1:
         return tuple(layer(x) for layer in layers)
-    parameters = [p for layer in layers for p in (layer.weight, layer.bias, layer.lora_A, layer.lora_B)]
+    parameters = [p for layer in lora for p in (layer.weight, layer.bias, layer.lora_A, layer.lora_B)]
     half = product_dtype(x)
     with torch.autocast(x.device.type, enabled=False):
-        return _HalfLoRA.apply(x.to(half), tuple(layer.scale for layer in layers), *parameters)
+        return _HalfLoRA.apply(x.to(half), tuple(layer.scale for layer in lora), *parameters)
 
 
 def back_through(linear: nn.Linear, q: torch.Tensor) -> torch.Tensor:

@@ -122,13 +122,9 @@ class AdaptSignEncoder(Encoder):
             CrossFrameAttention(width, options.tau, options.direction, published) if options.cross_frame else None
         )
         self.project = options.project
-        with torch.no_grad():
-            probe = torch.zeros(1, backbone.feature_dim)
-            self._feature_dim = backbone.project(probe).shape[-1] if options.project else backbone.feature_dim
-
-    @property
-    def feature_dim(self) -> int:
-        return self._feature_dim
+        if options.project:
+            with torch.no_grad():
+                self.feature_dim = backbone.project(torch.zeros(1, backbone.feature_dim)).shape[-1]
 
     @staticmethod
     def block_step(
@@ -146,7 +142,7 @@ class AdaptSignEncoder(Encoder):
     def forward(self, images: torch.Tensor, clips: Clips) -> torch.Tensor:
         """images, normalised [N, 3, S, S], packed as `clips` says -> features [N, feature_dim]."""
         tower, blocks = self.backbone.tower, self.backbone.blocks
-        x = self.run(self.embed, self.backbone, images)  # [N, L, D]
+        x = self.run(Backbone.embed, self.backbone, images)  # [N, L, D]
         query = self.query.expand(x.shape[0], -1) if self.aggregation else None  # [N, D]
         only_class = tower.pools_class_token and not (self.aggregation or self.cross_frame or self.all_tokens)
         aggregations = self.aggregations if self.aggregation else [None] * len(blocks)

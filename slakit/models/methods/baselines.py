@@ -10,8 +10,8 @@ from slakit.records import ConfigError
 
 
 @dataclass(frozen=True)
-class FrozenOptions:
-    """The frozen encoder has no settings: only the sequence model is trained."""
+class NoOptions:
+    """The frozen encoder and full fine-tuning have no settings."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,8 @@ class PartialOptions:
     num_blocks: int = 2
 
 
-@dataclass(frozen=True)
-class FullOptions:
-    """Full fine-tuning has no settings: every weight up to the pooled feature is trained."""
-
-
-def frozen(backbone: Backbone, options: FrozenOptions) -> Encoder:
-    """Nothing of the encoder is trained."""
+def frozen(backbone: Backbone, options: NoOptions) -> Encoder:
+    """Nothing of the encoder is trained: the sequence model alone."""
     return Encoder(backbone)
 
 
@@ -40,7 +35,7 @@ def partial(backbone: Backbone, options: PartialOptions) -> Encoder:
     return Encoder(backbone)
 
 
-def full(backbone: Backbone, options: FullOptions) -> Encoder:
+def full(backbone: Backbone, options: NoOptions) -> Encoder:
     """Everything that the feature depends on is trained (CLIP's projection to text space is not used, so it is not)."""
     backbone.requires_grad_(True)
     for unused in ("proj", "head"):
@@ -50,6 +45,6 @@ def full(backbone: Backbone, options: FullOptions) -> Encoder:
     return Encoder(backbone)
 
 
-register_method("frozen", FrozenOptions, frozen, auxiliary_head=False)
+register_method("frozen", NoOptions, frozen, auxiliary_head=False)
 register_method("partial", PartialOptions, partial, auxiliary_head=False)
-register_method("full", FullOptions, full, auxiliary_head=True, adapters_only=False)
+register_method("full", NoOptions, full, auxiliary_head=True, adapters_only=False)

@@ -1,4 +1,8 @@
-"""The temporal shift of CLIP-SLA, Eq. (1): a few channels look one frame back, as many one frame ahead."""
+"""SLA-LoRA (CLIP-SLA section 3.1, Fig. 2): a temporal shift before attention, Eq. (1), and LoRA, Eq. (2).
+
+Eq. (1), for c of d channels of every token at frame t: y[t, c] = x[t-1, c] for the first d/n_div, x[t+1, c] for the
+next d/n_div, x[t, c] for the others. Eq. (2) is in lora.py.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,9 @@ from slakit.records import ConfigError
 
 
 class TemporalShift(nn.Module):
-    """Channels 0 .. d/n_div come from frame t-1, the next d/n_div from frame t+1, the others stay.
+    """Eq. (1): a few channels look one frame back, as many one frame ahead, the others stay. No parameters.
 
-    No parameters. The published choice is n_div = 32 (24 + 24 of 768 channels), zeros beyond a video's ends, class
+    The published choice is n_div = 32 (24 + 24 of 768 channels), zeros beyond a video's ends, class
     token included. (The original TSM shifts the first channels the other way: equivalent by symmetry.)
     boundary: "replicate" takes the frame's own channels at the ends. class_token=False leaves the first
     `prefix_tokens` tokens alone.
@@ -54,13 +58,9 @@ class TemporalShift(nn.Module):
 
 
 TARGETS = {
-    "q": ("attn", "q_proj"),
-    "k": ("attn", "k_proj"),
-    "v": ("attn", "v_proj"),
-    "o": ("attn", "out_proj"),
-    "fc1": ("mlp", "fc1"),
-    "fc2": ("mlp", "fc2"),
-}
+    "q": "attn.q_proj", "k": "attn.k_proj", "v": "attn.v_proj", "o": "attn.out_proj",
+    "fc1": "mlp.fc1", "fc2": "mlp.fc2",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,20 +110,14 @@ def sla_lora(backbone: Backbone, options: SlaLoraOptions) -> Encoder:
             raise ConfigError(f"targets={target!r} is no layer of a block{nearest(target, TARGETS)}")
     if options.temporal_shift:
         depth = backbone.depth
-        places = range(depth) if options.shift_blocks is None else chosen_blocks(options.shift_blocks, depth)
-        for index in places:
-            shift = TemporalShift(
-                backbone.width,
-                options.n_div,
-                options.shift_boundary,
-                options.shift_class_token,
-                backbone.prefix_tokens,
-            )
+        for index in range(depth) if options.shift_blocks is None else chosen_blocks(options.shift_blocks, depth):
+            choices = options.n_div, options.shift_boundary, options.shift_class_token
+            shift = TemporalShift(backbone.width, *choices, backbone.prefix_tokens)
             backbone.blocks[index] = ShiftedBlock(backbone.blocks[index], shift, options.shift_place)
     for index in chosen_blocks(options.blocks, backbone.depth):
         for target in options.targets:
-            part, name = TARGETS[target]
-            parent = getattr(backbone.blocks[index], part)
+            part, _, name = TARGETS[target].partition(".")
+            parent = backbone.blocks[index].get_submodule(part)
             layer = LoRALinear(getattr(parent, name), options.rank, options.alpha, options.dropout)
             setattr(parent, name, layer)
     return Encoder(backbone)

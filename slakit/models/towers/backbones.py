@@ -24,45 +24,20 @@ from slakit.records import CheckpointError, ConfigError
 class Backbone(nn.Module):
     """An image tower: tokens in, blocks with separate q, k, v and output projections, pooled feature out.
 
-    tower: patch embedding and pooling; blocks: ModuleList of Block. base_names, base_checksum: of all weights as they
-    were loaded, before any adaptation.
+    tower: patch embedding and pooling, with its grid, prefix_tokens, image_size and feature_dim (the class token after
+    the last norm, without CLIP's projection); blocks: ModuleList of Block. base_names, base_checksum: of all weights as
+    they were loaded, before any adaptation.
     """
 
     def __init__(self, name: str, tower: Tower, blocks: list[Block]):
         super().__init__()
-        self.name = name
-        self.tower = tower
+        self.name, self.tower = name, tower
         self.blocks = cast("list[Block]", nn.ModuleList(blocks))
+        self.width, self.depth = blocks[0].width, len(blocks)
+        self.grid, self.prefix_tokens, self.image_size = tower.grid, tower.prefix_tokens, tower.image_size
+        self.feature_dim = tower.feature_dim
         base = self.state_dict()
-        self.base_names = frozenset(base)
-        self.base_checksum = checksum(base)
-
-    @property
-    def width(self) -> int:
-        return self.blocks[0].width
-
-    @property
-    def depth(self) -> int:
-        return len(self.blocks)
-
-    @property
-    def feature_dim(self) -> int:
-        """Size of the pooled frame feature: the class token after the last norm, without CLIP's projection."""
-        return self.tower.feature_dim
-
-    @property
-    def image_size(self) -> int:
-        return self.tower.image_size
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        return self.tower.grid
-
-    @property
-    def prefix_tokens(self) -> int:
-        """How many class tokens stand before the patch tokens."""
-        return self.tower.prefix_tokens
+        self.base_names, self.base_checksum = frozenset(base), checksum(base)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images [N, 3, S, S] -> tokens [N, L, D]; ConfigError for another size than image_size."""

@@ -26,20 +26,16 @@ class Encoder(nn.Module):
     gradients_everywhere: build the graph down to the first block all the same (for explanations).
     all_tokens: compute every token in the last block too (for attention maps of its patches).
     recompute: what of a trained block is computed again in the backward pass: "none", "mlp", "block" (all of it).
-    compiled: the compiled forms of block_step() and embed(), where they run compiled (see compiled.py).
+    compiled: the compiled forms of block_step() and Backbone.embed(), where they run compiled (see compiled.py).
     """
 
     def __init__(self, backbone: Backbone):
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.feature_dim = backbone, backbone.feature_dim
         self.gradients_everywhere = False
         self.all_tokens = False
         self.recompute: str = "none"
         self.compiled: dict[Callable, Callable] = {}
-
-    @property
-    def feature_dim(self) -> int:
-        return self.backbone.feature_dim
 
     @property
     def reach(self) -> int:
@@ -55,11 +51,6 @@ class Encoder(nn.Module):
             return 0
         trained = (i for i, block in enumerate(blocks) if any(p.requires_grad for p in block.parameters()))
         return next(trained, len(blocks))
-
-    @staticmethod
-    def embed(backbone: Backbone, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images [N, 3, S, S] -> tokens [N, L, D]."""
-        return backbone.embed(images)
 
     @staticmethod
     def block_step(block: Block, x: torch.Tensor, clips: Clips, class_token_only: bool) -> Any:
@@ -97,12 +88,11 @@ class Encoder(nn.Module):
         if self.compiled:  # made out here: inside they would be made for one batch's lengths
             self.mark_dynamic(*clips.masks())
         with self.prefix_context(images, trained > 0):
-            x = self.run(self.embed, self.backbone, images)  # [N, L, D]
-        last = len(blocks) - 1
+            x = self.run(Backbone.embed, self.backbone, images)  # [N, L, D]
         only_class = self.backbone.tower.pools_class_token and not self.all_tokens
         for index, block in enumerate(blocks):
             with self.prefix_context(images, index < trained):
-                x = self.block_step_checkpointed(block, x, clips, index == last and only_class)
+                x = self.block_step_checkpointed(block, x, clips, only_class and index == len(blocks) - 1)
         return self.backbone.pool(x)
 
 
