@@ -20,7 +20,7 @@ import torch
 from data_formats import cpu_name
 
 from slakit.models.recognizer import build_model
-from slakit.training.costs import measure
+from slakit.sweeps.costs import measure
 from slakit.training.presets import preset
 
 # Name, preset, and the step time that AdaptSign's Table 1 gives (3090, batch of 2), relative to freezing.

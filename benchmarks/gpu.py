@@ -35,7 +35,7 @@ from slakit.config import TrainConfig
 from slakit.models import create_model
 from slakit.models.compiled import compiled
 from slakit.models.packing import Clips
-from slakit.training.costs import measure
+from slakit.sweeps.costs import measure
 from slakit.training.memory import memory_plan
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"

@@ -12,8 +12,8 @@ import slakit
 from slakit.config import TrainConfig
 from slakit.models.recognizer import build_model
 from slakit.records import ConfigError
+from slakit.sweeps.costs import encoder_flops, measure
 from slakit.sweeps.experiment import experiment, share_warm_start
-from slakit.training.costs import encoder_flops, measure
 
 
 def test_only_what_is_named_changes():

@@ -17,7 +17,7 @@ from survival import SETTINGS, deltas, model, same, weights
 
 import slakit
 from slakit.models import create_model
-from slakit.training.costs import measure
+from slakit.sweeps.costs import measure
 from slakit.training.memory import memory_plan
 from slakit.training.state import TrainingRun
 

@@ -30,7 +30,8 @@ In reading order:
     checks.py, notebooks.py      all that is wrong is found first; one notebook under papermill
     runs.py, kernels.py          one run and its folder; kernels without ports
     runner.py, cluster.py        many runs, each with its GPUs; the same as jobs of Slurm
-    tables.py, command.py        what came out; the command line
+    costs.py, tables.py          what a model costs; what came out
+    demo.py, command.py          the demo; the command line
 It imports all rooms but show and minisign; nothing in slakit imports it, but for one lazy line of __main__. Names are
 imported when they are first used: the command line knows `sweep` without waiting for papermill. No module here has the
 name of one of them: importing it would put the module in the name's place.

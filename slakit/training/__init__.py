@@ -15,11 +15,19 @@ the last checkpoint was made, and writes `best.safetensors`, `last.safetensors`,
     (0, ['best.safetensors', 'last.safetensors', 'state.pt'])
     >>> folder.cleanup()
 
-In reading order: loop.py (train(), the algorithm), losses.py and optimizers.py (what it calls), run.py (fit(), what is
-checked before), state.py (the run in progress: batches, checkpoints, resumption), totals.py (an epoch's row),
-folder.py (what is on disk), features.py (cached features of a warm start), processes.py (several at once),
-trackers.py (where rows go), presets.py (the published settings by name), memory.py (what fits a GPU), costs.py (what
-a model costs). It stands on recognition, which scores; it imports neither explain nor show: no picture is made here.
+In reading order:
+    loop.py          train(): the algorithm on one screen
+    losses.py        CTC on each head, distillation between them
+    optimizers.py    the optimiser of a phase, and its rate
+    run.py           fit(): what is checked before, what comes back
+    state.py         the run in progress: batches, checkpoints, resumption; totals.py: an epoch's row
+    folder.py        what of it is on disk
+    features.py      cached features of a warm start
+    processes.py     several processes that train as one
+    trackers.py      where an epoch's row goes
+    presets.py       the published settings by name
+    memory.py        how many frames fit a GPU
+It stands on recognition, which scores; it imports neither explain nor show: no picture is made here.
 """
 
 from slakit.training.memory import MemoryPlan, memory_plan
