@@ -155,6 +155,13 @@ def test_spans_of_any_hypothesis_are_ordered_and_inside(seed, num_frames, fill):
     assert not edges or (edges[0] >= 0 and edges[-1] <= num_frames)
 
 
+def test_a_long_recording_is_aligned():
+    """Two states a gloss: beyond 64 glosses a state's number is no int8 any more."""
+    tokens = [1, 2] * 100
+    spans = align(peaks(*(step for token in tokens for step in (token, 0))), None, tokens)
+    assert [s.token for s in spans] == tokens and [s.start for s in spans] == list(range(0, 400, 2))
+
+
 def test_span_errors():
     with pytest.raises(ConfigError, match="fill"):
         hypothesis_spans(peaks(1), 1, [1], GLOSSES, 4, fill=2.0)

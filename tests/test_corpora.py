@@ -250,6 +250,9 @@ def test_own_videos(tmp_path):
         write(table, f"path,glosses,split{',id' if row.count(',') == 3 else ''}\n{row}\n")
         with pytest.raises(CorpusError, match=rf"annotations\.csv, line 2.*{match}"):
             load_corpus("folder", tmp_path)
+    for separator in ("\n", "\r\n", "\u2028"):  # spreadsheets write line breaks into cells
+        write(table, f'path,glosses,split\na.mp4,"HELLO{separator}YOU",train\nb.mp4,YOU,dev\n')
+        assert load_corpus("folder", tmp_path).train[0].glosses == ("HELLO", "YOU")
     write(table, "path,gloss,split\n")
     with pytest.raises(CorpusError, match="line 1: no column 'glosses'"):
         load_corpus("folder", tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -120,6 +121,19 @@ def test_evaluating_leaves_the_model_as_it_was(model, error):
                 raise error
         assert [m.training for m in model.modules()] == modes and not torch.is_inference_mode_enabled()
         assert [p.requires_grad for p in model.parameters()] == switches and not torch.is_autocast_enabled("cpu")
+    model.eval()
+
+
+def test_threads_share_a_model(model, corpus):
+    """Whoever comes first switches to evaluation, whoever goes last switches back; no statistic moves."""
+    clip = corpus.test[0].source
+    expected = slakit.recognize(model.eval(), clip).posteriors
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: slakit.recognize(model, clip).posteriors, range(32)))
+    assert all(np.array_equal(result, expected) for result in results)
+    assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model.eval()
 
 

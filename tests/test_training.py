@@ -126,6 +126,15 @@ def test_another_run_in_the_folder_is_refused(straight, corpus):
         slakit.fit(make(corpus), corpus, straight.out_dir, SETTINGS, learning_rate=2e-3)
 
 
+def test_a_renamed_gloss_is_another_run(straight, corpus):
+    """Of test alone, it moves the classes of all behind it in the alphabet."""
+    assert not straight.model.training
+    glosses = slakit.Vocabulary(["RENAMED" if gloss == "YEAR" else gloss for gloss in corpus.glosses.glosses])
+    other = replace(corpus, glosses=glosses)
+    with pytest.raises(ConfigError, match="a run with glosses="):
+        slakit.fit(make(other), other, straight.out_dir, SETTINGS)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"learning_rte": 1}, "learning_rate"), ({"epochs": "12x"}, "12x"), ({"optimizer": "adma"}, "adam")],

@@ -19,6 +19,7 @@ from media import SHARED, pictures, reference_frames, shared, write_frames, writ
 from PIL import Image
 
 from slakit.data.video.file import in_process_of_its_own
+from slakit.data.video.images import read_image
 from slakit.data.video.read import probe_video, read_frames
 from slakit.data.video.second_reader import load_decord
 from slakit.data.video.source import DamageWarning
@@ -309,6 +310,15 @@ def test_damaged_and_mixed_folders(tmp_path):
     (empty / "1").mkdir()
     with pytest.raises(VideoError, match="it holds 1"):
         read_frames(empty)
+
+
+def test_a_frame_that_is_a_program_is_not_run(tmp_path):
+    """Pillow goes by content: it would hand PostScript called .png to Ghostscript, which runs it."""
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 24\n{ } loop\n"
+    for name, content in (("f0.png", program), ("f1.jpg", b"%PDF-1.4\n"), ("f2.png", b"GIF89a" + bytes(20))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(VideoError, match=rf"{name}: not a readable image"):
+            read_image(tmp_path / name)
 
 
 def test_an_image_bomb_is_refused_by_its_header(tmp_path):

@@ -93,7 +93,7 @@ def align(
     path = np.zeros(steps, int)
     for t in range(steps - 1, -1, -1):
         path[t] = state
-        state -= back[t, state]
+        state -= int(back[t, state])  # int8: NumPy 2 would count in it, too
     spans = []
     for i, token in enumerate(labels):
         where = np.flatnonzero(path == 2 * i + 1)

@@ -33,8 +33,9 @@ from slakit.training.trackers import Logger, make_loggers
 class Run:
     """What fit() returns.
 
-    model: the weights with the lowest dev WER; history: one row an epoch; best: the row of those weights;
-    seconds: computing time, earlier pieces of a resumed run included; left_out: clip id -> why it was not trained on.
+    model: the weights with the lowest dev WER, in evaluation mode; history: one row an epoch; best: the row of those
+    weights; seconds: computing time, earlier pieces of a resumed run included; left_out: clip id -> why it was not
+    trained on.
     """
 
     model: Recognizer
@@ -109,12 +110,13 @@ def fit(
     if processes.main:
         restore(model, load_tensors(out_dir / BEST), out_dir)
     processes.same_weights(model)
-    return Run(model, out_dir, run.history, run.best, run.history[-1]["seconds"], left_out)
+    return Run(model.eval(), out_dir, run.history, run.best, run.history[-1]["seconds"], left_out)
 
 
 def _identity(model: Recognizer, corpus: Corpus, settings: TrainConfig, processes: Processes) -> dict[str, Any]:
     """What a run's folder belongs to: other settings, model or clips must not be resumed into it."""
     clips = [[sample.id, *sample.glosses] for part in (corpus.train, corpus.dev) for sample in part]
     flat: dict[str, Any] = {"corpus": corpus.name, "clips": digest(clips)[:16], "processes": processes.size}
+    flat["glosses"] = digest(list(corpus.glosses.glosses))[:16]  # a gloss of test alone moves the classes behind it
     flat |= {f"model.{key}": value for key, value in to_dict(model.config).items()}
     return flat | {f"train.{key}": value for key, value in to_dict(settings).items() if key not in IGNORED_BY_IDENTITY}

@@ -9,6 +9,7 @@ annotations.csv:
 from __future__ import annotations
 
 import csv
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,7 @@ def load(
 
 
 def _rows(path: Path) -> list[Row]:
-    reader = csv.reader(read_text(path).splitlines(), strict=True)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)  # a line break in a cell stays
     rows: list[Row] = []
     try:
         header = [name.strip() for name in next(reader, [])]

@@ -13,6 +13,7 @@ from slakit.data.video.source import Decoded, Source, VideoInfo
 from slakit.records import VideoError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")  # by content: Pillow would run PostScript of any name
 MAX_PIXELS = 64_000_000  # of one frame; a larger header is taken for a bomb and refused before any memory is taken
 
 
@@ -51,7 +52,7 @@ def _open(path: Path) -> Image.Image:
     if path.exists() and not path.is_file():  # a pipe or a device would be waited for, or never end
         raise VideoError(f"{path}: not a file, so not a frame; remove it")
     try:
-        image = Image.open(path)
+        image = Image.open(path, formats=FORMATS)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise VideoError(f"{path}: not a readable image ({error}); replace it or leave the clip out") from None
     if image.width * image.height > MAX_PIXELS:
