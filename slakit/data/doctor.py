@@ -7,7 +7,7 @@ import shutil
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from slakit.data.augment import ClipTransform
@@ -55,22 +55,19 @@ class Report:
         return all(finding.level != "error" for finding in self.findings)
 
     def add(self, level: str, check: str, message: str, advice: str = "", clips: Sequence[str] = ()) -> None:
-        named = tuple(clips[:NAMED])
-        self.findings.append(Finding(level, check, message, advice, named))
+        self.findings.append(Finding(level, check, message, advice, tuple(clips[:NAMED])))
 
     def json(self) -> str:
         """Everything but `lengths` as JSON."""
-        found = {"healthy": self.healthy, **asdict(self)}
-        del found["lengths"]
-        return json.dumps(found, ensure_ascii=False, indent=1)
+        content = {"healthy": self.healthy, **asdict(replace(self, lengths={}))}
+        del content["lengths"]
+        return json.dumps(content, ensure_ascii=False, indent=1)
 
     def text(self) -> str:
         """A table of the splits, the findings with the worst first, and the verdict."""
         lines = [f"{self.name} in {self.root}{' (every frame decoded)' if self.deep else ''}", ""]
         if self.splits:
-            lines.append(
-                f"{'split':6}{'clips':>8}{'official':>10}{'tokens':>9}{'glosses':>9}{'frames':>11}{'disk':>10}"
-            )
+            lines.append("split    clips  official   tokens  glosses     frames      disk")
         for split, row in self.splits.items():
             lines.append(
                 f"{split:6}{row['clips']:8,}{row['official'] or '-':>10}{row['tokens']:9,}{row['glosses']:9,}"
@@ -110,7 +107,7 @@ def doctor(
     for note in corpus.notes:
         report.add("note", "layout", note)
     lengths = {split: _lengths(corpus.split(split), split, report, show_progress) for split in SPLITS}
-    report.lengths = {clip: count for found in lengths.values() for clip, count in found.items()}
+    report.lengths = {clip: count for counts in lengths.values() for clip, count in counts.items()}
     for split in SPLITS:
         _count(corpus, split, lengths[split], report)
     _classes(corpus, report)
@@ -124,19 +121,19 @@ def doctor(
 
 def _lengths(samples: Sequence[Sample], split: str, report: Report, show: bool | None) -> dict[str, int]:
     """Frames of every clip by its file names or packets; clips that cannot be opened become findings."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     missing, broken, differ = [], [], []
     reasons: dict[str, str] = {}
     for sample in progress(samples, f"counting {split}", show):
         try:
-            found[sample.id] = open_source(sample.source).num_frames
+            counts[sample.id] = open_source(sample.source).num_frames
         except VideoError as error:
             there = isinstance(sample.source, tuple) or sample.source.exists()
             (broken if there else missing).append(sample.id)
             reasons[sample.id] = str(error)
             continue
-        if sample.num_frames not in (None, found[sample.id]):
-            differ.append(f"{sample.id} ({found[sample.id]} for {sample.num_frames})")
+        if sample.num_frames not in (None, counts[sample.id]):
+            differ.append(f"{sample.id} ({counts[sample.id]} for {sample.num_frames})")
     if missing:
         advice = f"{reasons[missing[0]]}; extract the archive again, or correct the root"
         report.add("error", "frames", f"{split}: {len(missing)} of {len(samples)} clips are not there", advice, missing)
@@ -148,7 +145,7 @@ def _lengths(samples: Sequence[Sample], split: str, report: Report, show: bool |
         report.add("warning", "frames", message, "the frames count; extract again if many clips are shorter", differ)
     if samples and not missing and not broken:
         report.add("ok", "frames", f"{split}: all {len(samples)} clips are there")
-    return found
+    return counts
 
 
 def _count(corpus: Corpus, split: str, lengths: dict[str, int], report: Report) -> None:
@@ -164,9 +161,8 @@ def _count(corpus: Corpus, split: str, lengths: dict[str, int], report: Report) 
     }
     if accepted and len(samples) not in accepted:
         message = f"{split}: {len(samples)} clips, officially {' or '.join(map(str, accepted))}"
-        report.add(
-            "warning", "counts", message, "numbers cannot be compared with published ones; is this the full release?"
-        )
+        advice = "numbers cannot be compared with published ones; is this the full release?"
+        report.add("warning", "counts", message, advice)
     elif accepted:
         report.add("ok", "counts", f"{split}: {len(samples)} clips, the official number")
     repeated = [sample.id for sample in samples if needed_steps(sample.glosses) > len(sample.glosses)]
@@ -190,9 +186,8 @@ def _unseen(corpus: Corpus, report: Report) -> None:
         if unseen:
             share = 100 * sum(unseen.values()) / len(tokens)
             message = f"{split}: {len(unseen)} glosses never occur in train, {share:.2f} % of the tokens"
-            report.add(
-                "note", "glosses", message, f"no model can learn them: WER has this floor ({next(iter(unseen))}, …)"
-            )
+            advice = f"no model can learn them: WER has this floor ({next(iter(unseen))}, …)"
+            report.add("note", "glosses", message, advice)
 
 
 def _alignable(samples: Sequence[Sample], split: str, lengths: dict[str, int], report: Report) -> None:
@@ -209,9 +204,8 @@ def _alignable(samples: Sequence[Sample], split: str, lengths: dict[str, int], r
         elif time_steps(low) < steps:
             short.append(sample.id)
     if never:
-        message = (
-            f"{split}: {len(never)} clips are too short for their glosses (more glosses than time steps of 4 frames)"
-        )
+        message = f"{split}: {len(never)} clips are too short for their glosses"
+        message += " (more glosses than time steps of 4 frames)"
         advice = "training leaves them out by name" if split == "train" else "they cannot be recognised fully"
         report.add("warning", "lengths", message, f"{advice}; look for missing frames in them", never)
     if short:
@@ -240,9 +234,8 @@ def _readable(
             problems[sample.id] = str(error)
     if problems:
         message = f"{split}: {len(problems)} of {len(chosen)} clips looked at are damaged"
-        advice = (
-            f"{next(iter(problems.values()))}; {'' if deep else '--deep looks at all; '}extract or copy these again"
-        )
+        more = "" if deep else "--deep looks at all; "
+        advice = f"{next(iter(problems.values()))}; {more}extract or copy these again"
         report.add("error", "damage", message, advice, list(problems))
     elif chosen:
         what = "every frame" if deep else "three frames each"  # of video files by two readers, see read_frames

@@ -30,7 +30,7 @@ def split_trainable(samples: Sequence[Sample], settings: TrainConfig) -> tuple[l
     settings: its augmentation decides how long a clip can become.
     """
     transform = ClipTransform(settings.augment)
-    kept, left_out = [], {}
+    trainable, left_out = [], {}
     for sample in samples:
         steps = needed_steps(sample.glosses)
         if not sample.glosses:
@@ -40,8 +40,8 @@ def split_trainable(samples: Sequence[Sample], settings: TrainConfig) -> tuple[l
                 f"{sample.num_frames} frames are too few for {len(sample.glosses)} glosses, which need {4 * steps}"
             )
         else:
-            kept.append(sample)
-    return kept, left_out
+            trainable.append(sample)
+    return trainable, left_out
 
 
 class ClipLoader:
@@ -106,11 +106,8 @@ class ClipLoader:
         frames = 0
         for index in order:
             more = self._frames(index) if self.max_frames else 0
-            if (
-                not batches
-                or len(batches[-1]) == self.batch_size
-                or (self.max_frames and frames + more > self.max_frames)
-            ):
+            too_many = self.max_frames and frames + more > self.max_frames
+            if not batches or len(batches[-1]) == self.batch_size or too_many:
                 batches.append([])
                 frames = 0
             batches[-1].append(index)
@@ -147,15 +144,8 @@ class ClipLoader:
         deaths = 0
         while self.position < len(keys):
             state = torch.get_rng_state()  # a DataLoader draws from it when it starts: a second start must not
-            reader = iter(
-                DataLoader(
-                    self.dataset,
-                    batch_sampler=keys[self.position :],
-                    num_workers=self.num_workers,
-                    collate_fn=collate,
-                    pin_memory=torch.cuda.is_available(),
-                )
-            )
+            options = {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
+            reader = iter(DataLoader(self.dataset, batch_sampler=keys[self.position :], collate_fn=collate, **options))
             _without_death_by_signal()
             if deaths:
                 torch.set_rng_state(state)

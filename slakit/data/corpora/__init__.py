@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,17 @@ from slakit.config import nearest
 from slakit.data.prepare import prepared as read_prepared
 from slakit.records import ConfigError, Corpus, CorpusError
 
-# name -> module, or module:function where one module serves several names
+# name -> module, or module:function; a function with a parameter `name` serves several and is told which is meant
 CORPORA: dict[str, str] = {
     "minisign": "slakit.data.corpora.minisign",
     "phoenix2014": "slakit.data.corpora.phoenix",
-    "phoenix2014-si5": "slakit.data.corpora.phoenix:load_si5",
+    "phoenix2014-si5": "slakit.data.corpora.phoenix",
     "phoenix2014-t": "slakit.data.corpora.phoenix:load_t",
     "csl-daily": "slakit.data.corpora.csl_daily",
     "csl": "slakit.data.corpora.csl",
-    "isharah-500": "slakit.data.corpora.isharah:load_500",
+    "isharah-500": "slakit.data.corpora.isharah",
     "isharah-1000": "slakit.data.corpora.isharah",
-    "isharah-2000": "slakit.data.corpora.isharah:load_2000",
+    "isharah-2000": "slakit.data.corpora.isharah",
     "folder": "slakit.data.corpora.folder",
 }
 
@@ -60,7 +61,8 @@ def find_corpus(name: str) -> Callable[..., Corpus]:
     if name not in CORPORA:
         raise CorpusError(f"there is no corpus {name!r}{nearest(name, CORPORA)}")
     module, _, function = CORPORA[name].partition(":")
-    return getattr(importlib.import_module(module), function or "load")
+    load = getattr(importlib.import_module(module), function or "load")
+    return partial(load, name=name) if "name" in inspect.signature(load).parameters else load
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:

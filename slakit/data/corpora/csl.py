@@ -36,15 +36,15 @@ def load(
     frames = first_folder(folder, FRAMES)
     splits = {}
     for split in ("train", "dev"):
-        samples, seen = [], {}
+        samples, lines = [], {}
         for row in _lines(folder / f"{split}.txt"):
             path, separator, glosses = row.fields["line"].partition("|")
             name = re.fullmatch(r"(?:.*[/\\])?(video([0-9]{1,5}))/?", path.strip())
             if not separator or not name:
                 raise row.error(f"{row.fields['line'][:80]!r} is not <path>/video<number>|<glosses>; correct the line")
-            if name[1] in seen:
-                raise row.error(f"{name[1]} stands in line {seen[name[1]]} already; remove one of them")
-            seen[name[1]] = row.line
+            if name[1] in lines:
+                raise row.error(f"{name[1]} stands in line {lines[name[1]]} already; remove one of them")
+            lines[name[1]] = row.line
             signer = f"P{int(name[2]) % CLIPS // TAKES + 1:02d}"
             source = inside(frames, name[1], row, allow_outside, folder)
             samples.append(Sample(name[1], source, tuple(glosses.split()), signer))
@@ -64,21 +64,21 @@ def _lines(path: Path) -> list[Row]:
 
 def _load_sentences(folder: Path, vocabulary: str, drop_last_sample: bool, allow_outside: bool) -> Corpus:
     splits: dict[str, list[Sample]] = {"train": [], "dev": []}
-    notes, seen = ["packaging: a folder for each sentence, with corpus.txt", "there is no test split"], {}
+    notes, lines = ["packaging: a folder for each sentence, with corpus.txt", "there is no test split"], {}
     color = first_folder(folder, ("color", "video", "."))
     for row in _lines(folder / "corpus.txt"):
         fields = row.fields["line"].split()
         if len(fields) < 2 or not re.fullmatch(r"[0-9]{1,6}", fields[0]):
             raise row.error(f"{row.fields['line'][:80]!r} is not <number> <words>; correct the line")
         sentence = int(fields[0])
-        if sentence in seen:
-            raise row.error(f"sentence {sentence} stands in line {seen[sentence]} already; remove one of them")
-        seen[sentence] = row.line
-        place = inside(color, f"{sentence:03d}", row, allow_outside, folder)
-        if not place.is_dir():
-            notes.append(f"sentence {sentence:03d} has no folder {place.relative_to(folder)}")
+        if sentence in lines:
+            raise row.error(f"sentence {sentence} stands in line {lines[sentence]} already; remove one of them")
+        lines[sentence] = row.line
+        clips_folder = inside(color, f"{sentence:03d}", row, allow_outside, folder)
+        if not clips_folder.is_dir():
+            notes.append(f"sentence {sentence:03d} has no folder {clips_folder.relative_to(folder)}")
             continue
-        clips = sorted((p for p in place.iterdir() if not p.name.startswith(".")), key=natural_key)
+        clips = sorted((p for p in clips_folder.iterdir() if not p.name.startswith(".")), key=natural_key)
         if len(clips) != CLIPS:
             notes.append(f"sentence {sentence:03d} has {len(clips)} clips, not {CLIPS}")
         for position, clip in enumerate(clips):

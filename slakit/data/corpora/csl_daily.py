@@ -68,7 +68,7 @@ def _from_pickle(path: Path) -> dict[str, tuple[int, tuple[str, ...]]]:
     entries = content.get("info") if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise CorpusError(f"{path}: no list 'info' in it, so it is not csl2020ct_v2.pkl; get the official file")
-    found: dict[str, tuple[int, tuple[str, ...]]] = {}
+    annotated: dict[str, tuple[int, tuple[str, ...]]] = {}
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not {"name", "length", "label_gloss"} <= entry.keys():
             raise CorpusError(f"{path}, entry {number}: name, length or label_gloss is missing; get the official file")
@@ -77,7 +77,7 @@ def _from_pickle(path: Path) -> dict[str, tuple[int, tuple[str, ...]]]:
             raise CorpusError(f"{path}, entry {number}: label_gloss is no list of words; get the official file")
         row = Row(path, number, {"name": str(entry["name"]), "length": str(entry["length"])})
         name = clean_id(row, "name")
-        if name in found:
+        if name in annotated:
             raise row.error(f"name {name!r} comes twice; get the official file")
-        found[name] = row.number("length", 1), tuple(word for g in glosses for word in g.split())
-    return found
+        annotated[name] = row.number("length", 1), tuple(word for g in glosses for word in g.split())
+    return annotated

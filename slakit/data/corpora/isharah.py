@@ -17,45 +17,43 @@ from slakit.records import ConfigError, Corpus, CorpusError, Sample
 
 def load(
     root: str | Path | None,
-    size: int = 1000,
+    name: str = "isharah-1000",
     setup: str = "SI",
     vocabulary: str = "published",
     allow_outside: bool = False,
 ) -> Corpus:
-    """Isharah-<size>; root holds `annotations_v2`.
+    """Isharah; name: its size, isharah-500, -1000 or -2000; root holds `annotations_v2`.
 
     setup: "SI" signer-independent, "US" unseen sentences. Isharah-500 is cut out of the Isharah-1000 files (sentences 1
     to 500) where it has none of its own. Test clips without glosses are kept, with no glosses, and noted. vocabulary:
-    see make_corpus. Raises CorpusError, and ConfigError for a setup or size that does not exist.
+    see make_corpus. Raises CorpusError, and ConfigError for a setup that does not exist.
     """
-    if setup not in ("SI", "US") or size not in (500, 1000, 2000):
-        raise ConfigError(f"size={size!r}, setup={setup!r}: sizes are 500, 1000, 2000, setups SI and US")
-    name = f"isharah-{size}"
+    if setup not in ("SI", "US"):
+        raise ConfigError(f"setup={setup!r} is none of SI, US")
+    size = int(name.removeprefix("isharah-"))
     folder = find_root(root, name, "annotations_v2", ("Isharah", "isharah", "data"))
-    labels, own = _labels(folder / "annotations_v2", size, setup)
+    labels, complete = _labels(folder / "annotations_v2", size, setup)
     bases = [folder / f"isharah{size}", folder / "frames", *sorted(folder.glob("isharah*")), folder]
     bases = [base for base in bases if base.is_dir()]
     splits: dict[str, list[Sample]] = {}
     notes = [f"annotation from {labels.relative_to(folder)}, setup {setup}"]
-    if not own:
+    if not complete:
         notes.append("Isharah-500 is rebuilt from the Isharah-1000 files: sentences 1 to 500")
     variants: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     for split in ("train", "dev", "test"):
-        table = next(
-            (labels / f"{split}{end}" for end in (".csv", ".txt") if (labels / f"{split}{end}").exists()), None
-        )
-        if table is None:
+        tables = [table for end in (".csv", ".txt") if (table := labels / f"{split}{end}").exists()]
+        if not tables:
             if split == "train":
                 raise CorpusError(f"{labels}: no train.csv or train.txt; extract annotations_v2 again")
             notes.append(f"{split}: there is no list")
             continue
         samples = []
-        for row in unique(read_table(table, ("id",), ("gloss",)), "id"):
+        for row in unique(read_table(tables[0], ("id",), ("gloss",)), "id"):
             clip = clean_id(row, "id")
             parts = re.fullmatch(r"([0-9]{2})_([0-9]{4})", clip)
             if not parts:
                 raise row.error(f"id {clip[:40]!r} is not <signer>_<sentence> such as 00_0001; correct the line")
-            if not own and int(parts[2]) > size:
+            if not complete and int(parts[2]) > size:
                 continue
             glosses = tuple(row.fields.get("gloss", "").split())  # double and edge blanks occur
             if glosses:
@@ -65,37 +63,22 @@ def load(
         if bare:
             notes.append(f"{split}: {bare} of {len(samples)} clips have no glosses; they cannot be scored")
         splits[split] = samples
-    several = sum(len(found) > 1 for found in variants.values())
+    several = sum(len(glosses) > 1 for glosses in variants.values())
     if several:
         notes.append(f"{several} of {len(variants)} sentences are annotated in more than one way, kept as they are")
     return make_corpus(name, folder, splits, vocabulary, notes)
 
 
-def load_500(
-    root: str | Path | None, setup: str = "SI", vocabulary: str = "published", allow_outside: bool = False
-) -> Corpus:
-    """isharah-500."""
-    return load(root, 500, setup, vocabulary, allow_outside)
-
-
-def load_2000(
-    root: str | Path | None, setup: str = "SI", vocabulary: str = "published", allow_outside: bool = False
-) -> Corpus:
-    """isharah-2000."""
-    return load(root, 2000, setup, vocabulary, allow_outside)
-
-
 def _labels(annotations: Path, size: int, setup: str) -> tuple[Path, bool]:
     """The folder with the lists, and whether they are this size's own."""
-    own = annotations / f"isharah{size}" / setup
-    if own.is_dir():
-        return own, True
+    folder = annotations / f"isharah{size}" / setup
+    if folder.is_dir():
+        return folder, True
     for candidate in (annotations / "isharah1000" / setup, annotations / setup):
         if candidate.is_dir() and size in (500, 1000):
             return candidate, size == 1000
-    raise CorpusError(
-        f"{annotations}: no lists in isharah{size}/{setup}; extract the annotation of Isharah-{size} there"
-    )
+    missing = f"isharah{size}/{setup}"
+    raise CorpusError(f"{annotations}: no lists in {missing}; extract the annotation of Isharah-{size} there")
 
 
 def _source(home: Path, bases: list[Path], signer: str, clip: str, row: Row, allow_outside: bool) -> Path:

@@ -84,11 +84,10 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 def _check_settings(folder: Path, options: dict[str, Any]) -> None:
     manifest = read_manifest(folder)
-    wanted = {name: value for name, value in options.items() if name not in BESIDE}
-    for name, value in wanted.items():
-        if manifest["settings"].get(name) != value:
+    for name, value in options.items():
+        if name not in BESIDE and (built := manifest["settings"].get(name)) != value:
             raise CorpusError(
-                f"{folder} was built with {name}={manifest['settings'].get(name)!r}, not {value!r}; "
+                f"{folder} was built with {name}={built!r}, not {value!r}; "
                 "give the folder above it as root, or leave the setting out"
             )
     if not is_complete(folder):

@@ -29,8 +29,9 @@ def load(
 ) -> Corpus:
     """Phoenix-2014; root is the folder of the release, or the one below it that holds `annotations`.
 
-    vocabulary: see make_corpus. keep_broken: keep the one training clip that is known to be broken. Glosses are the raw
-    ones. Frames folders are looked for with and without the `1/` at their end. Raises CorpusError.
+    name: "phoenix2014", or "phoenix2014-si5", the signer-independent release, in which Signer05 alone is in dev and
+    test. vocabulary: see make_corpus. keep_broken: keep the one training clip that is known to be broken. Glosses are
+    the raw ones. Frames folders are looked for with and without the `1/` at their end. Raises CorpusError.
     """
     si5 = name == "phoenix2014-si5"
     part = "phoenix-2014-signerindependent-SI5" if si5 else "phoenix-2014-multisigner"
@@ -53,13 +54,6 @@ def load(
         splits[split] = samples
     notes.append(f"frames from {features.relative_to(folder)}")
     return make_corpus(name, folder, splits, vocabulary, notes)
-
-
-def load_si5(
-    root: str | Path | None, vocabulary: str = "published", keep_broken: bool = False, allow_outside: bool = False
-) -> Corpus:
-    """The signer-independent release, `phoenix2014-si5`: Signer05 alone is in dev and test."""
-    return load(root, "phoenix2014-si5", vocabulary, keep_broken, allow_outside)
 
 
 def frames_folder(home: Path, features: Path, pattern: str, row: Row, allow_outside: bool) -> Path:

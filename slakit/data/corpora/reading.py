@@ -40,11 +40,11 @@ class Row:
 def read_bytes(path: Path) -> bytes:
     """An annotation file's bytes. CorpusError where it is not there, no file (a pipe never ends), or absurdly large."""
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise CorpusError(f"{path}: not a file; give the corpus' folder as it was extracted")
-        if found.st_size > MAX_ANNOTATION_BYTES:
-            raise CorpusError(f"{path}: {found.st_size:,} bytes is no annotation file; look what it is")
+        if status.st_size > MAX_ANNOTATION_BYTES:
+            raise CorpusError(f"{path}: {status.st_size:,} bytes is no annotation file; look what it is")
         return path.read_bytes()
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such annotation file; check the root, or extract the corpus again") from None
@@ -102,15 +102,13 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = (),
 
 def unique(rows: Iterable[Row], column: str) -> list[Row]:
     """The rows; CorpusError where one value of the column comes twice."""
-    seen: dict[str, int] = {}
-    kept = []
+    rows, lines = list(rows), {}
     for row in rows:
         value = row.fields[column]
-        if value in seen:
-            raise row.error(f"{column} {value[:80]!r} stands in line {seen[value]} already; remove one of them")
-        seen[value] = row.line
-        kept.append(row)
-    return kept
+        if value in lines:
+            raise row.error(f"{column} {value[:80]!r} stands in line {lines[value]} already; remove one of them")
+        lines[value] = row.line
+    return rows
 
 
 def clean_id(row: Row, column: str) -> str:

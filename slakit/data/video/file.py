@@ -32,18 +32,15 @@ class VideoFile(Source):
             raise VideoError(f"{self.path}: {error}; replace the file or re-encode it") from None
         if not content["packets"] or not content["coded_width"]:
             raise VideoError(f"{self.path}: the container holds no frames; it was probably cut off, copy it again")
-        suspicious = []
-        if content["discarded"]:
-            suspicious.append(f"an edit list hides {content['discarded']} of {content['packets']} packets")
-        if content["corrupt"]:
-            suspicious.append(f"{content['corrupt']} packets are marked as damaged")
-        if 0 < content["listed_frames"] != content["packets"]:
-            listed = f"the container lists {content['listed_frames']} frames"
-            suspicious.append(f"{listed} and holds {content['packets']} packets")
-        if not content.pop("ordered"):
-            suspicious.append("packets without a time, or two with the same")
-        if not content.pop("key_first"):
-            suspicious.append("it does not begin with a key frame")
+        packets, listed = content["packets"], content["listed_frames"]
+        doubts = {
+            f"an edit list hides {content['discarded']} of {packets} packets": content["discarded"],
+            f"{content['corrupt']} packets are marked as damaged": content["corrupt"],
+            f"the container lists {listed} frames and holds {packets} packets": 0 < listed != packets,
+            "packets without a time, or two with the same": not content.pop("ordered"),
+            "it does not begin with a key frame": not content.pop("key_first"),
+        }
+        suspicious = [reason for reason, holds in doubts.items() if holds]
         content["matrix"] = tuple(content["matrix"])
         size = content.pop("coded_height"), content.pop("coded_width")
         height, width = size[::-1] if content["matrix"][0] == 0 else size
@@ -52,7 +49,7 @@ class VideoFile(Source):
             source=self.name,
             width=width,
             height=height,
-            num_frames=content["packets"] - content["discarded"],
+            num_frames=packets - content["discarded"],
             reader="pyav",
             decord=not reasons and second_reader.load_decord() is not None,
             reasons=tuple(reasons),

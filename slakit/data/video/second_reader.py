@@ -41,10 +41,12 @@ def load_decord() -> Any:
 
 def reasons(content: dict) -> list[str]:
     """Why decord is not to be trusted with a file of this codec, pixel_format and matrix; empty where it is."""
-    found = [f"codec {content['codec']}"] if content["codec"] not in CODECS else []
-    if content["pixel_format"] not in PIXELS:
-        found.append(f"pixel format {content['pixel_format']}")
-    return found + (["a mirrored picture"] if content["matrix"] not in MATRICES else [])
+    doubts = {
+        f"codec {content['codec']}": content["codec"] not in CODECS,
+        f"pixel format {content['pixel_format']}": content["pixel_format"] not in PIXELS,
+        "a mirrored picture": content["matrix"] not in MATRICES,
+    }
+    return [reason for reason, holds in doubts.items() if holds]
 
 
 def read(path: Path, info: VideoInfo, numbers: Sequence[int]) -> np.ndarray:
