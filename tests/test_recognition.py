@@ -17,7 +17,7 @@ from PIL import Image
 import slakit
 from slakit.__main__ import main
 from slakit.explain.watched import watch
-from slakit.machine import evaluating
+from slakit.models.modes import evaluating
 from slakit.recognition import fit_frames, log_probs, settings_for, stream_frames
 from slakit.records import CheckpointError, ConfigError, CorpusError, VideoError
 from slakit.scoring import read_ctm

@@ -15,7 +15,8 @@ import torch
 from slakit.data.video.cropping import Box
 from slakit.data.video.read import read_frames
 from slakit.decoding import beam_search
-from slakit.machine import evaluating, half_precision
+from slakit.machine import half_precision
+from slakit.models.modes import evaluating
 from slakit.models.packing import Clips, padded_index
 from slakit.models.recognizer import Recognizer
 from slakit.models.towers.blocks import Block

@@ -23,6 +23,7 @@ exact/          the same algebra, faster: never needed to understand a model
 checkpoints.py  written and read; adaptsign_import.py, the released AdaptSign code's
 parameters.py   what each method trains, beside the papers' figures (README.md has the table)
 compiled.py     blocks through torch.compile on a GPU
+modes.py        evaluating(): inference for a while, also from several threads
 
 Imports records, config and machine, never data; within it methods -> towers -> exact, never back.
 """

@@ -13,7 +13,8 @@ from slakit.data.augment import evaluation_crop
 from slakit.data.clips import ClipStore
 from slakit.data.loader import clip_loader
 from slakit.decoding import beam_search
-from slakit.machine import ALONE, Processes, evaluating, progress
+from slakit.machine import ALONE, Processes, progress
+from slakit.models.modes import evaluating
 from slakit.models.packing import LEFT
 from slakit.models.recognizer import Logits, Recognizer
 from slakit.records import CorpusError, Sample, Vocabulary

@@ -20,7 +20,7 @@ import torch
 from slakit.data.video.cropping import Box, signer_box
 from slakit.decoding import beam_search
 from slakit.decoding.hypothesis import check_positive
-from slakit.machine import evaluating
+from slakit.models.modes import evaluating
 from slakit.models.packing import FIELD, LEFT, STRIDE, Clips
 from slakit.models.recognizer import Recognizer
 from slakit.recognition.forward import ClipLogProbs

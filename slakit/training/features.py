@@ -14,6 +14,7 @@ from slakit.data.augment import sample_generator, temporal_rescale
 from slakit.data.clips import ClipStore
 from slakit.data.loader import clip_loader, needed_steps, time_steps
 from slakit.machine import ALONE, Processes, progress
+from slakit.models.modes import evaluating
 from slakit.models.recognizer import Recognizer
 from slakit.records import Sample
 
@@ -57,8 +58,6 @@ class FeatureBatches:
             settings, augment=replace(settings.augment, temporal_scale=None), seed=settings.seed + 7919,
             batch_size=self.batch_size,
         )  # fmt: skip
-        training = model.training
-        model.eval()
         for view in range(settings.warm_start_views):
             loader = clip_loader(
                 samples, model.vocabulary, still, train=True, epoch=view, store=store,
@@ -67,14 +66,13 @@ class FeatureBatches:
             features = {}
             bar = progress(loader, f"encoding clips, view {view + 1}/{settings.warm_start_views}", show_progress)
             for batch in bar:
-                with torch.inference_mode():
+                with evaluating(model, "float32"):
                     encoded = model.encode(batch.to(device).frames, batch.lengths).float().cpu()
                 for clip, row, length in zip(batch.ids, encoded, batch.lengths.tolist(), strict=True):
                     features[clip] = row[:length].clone()
             for share in processes.gather(features) if processes.size > 1 else ():
                 features |= share
             self.views.append(features)
-        model.train(training)
 
     def epoch(self, epoch: int, start_batch: int = 0) -> EpochOfFeatures:
         """The batches of one epoch, in an order and with views that depend on (seed, epoch) alone."""
