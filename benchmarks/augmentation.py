@@ -73,7 +73,7 @@ def published(clips: list[np.ndarray], draw: int) -> int:
 
 def mirrored(clips: list[np.ndarray], draw: int) -> int:
     """Frames of one batch, mirrored by this processor."""
-    return len(batch_of(clips, draw).frames)
+    return len(batch_of(clips, draw).to("cpu").frames)
 
 
 def main() -> None:
