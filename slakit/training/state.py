@@ -252,8 +252,9 @@ class TrainingRun:
             metrics, train = {"dev_wer": row["wer"], **row}, to_dict(self.settings)
             with self._disk():
                 save_checkpoint(
-                    self.model, self.folder.path / name, corpus=self.corpus.name, train=train, metrics=metrics
-                )
+                    self.model, self.folder.path / name, corpus=self.corpus.name, train=train, metrics=metrics,
+                    clips={"train": len(self.samples), "dev": len(self.corpus.dev)},
+                )  # fmt: skip
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
