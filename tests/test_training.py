@@ -6,11 +6,13 @@ import os
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 import slakit
 from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
+from slakit.recognition import log_probs, settings_for
 from slakit.records import CheckpointError, ConfigError, SlakitError
 from slakit.training.features import FeatureBatches
 from slakit.training.optimizers import make_optimizer, set_rate
@@ -142,6 +144,21 @@ def test_a_renamed_gloss_is_another_run(straight, corpus):
 def test_a_wrong_setting_names_value_and_way_out(corpus, tmp_path, change, message):
     with pytest.raises(ConfigError, match=message):
         slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, **change)
+
+
+def test_a_checkpoint_is_evaluated_as_it_was_chosen(corpus, tmp_path):
+    """The same pictures and the same decoding, without a word about them: whole frames here, and a narrow beam."""
+    changes = {"augment": AugmentConfig(84, 84), "decode": DecodeConfig(beam_width=2, collapse_repeats=True)}
+    run = slakit.fit(make(corpus), corpus, tmp_path, SETTINGS, **changes, show_progress=False)
+    loaded = slakit.load_checkpoint(run.out_dir / "best", glosses=corpus.glosses)
+    used = settings_for(loaded)
+    assert {"augment": used.augment, "decode": used.decode} == changes and used.num_workers == 0
+    assert slakit.evaluate(loaded, corpus.dev, corpus.name).wer == run.best["wer"]
+    steps = [
+        next(iter(log_probs(loaded, corpus.dev, settings=choice))).steps
+        for choice in (None, used, TrainConfig(augment=AugmentConfig(96, 84)))
+    ]
+    assert np.array_equal(steps[0], steps[1]) and not np.allclose(steps[0], steps[2])
 
 
 def test_another_vocabulary_is_refused(corpus, tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from slakit.config import AugmentConfig, TrainConfig, to_dict
+from slakit.config import AugmentConfig, TrainConfig, from_dict, to_dict
 from slakit.data.augment import evaluation_crop
 from slakit.data.clips import ClipStore
 from slakit.data.loader import clip_loader
@@ -108,7 +108,11 @@ def decode(clips: Iterable[ClipLogProbs], glosses: Vocabulary, **options) -> dic
 
 
 def settings_for(model: Recognizer) -> TrainConfig:
-    """The published settings at the model's picture size: frames of 8/7 of it, the middle kept."""
+    """Pictures, decoding and precision as the checkpoint was trained and chosen with, where it says so; otherwise the
+    published ones at the model's picture size: frames of 8/7 of it, the middle kept."""
+    if trained := getattr(model, "about", {}).get("train"):
+        names = ("augment", "decode", "precision")
+        return from_dict(TrainConfig, {name: trained[name] for name in names if name in trained}, "train")
     side, _ = evaluation_crop(model.image_size)
     return TrainConfig(augment=AugmentConfig(image_size=side, crop_size=model.image_size))
 
