@@ -15,10 +15,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from slakit.strict import (
+    Even,
     NotNegative,
     Positive,
     Probability,
     Rate,
+    Seed,
     TemporalScale,
     at_least,
     checked_dataclass,
@@ -58,12 +60,12 @@ class ModelConfig:
     backbone: str = "ViT-B-16"
     pretrained: str | None = "default"
     image_size: Positive | None = None
-    seed: int = 0
+    seed: Seed = 0
     normalize: Literal["published", "clip"] = "published"
     padding: Literal["features", "published"] = "features"
     auxiliary_head: bool | None = None
     auxiliary_lengths: Literal["padded", "frames", "pooled"] = "padded"
-    hidden_size: Positive = 1024
+    hidden_size: Even = 1024
     lstm_layers: Positive = 2
     dropout: Probability = 0.3
     recompute: Literal["none", "mlp", "block"] = "none"
@@ -104,10 +106,10 @@ class DecodeConfig:
 class LossWeights:
     """Weights of the loss terms. AdaptSign's and CorrNet's code has 25 for the distillation, VAC's default is 10."""
 
-    sequence: float = 1.0
-    conv: float = 1.0
-    distillation: float = 25.0
-    clip: float = 1.0
+    sequence: Annotated[float, Field(ge=0)] = 1.0
+    conv: Annotated[float, Field(ge=0)] = 1.0
+    distillation: Annotated[float, Field(ge=0)] = 25.0
+    clip: Annotated[float, Field(ge=0)] = 1.0
 
 
 @checked_dataclass
@@ -138,7 +140,7 @@ class TrainConfig:
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     schedule: Literal["steps", "cosine", "constant"] = "steps"
     milestones: tuple[int, ...] = (20, 30)
-    gamma: Annotated[float, Field(ge=0)] = 0.2
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.2
     warm_start_epochs: NotNegative = 0
     warm_start_learning_rate: Rate | None = None
     warm_start_batch_size: Positive | None = None
@@ -155,10 +157,10 @@ class TrainConfig:
     compile: Literal["auto"] | bool = "auto"
     deterministic: bool = False
     track: tuple[str, ...] = ("auto",)
-    seed: int = 0
+    seed: Seed = 0
     num_workers: NotNegative | None = 0
     keep_in_memory: bool = False
-    distillation_temperature: float = 8.0
+    distillation_temperature: Annotated[float, Field(gt=0)] = 8.0
     loss_weights: LossWeights = field(default_factory=LossWeights)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)

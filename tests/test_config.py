@@ -6,7 +6,17 @@ import json
 
 import pytest
 
-from slakit.config import ModelConfig, RunConfig, TrainConfig, from_dict, from_json, override, to_json
+from slakit.config import (
+    DecodeConfig,
+    LossWeights,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    from_dict,
+    from_json,
+    override,
+    to_json,
+)
 from slakit.models.methods import chosen_blocks, find_method
 from slakit.models.recognizer import create_model  # noqa: F401  (registers the methods)
 from slakit.records import ConfigError
@@ -111,3 +121,25 @@ def test_a_switch_that_takes_a_word_too_names_all_of_them():
         from_dict(TrainConfig, {"compile": "yes"})
     with pytest.raises(ConfigError, match="compile is the word 'true'; write true without quotation marks"):
         from_dict(TrainConfig, {"compile": "true"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (ModelConfig, {"hidden_size": 3}),
+        (ModelConfig, {"hidden_size": -1}),
+        (ModelConfig, {"lstm_layers": 0}),
+        (ModelConfig, {"dropout": 3.0}),
+        (ModelConfig, {"seed": 2**70}),
+        (TrainConfig, {"seed": -1}),
+        (TrainConfig, {"gamma": 1e30}),
+        (TrainConfig, {"distillation_temperature": -1.0}),
+        (LossWeights, {"conv": -1.0}),
+        (DecodeConfig, {"beam_width": 0}),
+        (DecodeConfig, {"top_tokens": 0}),
+    ],
+)
+def test_numbers_that_cannot_work_are_refused_before_anything_runs(kind, values):
+    (name, value) = next(iter(values.items()))
+    with pytest.raises(ConfigError, match=f"{name}={value}".replace("+", r"\+").replace("**", "")):
+        kind(**values)
