@@ -247,7 +247,9 @@ def test_09_recognises_examples_uploads_and_the_camera(server, browser, tmp_path
         assert page.get_by_role("button", name="Recognise", exact=True).is_enabled(), "the good upload is still there"
 
         page.get_by_label("find the signer").uncheck()
-        control(page, "widget-slider", "left").locator(".noUi-handle").first.focus()
+        left = control(page, "widget-slider", "left")  # the kernel switches it on, a moment later; keys before are lost
+        left.locator(".noUi-target:not([disabled])").wait_for()
+        left.locator(".noUi-handle").first.focus()
         page.keyboard.press("Home")
         changes(page, picture, lambda: page.keyboard.press("End"))
         page.get_by_role("button", name="Start the camera").click()
