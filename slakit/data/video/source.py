@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,7 +53,7 @@ class VideoInfo:
     suspicious: bool = False
 
 
-class Source:
+class Source(ABC):
     """The frames of one clip; `open_source` finds the class for a path.
 
     name: what messages call it. Each class gives `_probe`, `_decode` and, where a count is cheaper, `num_frames`.
@@ -96,12 +97,12 @@ class Source:
         position = {number: position for position, number in enumerate(numbers)}
         return frames[[position[index] for index in order]]
 
-    def _probe(self) -> VideoInfo:
-        raise NotImplementedError
+    @abstractmethod
+    def _probe(self) -> VideoInfo: ...
 
+    @abstractmethod
     def _decode(self, numbers: Sequence[int] | None, max_bytes: int, on_damage: str, reader: str) -> Decoded:
         """The frames of these rising numbers (None: all)."""
-        raise NotImplementedError
 
     def _check_room(self, count: int, width: int, height: int, max_bytes: int) -> None:
         if (needed := count * height * width * 3) > max_bytes:
