@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import types
 import typing
 from collections import defaultdict
@@ -132,9 +133,24 @@ def to_json(settings: Any) -> str:
 def from_json(kind: type[T], text: str) -> T:
     """The inverse of to_json(), strict about names and types; ConfigError where the text is no JSON."""
     try:
-        return from_dict(kind, json.loads(text))
-    except json.JSONDecodeError as error:
+        return from_dict(kind, read_json(text))
+    except ValueError as error:
         raise ConfigError(f"the {kind.__name__} is no JSON: {error}") from None
+
+
+def read_json(text: str) -> Any:
+    """What a JSON document says; ValueError where it is none, or says two things under one key."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"the key {twice!r} stands twice in one object; keep one of them")
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def at_least(least: int, **values: float | None) -> None:
@@ -196,6 +212,8 @@ def _sentence(kind: type, errors: list[ErrorDetails], where: str) -> str:
             return f"{path}={value!r}; it is {text.format(context[bound])}"
     if inner:
         return f"{path}={value!r} is no {_INNER.get(sort.partition('_')[0], 'such value')}"
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value):  # as YAML reads 2e-4
+        return f"{path}={value!r} is a text to YAML; write {float(value):f}".rstrip("0")
     types_of = ("a finite float",) if sort == "finite_number" else map(_words, _choices(hint))
     return f"{path}={value!r} is of type {type(value).__name__}; expected {' | '.join(types_of)}"
 

@@ -6,12 +6,12 @@ published (CLIP-SLA section 4; AdaptSign section 4.1 and its released code).
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from slakit.config import AugmentConfig, DecodeConfig, ModelConfig, RunConfig, TrainConfig, nearest, override
 from slakit.records import ConfigError
+from slakit.strict import read_json
 
 # CLIP-SLA Table 1 and section 4.2: corpus -> (LoRA options, its WER, adapter options, its WER).
 _SLA = {
@@ -133,12 +133,15 @@ def load_run(path: str | Path) -> RunConfig:
     {"preset": "sla-lora/phoenix2014", "root": "/data/phoenix", "train": {"batch_size": 4}}
     """
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = read_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"the settings file {path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"the settings file {path} must hold one JSON object")
-    start = preset(values.pop("preset")) if "preset" in values else RunConfig()
+    name = values.pop("preset", "")
+    if not isinstance(name, str):
+        raise ConfigError(f"{path}: preset={name!r} is no name; print(slakit.preset_names()) lists them")
+    start = preset(name) if name else RunConfig()
     changed = values.get("model")
     if isinstance(changed, dict) and changed.get("method", start.model.method) != start.model.method:
         start = replace(start, model=replace(start.model, options={}))  # those of another method
