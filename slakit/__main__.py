@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,10 +33,36 @@ def main(arguments: list[str] | None = None) -> int:
         return command(arguments)() or 0
     except SlakitError as error:
         print(f"slakit: {error}", file=sys.stderr)
+        _tell_torchrun(error)
         return 2
+    except BrokenPipeError:  # `| head` has seen enough; nothing more is written there, at the end either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (RuntimeError, MemoryError) as error:
+        if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
+            reason = (str(error) or "MemoryError").splitlines()[0]
+            print(f"slakit: the memory ran out ({reason}); take shorter clips, or another --device", file=sys.stderr)
+            return 2
+        if int(os.environ.get("RANK", "0")) and _lost_its_partner(error):
+            return 1  # of several processes one has ended, and has said why
+        raise
     except KeyboardInterrupt:
         print("\nslakit: stopped; the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def _tell_torchrun(error: SlakitError) -> None:
+    """torchrun's own report, which comes last, then ends with the sentence."""
+    if os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+        get_error_handler().record_exception(error)
+
+
+def _lost_its_partner(error: RuntimeError | MemoryError) -> bool:
+    """Whether a process waited for another one that is gone, as gloo and NCCL say it."""
+    words = ("connection closed by peer", "connection reset", "connectfull", "nccl", "gloo", "recvvalue")
+    return any(word in str(error).lower() for word in words)
 
 
 def command(arguments: list[str]):

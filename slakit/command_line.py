@@ -95,6 +95,8 @@ def run_config(name: str, changes: Mapping[str, Any] | None = None) -> RunConfig
     if changes.get("model.method", config.model.method) != config.model.method:
         config = replace(config, model=replace(config.model, method=changes["model.method"], options={}))
     _check_places(config, changes)
+    if changes.get("corpus", config.corpus) != config.corpus:  # the paper's figures are of the preset's corpus
+        config = replace(config, published_wer=(), note="")
     config = override(config, changes)
     from_dict(find_method(config.model.method).options, config.model.options, "model.options")
     check_blocks(config.model)

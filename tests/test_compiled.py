@@ -19,6 +19,7 @@ from slakit.models.exact import query_attention
 from slakit.models.packing import Clips
 from slakit.models.towers import blocks
 from slakit.models.towers import open_clip as towers
+from slakit.models.towers.encoder import Encoder
 from slakit.models.towers.open_clip import patch_product
 
 CPU = torch.device("cpu")
@@ -95,7 +96,7 @@ def test_what_only_a_gpu_takes_gives_the_same_and_breaks_no_graph(monkeypatch, m
 
     for module in (blocks, query_attention):
         monkeypatch.setattr(module, "aligned", fill)
-    monkeypatch.setattr(blocks, "kernels", lambda x, training: sdpa_kernel(blocks.ANY_LENGTH))
+    monkeypatch.setattr(blocks, "kernels", lambda any_length: sdpa_kernel(blocks.ANY_LENGTH))
     monkeypatch.setattr(towers.OpenClipTower, "patches", lambda self, x: patch_product(self.conv1, x, self.grid))
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, fullgraph=True))
     with compiled(ours, True, CPU, None, say=False, backend="aot_eager"):
@@ -103,13 +104,44 @@ def test_what_only_a_gpu_takes_gives_the_same_and_breaks_no_graph(monkeypatch, m
         assert max(distances(results(ours, [3, 4]), wanted)) < 1e-12
 
 
+def as_on_a_gpu(monkeypatch) -> None:
+    choose = Encoder.choose_kernels
+    monkeypatch.setattr(Encoder, "choose_kernels", lambda self, frames, on_gpu: choose(self, frames, True))
+
+
+def test_a_number_of_frames_gets_the_kernels_to_be_prepared_when_it_comes_again(monkeypatch):
+    """In training alone; with both kinds of kernels the features and all gradients are the same."""
+    as_on_a_gpu(monkeypatch)
+    ours = encoder("sla-lora").double()
+    chosen, kernels = [], blocks.kernels
+    monkeypatch.setattr(blocks, "kernels", lambda any_length: chosen.append(any_length) or kernels(any_length))
+
+    def step(*lengths):
+        del chosen[:]
+        found = results(ours, lengths)
+        assert len(set(chosen)) == 1, "all blocks alike"
+        return chosen[0], found
+
+    new, first = step(3, 4)
+    known, again = step(3, 4)
+    assert (new, known) == (True, False) and max(distances(again, first)) < 1e-12
+    assert step(5, 2)[0] is False, "the frames of a batch are counted together"
+    assert step(5, 3)[0] is True
+    with torch.no_grad():
+        ours.eval()(torch.zeros(8, 3, 32, 32, dtype=torch.float64), Clips([8]))
+    assert chosen[-1] is True
+
+
+@pytest.mark.parametrize("gpu", [False, True])
 @pytest.mark.parametrize("method", ["sla-lora", "adaptsign", "full"])
-def test_no_batch_makes_new_graphs(method):
+def test_no_batch_makes_new_graphs(method, gpu, monkeypatch):
+    if gpu:
+        as_on_a_gpu(monkeypatch)
     counter, ours = CompileCounterWithBackend("aot_eager"), encoder(method)
     with compiled(ours, True, CPU, None, say=False, backend=counter):
         before = counter.frame_count
         assert before > 0
-        for lengths in ([5], [3, 4], [8, 2, 6]):
+        for lengths in ([5], [3, 4], [8, 2, 6], [3, 4], [8, 2, 6]):
             results(ours, lengths)
         assert counter.frame_count == before
 

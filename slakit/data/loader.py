@@ -125,7 +125,7 @@ class ClipLoader:
         if sample.num_frames is None:
             raise ConfigError(
                 f"max_frames_per_batch and length_buckets need the length of every clip, and {sample.id} has none; "
-                "set max_frames_per_batch=None, length_buckets=0"
+                "set max_frames_per_batch=None, length_buckets=0, or `slakit prepare` the corpus, which counts them"
             )
         return self.dataset.transform.lengths(sample.num_frames)[1]
 

@@ -87,13 +87,15 @@ def _missing() -> str | None:
 def _try(encoder: Encoder, device: torch.device, half: torch.dtype | None) -> str | None:
     """Steps on a few frames: why they cannot be compiled, or None, and the graphs of training are ready then.
 
-    Two of them: behind a part that is left out of the graph, a number of frames is only seen to vary at the second.
+    Two of them: behind a part that is left out of the graph, a number of frames is only seen to vary at the second. And
+    both again: a number that was seen before has other attention kernels.
     """
     size, training, weight = encoder.backbone.image_size, encoder.training, next(encoder.parameters())
     encoder.train()
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for lengths in ([5, 4], [6, 7]):
+            encoder.frames_seen.clear()
+            for lengths in ([5, 4], [6, 7], [5, 4], [6, 7]):
                 clips = Clips(lengths, device)
                 images = torch.zeros(clips.total, 3, size, size, device=device, dtype=weight.dtype)
                 with torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None):
@@ -107,4 +109,5 @@ def _try(encoder: Encoder, device: torch.device, half: torch.dtype | None) -> st
     finally:
         encoder.train(training)
         encoder.zero_grad(set_to_none=True)
+        encoder.frames_seen.clear()
     return None

@@ -6,7 +6,7 @@ for a GPU that is not at hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +17,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from slakit.config import TrainConfig
+from slakit.data.augment import ClipTransform
 from slakit.machine import half_precision
 from slakit.models.compiled import should_compile
 from slakit.models.exact.live_bytes import LiveBytes, without_data
 from slakit.models.packing import STRIDE, Clips, steps
 from slakit.models.recognizer import Recognizer
 from slakit.models.towers.encoder import Encoder
-from slakit.records import SlakitError
+from slakit.records import Sample, SlakitError
 
 GIB = 2**30
 RESERVE = 0.10  # of the device: fragments, workspaces, the sequence model's few activations
@@ -68,8 +69,9 @@ class MemoryPlan:
             f"{self.frames} frames ({others})"
         )
 
-    def advice(self, longest: int, settings: TrainConfig) -> str:
-        """Settings that would fit clips of up to `longest` frames."""
+    def advice(self, longest: int, settings: TrainConfig, counted: bool = True) -> str:
+        """Settings that would fit clips of up to `longest` frames. counted: whether the corpus knows the length of
+        every clip, which max_frames_per_batch asks for."""
         ways = []
         for recompute in ("none", *self.recomputed):
             frames = self.frames_with(recompute)
@@ -80,7 +82,8 @@ class MemoryPlan:
             elif size:
                 accumulate = settings.accumulate * -(-settings.batch_size // size)
                 same = "" if size == settings.batch_size else f" and accumulate={accumulate}"
-                ways.append(f"{start}batch_size={size}{same}, or {start}max_frames_per_batch={frames}")
+                budget = f", or {start}max_frames_per_batch={frames}" if counted else ""
+                ways.append(f"{start}batch_size={size}{same}{budget}")
         shorter = f'; try augment.max_frames={self.frames_with("block") // 4 * 4}, recompute="block", batch_size=1'
         fit = "; ".join(ways[:2]) or f"no setting for whole clips{shorter}"
         note = "recompute is the model's setting, and a run may go on with another; other batches are a new run"
@@ -180,9 +183,25 @@ def _count(encoder: Encoder, frames: int, device: torch.device, half: torch.dtyp
     return kept, max(live.peak, live.live())
 
 
+def lengths_of(samples: Sequence[Sample], settings: TrainConfig, train: bool) -> tuple[int | None, bool]:
+    """(frames of the longest clip as a batch holds it, whether the length of every clip is known); None: nobody knows.
+
+    In training clips are rescaled, to `max_frames` at most; in evaluation they are as long as they are.
+    """
+    transform, known = ClipTransform(settings.augment, train), [s.num_frames for s in samples if s.num_frames]
+    capped = train and settings.augment.temporal_scale is not None
+    counted = len(known) == len(samples)
+    if counted and known:
+        return max(transform.lengths(frames)[1] for frames in known), True
+    return (STRIDE * steps(settings.augment.max_frames) if capped else None), counted
+
+
 @contextmanager
-def naming_what_fits(model: Recognizer, settings: TrainConfig, device: torch.device) -> Iterator[None]:
-    """Within: where the device's memory runs out, a SlakitError that names settings which would fit."""
+def naming_what_fits(
+    model: Recognizer, settings: TrainConfig, device: torch.device, samples: Sequence[Sample] = (), train: bool = True
+) -> Iterator[None]:
+    """Within: where the device's memory runs out, a SlakitError that names settings which would fit these clips, in
+    training or in evaluation."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -195,6 +214,18 @@ def naming_what_fits(model: Recognizer, settings: TrainConfig, device: torch.dev
     # Outside the handler: the error holds the frames of the step, and with them its tensors.
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    longest = STRIDE * steps(settings.augment.max_frames)
-    advice = memory_plan(model, settings, device).advice(longest, settings)
-    raise SlakitError(f"the memory of {device} ran out ({reason}). {advice}")
+    longest, counted = lengths_of(samples, settings, train)
+    if not train:
+        size = f"up to {longest} frames" if longest else "unknown length"
+        smaller = "batch_size=1 takes one at a time" if settings.batch_size > 1 else "cut the longest in pieces"
+        raise SlakitError(
+            f"the memory of {device} ran out in evaluation ({reason}). Clips there have {size} and are not shortened; "
+            f"{smaller}"
+        )
+    plan = memory_plan(model, settings, device)
+    if longest is None:
+        raise SlakitError(
+            f"the memory of {device} ran out ({reason}). {plan}. How long the clips are is not known here: `slakit "
+            "prepare` counts their frames, and augment.temporal_scale=0.2 shortens them to augment.max_frames"
+        )
+    raise SlakitError(f"the memory of {device} ran out ({reason}). {plan.advice(longest, settings, counted)}")

@@ -97,7 +97,7 @@ def fit(
         if processes.main:
             stack.enter_context(held(out_dir))
         stack.enter_context(deterministic(settings.deterministic))
-        stack.enter_context(naming_what_fits(model, settings, chosen))
+        stack.enter_context(naming_what_fits(model, settings, chosen, samples))
         stack.enter_context(shared_statistics(model.sequence, processes))
         folder = RunFolder(out_dir, identity)
         run = TrainingRun(

@@ -23,6 +23,7 @@ from slakit.records import CheckpointError, ConfigError, Corpus, Sample, SlakitE
 from slakit.training.features import EpochOfFeatures, FeatureBatch, FeatureBatches
 from slakit.training.folder import RunFolder, best_on_disk
 from slakit.training.looks import compare_looks, looks
+from slakit.training.memory import naming_what_fits
 from slakit.training.optimizers import make_optimizer
 from slakit.training.totals import EpochTotals, line_of
 from slakit.training.trackers import Logger
@@ -220,12 +221,14 @@ class TrainingRun:
 
     def evaluate(self, row: dict[str, Any]) -> None:
         """WER on dev into the row; the weights with the lowest so far are kept. SlakitError where dev went away."""
-        found = evaluate(
-            self.model, self.corpus.dev, self.corpus.name, settings=self.settings, store=self.store,
-            show_progress=self.show_progress, processes=self.processes,
-        )  # fmt: skip
-        if len(found.unreadable) > self.settings.max_bad_clips:
-            raise SlakitError("of dev, " + too_many_unreadable(found.unreadable, self.settings.max_bad_clips))
+        model, dev, settings = self.model, self.corpus.dev, self.settings
+        with naming_what_fits(model, settings, self.device, dev, train=False):
+            found = evaluate(
+                model, dev, self.corpus.name, settings=settings, store=self.store,
+                show_progress=self.show_progress, processes=self.processes,
+            )  # fmt: skip
+        if len(found.unreadable) > settings.max_bad_clips:
+            raise SlakitError("of dev, " + too_many_unreadable(found.unreadable, settings.max_bad_clips))
         row["wer"] = found.wer
         row |= {"dev_unreadable": sorted(found.unreadable)} if found.unreadable else {}
         self._keep_if_best(row)

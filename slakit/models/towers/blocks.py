@@ -22,13 +22,13 @@ from slakit.models.packing import Clips
 ANY_LENGTH = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
-def kernels(x: torch.Tensor, training: bool) -> AbstractContextManager:
+def kernels(any_length: bool) -> AbstractContextManager:
     """Which of PyTorch's attention kernels may run.
 
     cuDNN's, its choice on an H100, is a quarter faster and takes a tenth of a second to prepare for every new number of
-    frames: that pays in training, where the same numbers come again, and not for a few videos.
+    frames. any_length: only those that need no preparation.
     """
-    return nullcontext() if training or not x.is_cuda else sdpa_kernel(ANY_LENGTH)
+    return sdpa_kernel(ANY_LENGTH) if any_length else nullcontext()
 
 
 class Tower(nn.Module):
@@ -62,8 +62,11 @@ class Attention(nn.Module):
     """Multi-head self-attention with four Linears.
 
     record: keep the attention weights of the last call in `weights` [N, num_heads, L_query, L_key], on the autograd
-    graph (an explicit softmax instead of the fused kernel: about twice the time).
+    graph (an explicit softmax instead of the fused kernel: about twice the time). any_length: see kernels(); the
+    encoder sets it for every batch.
     """
+
+    any_length = False
 
     def __init__(self, q_proj: nn.Linear, k_proj: nn.Linear, v_proj: nn.Linear, out_proj: nn.Linear, num_heads: int):
         super().__init__()
@@ -83,7 +86,7 @@ class Attention(nn.Module):
             self.weights = weights = (q @ k.transpose(-1, -2) * self.head_dim**-0.5).softmax(-1)
             y = weights @ v
         else:
-            with kernels(q, self.training):
+            with kernels(self.any_length):
                 y = F.scaled_dot_product_attention(q, k, v)
         return y.transpose(1, 2).flatten(2)
 

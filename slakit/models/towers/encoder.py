@@ -27,6 +27,7 @@ class Encoder(nn.Module):
     all_tokens: compute every token in the last block too (for attention maps of its patches).
     recompute: what of a trained block is computed again in the backward pass: "none", "mlp", "block" (all of it).
     compiled: the compiled forms of block_step() and Backbone.embed(), where they run compiled (see compiled.py).
+    frames_seen: the numbers of frames that batches of training had so far.
     """
 
     def __init__(self, backbone: Backbone):
@@ -36,6 +37,7 @@ class Encoder(nn.Module):
         self.all_tokens = False
         self.recompute: str = "none"
         self.compiled: dict[Callable, Callable] = {}
+        self.frames_seen: set[int] = set()
 
     @property
     def reach(self) -> int:
@@ -77,6 +79,15 @@ class Encoder(nn.Module):
         for tensor in tensors:
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
 
+    def choose_kernels(self, frames: int, on_gpu: bool) -> None:
+        """On a GPU a number of frames gets the kernels that must be prepared for it where it comes a second time in
+        training: that pays where the same numbers come again and again, and not for a few videos."""
+        any_length = on_gpu and not (self.training and frames in self.frames_seen)
+        if self.training:
+            self.frames_seen.add(frames)
+        for block in self.backbone.blocks:
+            block.attn.any_length = any_length
+
     def prefix_context(self, images: torch.Tensor, frozen: bool) -> AbstractContextManager:
         """no_grad() for the frozen part, unless somebody wants gradients with respect to the frames."""
         needed = self.gradients_everywhere or images.requires_grad
@@ -85,6 +96,7 @@ class Encoder(nn.Module):
     def forward(self, images: torch.Tensor, clips: Clips) -> torch.Tensor:
         """images, normalised [N, 3, S, S], packed as `clips` says -> features [N, feature_dim]."""
         blocks, trained = self.backbone.blocks, self.first_trained()
+        self.choose_kernels(len(images), images.is_cuda)
         if self.compiled:  # made out here: inside they would be made for one batch's lengths
             self.mark_dynamic(*clips.masks())
         with self.prefix_context(images, trained > 0):
