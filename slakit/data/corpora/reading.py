@@ -23,11 +23,15 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".rar", ".7z")
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: where it stands, and its fields by column."""
+    """One line of a table: where it stands, and its fields by column. CorpusError for control characters in them."""
 
     path: Path
     line: int
     fields: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if control := next(filter(None, map(CONTROL.search, self.fields.values())), None):
+            raise self.error(f"the control character {ord(control[0]):#04x} in {control.string[:40]!r}; remove it")
 
     def error(self, problem: str) -> CorpusError:
         """A CorpusError that names file and line."""
@@ -69,10 +73,8 @@ def read_text(path: Path) -> str:
         raise CorpusError(
             f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8 (perhaps {guess}); save it as UTF-8"
         ) from None
-    if control := CONTROL.search(text):
-        line, code = text[: control.start()].count("\n") + 1, ord(control[0])
-        what = f"the control character {code:#04x}; remove it" if code else "a zero byte; not a text file"
-        raise CorpusError(f"{path}, line {line}: {what}")
+    if "\0" in text:
+        raise CorpusError(f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: a zero byte; not a text file")
     return text
 
 
