@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from slakit.data.corpora.reading import Row, find_root, first_folder, inside, make_corpus, read_text
+from slakit.data.corpora.reading import Row, find_root, first_folder, inside, make_corpus
 from slakit.data.video.images import natural_key
-from slakit.records import Corpus, CorpusError, Sample
+from slakit.records import Corpus, CorpusError, Sample, read_text
 
 FRAMES = ("features/fullFrame-256x256px", "frames", "videos", ".")
 CLIPS, TAKES, TRAIN_CLIPS = 250, 5, 200  # of a sentence; of a signer; of the sentence's clips in train

@@ -14,8 +14,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from slakit.data.corpora.reading import Row, clean_id, find_root, inside, make_corpus, read_text
-from slakit.records import Corpus, CorpusError, Sample
+from slakit.data.corpora.reading import Row, clean_id, find_root, inside, make_corpus
+from slakit.records import Corpus, CorpusError, Sample, read_text
 
 REQUIRED, OPTIONAL = ("path", "glosses", "split"), ("id", "signer", "num_frames", "fps")
 
