@@ -63,7 +63,7 @@ class ModelConfig:
     method: str = "sla-lora"
     backbone: str = "ViT-B-16"
     pretrained: str | None = "default"
-    image_size: Positive | None = None
+    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     seed: Seed = 0
     normalize: Literal["published", "clip"] = "published"
     padding: Literal["features", "published"] = "features"
