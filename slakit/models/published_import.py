@@ -90,7 +90,9 @@ def load_published_checkpoint(
     return model.eval()
 
 
-def described(system: str, state: Mapping[str, torch.Tensor], path: Path) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
+def described(
+    system: str, state: Mapping[str, torch.Tensor], path: Path
+) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
     """(the setting that the tensors speak of, the tensors under our names)."""
     try:
         encoder, options = _encoder(system, state)

@@ -31,7 +31,11 @@ from slakit.records import ConfigError, SlakitError, Vocabulary
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 # ModelConfig.normalize -> mean and deviation of x / 255.
-NORMALIZE = {"published": ((0.5,) * 3, (0.5,) * 3), "clip": (CLIP_MEAN, CLIP_STD), "kinetics": ((0.45,) * 3, (0.225,) * 3)}
+NORMALIZE = {
+    "published": ((0.5,) * 3, (0.5,) * 3),
+    "clip": (CLIP_MEAN, CLIP_STD),
+    "kinetics": ((0.45,) * 3, (0.225,) * 3),
+}
 
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
