@@ -20,12 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from slakit.config import ModelConfig, from_dict, to_dict
-from slakit.machine import write_atomically
 from slakit.models.methods import find_method
 from slakit.models.methods.sla_lora import merge_lora
 from slakit.models.recognizer import Recognizer, build_model
 from slakit.models.towers.open_clip import OpenClipTower
-from slakit.records import CheckpointError, ConfigError, Vocabulary
+from slakit.records import CheckpointError, ConfigError, Vocabulary, write_atomically
 
 FORMAT = 1
 SUFFIX = ".safetensors"
