@@ -62,6 +62,8 @@ _HOME = {
     "fit": "slakit.training.run",
     "Run": "slakit.training.run",
     "memory_plan": "slakit.training.memory",
+    "shipped": "slakit.machine",
+    "output_folder": "slakit.machine",
     "evaluate": "slakit.recognition",
     "transcribe": "slakit.recognition",
     "recognize": "slakit.recognition",
