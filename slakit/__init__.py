@@ -53,6 +53,7 @@ _HOME = {
     "Logits": "slakit.models",
     "load_checkpoint": "slakit.models",
     "save_checkpoint": "slakit.models",
+    "push_to_hub": "slakit.models",
     "load_adaptsign_checkpoint": "slakit.models",
     "load_backbone": "slakit.models",
     "merge": "slakit.models",

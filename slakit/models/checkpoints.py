@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save
 
 from slakit.config import ModelConfig, from_dict, to_dict
 from slakit.machine import write_atomically
+from slakit.models.hub import find_checkpoint
 from slakit.models.methods import find_method
 from slakit.models.methods.sla_lora import merge_lora
 from slakit.models.recognizer import Recognizer, build_model
@@ -72,10 +73,12 @@ def save_checkpoint(
 def load_checkpoint(path: str | Path, glosses: Vocabulary | Sequence[str] | None = None) -> Recognizer:
     """The recognizer that save_checkpoint() wrote, in evaluation mode; its `about` holds the description.
 
-    path: `x.safetensors`, with or without that ending, or a folder of two files. glosses: a corpus' vocabulary to
+    path: `x.safetensors`, with or without that ending, a folder of two files, `hf://user/name@revision` on the Hub, or
+    a demo model's name ("sla-lora"). glosses: a corpus' vocabulary to
     compare with; the message of the CheckpointError says what differs. Raises CheckpointError too for missing, damaged
     or foreign files and for other base weights than it was trained on.
     """
+    path = find_checkpoint(path)  # once: what is fetched is asked for once
     description = read_description(path)
     weights, text_file = _files(path)
     vocabulary = Vocabulary(description["glosses"])
@@ -181,7 +184,8 @@ def compare_glosses(checkpoint: Vocabulary, corpus: Vocabulary, path: Path) -> N
 
 def _files(path: str | Path) -> tuple[Path, Path]:
     """(file with the weights, file with the description): the same one, or the two of a folder, named by either."""
-    path, file = Path(path), with_suffix(path)
+    path = find_checkpoint(path)
+    file = with_suffix(path)
     stem = path.with_suffix("") if path.suffix in (SUFFIX, ".json") else path / "model"
     pair = Path(f"{stem}{SUFFIX}"), Path(f"{stem}.json")
     if file.is_file() and not (pair[1].is_file() and _header(file) is None):
