@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from slakit.data.video.cropping import squared
 from slakit.data.video.packed import SUFFIX, VERSION, index_path, open_split
 from slakit.data.video.read import read_frames
-from slakit.data.video.resize import FILTERS, resize
+from slakit.data.video.resize import FILTERS
 from slakit.machine import locked, progress
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, VideoError
 
@@ -46,8 +47,9 @@ def prepare(
     """Write the prepared corpus into `out` and return it, see `prepared`.
 
     encoding: "jpeg" with `quality`, or "raw" pixels (ten times the size, no loss). resize_filter: "lanczos4" as
-    published, or "antialias". aspect: "stretch" as published, or "pad" with black to a square. on_damage: "skip" leaves
-    damaged clips out by name, "keep-readable" takes what can be decoded, "error" stops. workers: processes.
+    published, or "antialias". aspect: "stretch" as published, "pad" with black to a square, or "crop" to the square
+    around the signer. on_damage: "skip" leaves damaged clips out by name, "keep-readable" takes what can be decoded,
+    "error" stops. workers: processes.
 
     Call it again after an interruption; a finished split is not touched. Raises ConfigError for settings that cannot
     work or differ from those in `out`, CorpusError where not one clip of a split can be read, SlakitError for a full
@@ -56,7 +58,7 @@ def prepare(
     choices = (
         ("encoding", encoding, tuple(BYTES_PER_PIXEL)),
         ("resize_filter", resize_filter, FILTERS),
-        ("aspect", aspect, ("stretch", "pad")),
+        ("aspect", aspect, ("stretch", "pad", "crop")),
         ("on_damage", on_damage, ("skip", "keep-readable", "error")),
     )
     for setting, value, known in choices:
@@ -120,15 +122,7 @@ def encode(sample: Sample, settings: dict) -> tuple[list[bytes], str]:
             raise
         return [], str(error)
     size = settings["size"]
-    if settings["aspect"] == "pad":
-        height, width = frames.shape[1:3]
-        scale = size / max(height, width)
-        inner = max(1, round(height * scale)), max(1, round(width * scale))
-        top, left = (size - inner[0]) // 2, (size - inner[1]) // 2
-        square = np.zeros((len(frames), size, size, 3), np.uint8)
-        square[:, top : top + inner[0], left : left + inner[1]] = resize(frames, inner, settings["resize_filter"])
-        frames = square
-    frames = resize(frames, size, settings["resize_filter"])
+    frames = squared(frames, size, settings["aspect"], settings["resize_filter"])
     if settings["encoding"] == "raw":
         return [frame.tobytes() for frame in frames], ""
     pieces = []
