@@ -82,7 +82,7 @@ def _lengths(
 ) -> dict[str, int]:
     """Frames of every clip by its file names or packets; clips that cannot be opened become findings.
 
-    outside: whether links may leave the corpus' folder. looks: takes what can be said of the others without decoding them.
+    outside: whether links may leave the corpus' folder. looks: takes what is known of the others without decoding.
     """
     counts: dict[str, int] = {}
     missing, broken, differ, gaps, links = [], [], [], [], []
