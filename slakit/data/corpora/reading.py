@@ -6,7 +6,6 @@ import csv
 import io
 import os
 import re
-import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,9 +13,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from slakit.records import ConfigError, Corpus, CorpusError, Sample, Vocabulary
+from slakit.records import ConfigError, Corpus, CorpusError, Sample, Vocabulary, read_text
 
-MAX_ANNOTATION_BYTES = 64 * 2**20  # the largest known, Phoenix-2014-T's training file, has 2 MB
 CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # what stays is blanks and ends of lines
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".rar", ".7z")
 
@@ -43,39 +41,6 @@ class Row:
         if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < least:
             raise self.error(f"{column} is {text[:40]!r}, expected a whole number of {least} or more; correct the line")
         return int(text)
-
-
-def read_bytes(path: Path) -> bytes:
-    """An annotation file's bytes. CorpusError where it is not there, no file (a pipe never ends), or absurdly large."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise CorpusError(f"{path}: not a file; give the corpus' folder as it was extracted")
-        if status.st_size > MAX_ANNOTATION_BYTES:
-            raise CorpusError(f"{path}: {status.st_size:,} bytes is no annotation file; look what it is")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: no such annotation file; check the root, or extract the corpus again") from None
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from None
-
-
-def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without byte order mark; CorpusError names the encoding that it seems to have."""
-    data = read_bytes(path)
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (data and data.count(0) > len(data) // 8):
-        raise CorpusError(f"{path}: this is UTF-16 text; save it as UTF-8")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        guess = "GB18030 or Latin-1" if any(byte > 0x7F for byte in data) else "binary"
-        raise CorpusError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8 (perhaps {guess}); save it as UTF-8"
-        ) from None
-    if "\0" in text:
-        raise CorpusError(f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: a zero byte; not a text file")
-    return text
 
 
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = (), separator: str = "|") -> list[Row]:
