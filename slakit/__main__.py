@@ -195,7 +195,7 @@ def score(references: Path, hypotheses: Path, /, corpus: str | None = None) -> N
     from slakit.scoring import bootstrap_interval, confusions, per_signer, read_ctm, read_stm, score, variants
 
     stm = read_stm(references)
-    recognised = read_ctm(hypotheses, stm.references)
+    recognised = read_ctm(hypotheses, stm)
     result = score(stm.references, recognised, corpus)
     interval = bootstrap_interval(result)
     nothing = sum(not glosses for glosses in recognised.values())

@@ -26,14 +26,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from slakit.config import ModelConfig, from_dict, to_dict
-from slakit.machine import write_atomically
 from slakit.models.description import FORMAT, HEADER, checksum, files_of, read_description, read_shapes, with_suffix
 from slakit.models.methods import find_method
 from slakit.models.recognizer import Recognizer, build_model
 from slakit.models.towers.definition import read_definition, unpacked
 from slakit.models.towers.flava import FLAVA_TAG
 from slakit.models.towers.weights import TINY_CLIP
-from slakit.records import CheckpointError, CorpusError, SlakitError, Vocabulary
+from slakit.records import CheckpointError, CorpusError, SlakitError, Vocabulary, write_atomically
 
 MAX_PARAMETERS = (
     3e9  # of a model whose frozen weights are not in the file, which bounds it otherwise; ViT-bigG has 1.8e9

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, Vocabulary, read_text
 
+CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # what stays is blanks and ends of lines
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".rar", ".7z")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: where it stands, and its fields by column."""
+    """One line of a table: where it stands, and its fields by column. CorpusError for control characters in them."""
 
     path: Path
     line: int
     fields: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if control := next(filter(None, map(CONTROL.search, self.fields.values())), None):
+            raise self.error(f"the control character {ord(control[0]):#04x} in {control.string[:40]!r}; remove it")
 
     def error(self, problem: str) -> CorpusError:
         """A CorpusError that names file and line."""
@@ -41,19 +49,20 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = (),
     All of `columns` must be there, in any order; `optional` ones may. Empty lines are passed over. No quoting: the
     official files have none.
     """
-    lines = read_text(path).replace("\r\n", "\n").split("\n")
-    header = [name.strip() for name in lines[0].split(separator)]
+    lines = io.StringIO(read_text(path).replace("\r\n", "\n"), newline="\n")
+    first = lines.readline().rstrip("\n")
+    header = [name.strip() for name in first.split(separator)]
     missing = [name for name in columns if name not in header]
     if missing:
         raise CorpusError(
-            f"{path}, line 1: no column {missing[0]!r} in {lines[0][:80]!r}; expected {separator.join(columns)}"
+            f"{path}, line 1: no column {missing[0]!r} in {first[:80]!r}; expected {separator.join(columns)}"
         )
     known = {*columns, *optional}
     rows = []
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines, start=2):
         if not line.strip():
             continue
-        fields = line.split(separator)
+        fields = line.rstrip("\n").split(separator)
         if len(fields) != len(header):
             raise CorpusError(
                 f"{path}, line {number}: {len(fields)} fields instead of {len(header)} ({separator.join(header)}); "
@@ -62,6 +71,45 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = (),
         rows.append(Row(path, number, {k: v for k, v in zip(header, fields, strict=True) if k in known}))
     if not rows:
         raise CorpusError(f"{path}: only a header, no rows; the file is incomplete, extract it again")
+    return rows
+
+
+def read_lines(path: Path) -> Iterator[Row]:
+    """The lines of a list without a header, each as the field "line"; CorpusError where there is none."""
+    line = ""
+    for number, line in enumerate(io.StringIO(read_text(path), newline=None), start=1):
+        if line.strip():
+            yield Row(path, number, {"line": line.rstrip("\n")})
+    if not line:
+        raise CorpusError(f"{path}: the file is empty; extract it again")
+
+
+def read_csv(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
+    """The rows of a comma-separated table with quotes, as spreadsheets write it; the first line names the columns.
+
+    CorpusError names file and line of what does not fit. Empty lines are passed over.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)  # a line break in a cell stays
+    rows: list[Row] = []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        missing = [name for name in required if name not in header]
+        if missing or len(set(header)) != len(header):
+            raise CorpusError(
+                f"{path}, line 1: {'no column ' + repr(missing[0]) if missing else 'a column comes twice'} in "
+                f"{','.join(header)[:80]!r}; expected {','.join(required)}"
+                + (f" and perhaps {','.join(optional)}" if optional else "")
+            )
+        for fields in reader:
+            if not any(field.strip() for field in fields):
+                continue
+            if len(fields) != len(header):
+                raise CorpusError(f"{path}, line {reader.line_num}: {len(fields)} fields instead of {len(header)}")
+            rows.append(Row(path, reader.line_num, dict(zip(header, fields, strict=True))))
+    except csv.Error as error:
+        raise CorpusError(f"{path}, line {reader.line_num}: {error}; check the quotes") from None
+    if not rows:
+        raise CorpusError(f"{path}: no rows; write one line for each clip")
     return rows
 
 
@@ -146,6 +194,19 @@ def first_folder(root: Path, candidates: Sequence[str]) -> Path:
     return next((root / c for c in candidates if (root / c).is_dir()), root / candidates[0])
 
 
+def _composed(splits: dict[str, list[Sample]]) -> tuple[dict[str, list[Sample]], set[str]]:
+    """The splits with every gloss in Unicode's form NFC, and those that this changed, as they now are."""
+    changed: set[str] = set()
+    composed: dict[str, list[Sample]] = {}
+    for split, samples in splits.items():
+        composed[split] = []
+        for sample in samples:
+            glosses = tuple(unicodedata.normalize("NFC", gloss) for gloss in sample.glosses)
+            changed.update(new for new, old in zip(glosses, sample.glosses, strict=True) if new != old)
+            composed[split].append(sample if glosses == sample.glosses else replace(sample, glosses=glosses))
+    return composed, changed
+
+
 def make_corpus(
     name: str,
     root: Path,
@@ -163,6 +224,12 @@ def make_corpus(
     if vocabulary not in ("published", "train"):
         raise ConfigError(f"vocabulary={vocabulary!r} is none of published, train")
     notes = list(notes)
+    splits, changed = _composed(splits)
+    if changed:
+        notes.append(
+            f"{len(changed)} glosses are written with combining characters and were composed (Unicode NFC), so that "
+            f"one gloss is one class: {', '.join(sorted(changed)[:5])}"
+        )
     if drop_last_sample:
         dropped = [samples[-1].id for samples in splits.values() if samples]
         splits = {split: samples[:-1] for split, samples in splits.items()}
