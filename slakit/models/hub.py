@@ -73,6 +73,7 @@ def push_to_hub(
 
     from slakit.models.checkpoints import load_tensors
 
+    checkpoint = find_checkpoint(checkpoint)
     description, tensors = read_description(checkpoint), load_tensors(checkpoint)
     if description.get("checksum") not in (None, checksum(description, tensors)):
         raise CheckpointError(f"{checkpoint}: its checksum is wrong, so it is damaged or was edited; copy it again")
