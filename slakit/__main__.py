@@ -1,4 +1,5 @@
-"""The command line: python -m slakit demo | train | evaluate | recognize | score | doctor | prepare | info | sweep.
+"""The command line: python -m slakit demo | train | evaluate | recognize | score | doctor | prepare | info |
+notebooks | sweep.
 
 A command is a function: its signature and docstring are its options and help (command_line.py). What it needs of the
 rooms it imports itself, so that --help and a misspelt option are answered at once.
@@ -8,7 +9,6 @@ Every mistake that a user can mend ends with one sentence and exit code 2.
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import sys
 from pathlib import Path
@@ -17,13 +17,14 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from slakit import __version__
-from slakit.command_line import environment, parse, run_config, settings_as_pairs, settings_help
+from slakit.command_line import info, notebooks, parse, run_config, settings_as_pairs, settings_help
 from slakit.records import ConfigError, SlakitError
 from slakit.sweeps.command import Pairs, read_pairs, sweep
 
 Options = Annotated[Pairs, arg(aliases=("-o",))]
 Device = Annotated[str | None, arg(help="cpu, cuda or cuda:1 (default: a GPU where there is one)")]
-Checkpoint = Annotated[Path, arg(help="what training wrote (best, last), or a folder of data/demo_models")]
+Pretrained = Annotated[Path | None, arg(help="base weights, of a checkpoint that was trained from a local file")]
+Checkpoint = Annotated[Path, arg(help="what training wrote (best, last), a demo model (sla-lora), or hf://user/name")]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
         return command(arguments)() or 0
     except SlakitError as error:
         print(f"slakit: {error}", file=sys.stderr)
-        _tell_torchrun(error)
+        if os.environ.get("TORCHELASTIC_ERROR_FILE"):
+            from slakit.training.processes import tell_torchrun
+
+            tell_torchrun(error)
         return 2
     except BrokenPipeError:  # `| head` has seen enough; nothing more is written there, at the end either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -43,26 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
             reason = (str(error) or "MemoryError").splitlines()[0]
             print(f"slakit: the memory ran out ({reason}); take shorter clips, or another --device", file=sys.stderr)
             return 2
-        if int(os.environ.get("RANK", "0")) and _lost_its_partner(error):
+        from slakit.training.processes import lost_its_partner
+
+        if lost_its_partner(error):
             return 1  # of several processes one has ended, and has said why
         raise
     except KeyboardInterrupt:
         print("\nslakit: stopped; the same command goes on from here", file=sys.stderr)
         return 130
-
-
-def _tell_torchrun(error: SlakitError) -> None:
-    """torchrun's own report, which comes last, then ends with the sentence."""
-    if os.environ.get("TORCHELASTIC_ERROR_FILE"):
-        from torch.distributed.elastic.multiprocessing.errors import get_error_handler
-
-        get_error_handler().record_exception(error)
-
-
-def _lost_its_partner(error: RuntimeError | MemoryError) -> bool:
-    """Whether a process waited for another one that is gone, as gloo and NCCL say it."""
-    words = ("connection closed by peer", "connection reset", "connectfull", "nccl", "gloo", "recvvalue")
-    return any(word in str(error).lower() for word in words)
 
 
 def command(arguments: list[str]):
@@ -87,8 +79,9 @@ def demo(
     """the main job on the generated corpus: build, train, score (about six minutes)
 
     Args:
-        spec: a YAML file with the notebook's parameters (default: papermill_runs/specs/demo.yaml)
-        out: folder of the executed notebook, the run and its checkpoint (default: papermill_runs/out/demo)
+        spec: a YAML file with the notebook's parameters (default: specs/demo.yaml, which slakit ships)
+        out: folder of the executed notebook, the run and its checkpoint (default: papermill_runs/out/demo of the
+            checkout, or runs/demo)
         parameter: change a parameter of the notebook, such as -p seed 1
     """
     from slakit.sweeps.demo import run_demo
@@ -149,6 +142,7 @@ def evaluate(
     split: Literal["train", "dev", "test"] = "dev",
     option: Options = (),
     device: Device = None,
+    pretrained: Pretrained = None,
 ) -> None:
     """WER of a checkpoint on a split
 
@@ -163,7 +157,7 @@ def evaluate(
 
     target = find_device(device)
     data = load_corpus(corpus, root=root, **read_pairs(option))
-    model = load_checkpoint(checkpoint, glosses=data.glosses).to(target)
+    model = load_checkpoint(checkpoint, glosses=data.glosses, pretrained=pretrained).to(target)
     print(evaluate(model, data.split(split), data.name))
 
 
@@ -178,6 +172,7 @@ def recognize(
     json: bool = False,
     save: Annotated[tuple[Path, ...], UseAppendAction, arg(metavar="FILE")] = (),
     device: Device = None,
+    pretrained: Pretrained = None,
 ) -> None:
     """glosses, times and score of one video
 
@@ -194,7 +189,7 @@ def recognize(
     from slakit.data.video.cropping import Box
     from slakit.machine import find_device
 
-    model = load_checkpoint(checkpoint).to(find_device(device))
+    model = load_checkpoint(checkpoint, pretrained=pretrained).to(find_device(device))
     square = Box(*crop) if crop else "none" if no_crop else "auto"
     result = recognize(model, video, crop=square, on_damage=on_damage)
     for path in save:
@@ -219,7 +214,7 @@ def score(references: Path, hypotheses: Path, /, corpus: str | None = None) -> N
     from slakit.scoring import bootstrap_interval, confusions, per_signer, read_ctm, read_stm, score, variants
 
     stm = read_stm(references)
-    recognised = read_ctm(hypotheses, stm.references)
+    recognised = read_ctm(hypotheses, stm)
     result = score(stm.references, recognised, corpus)
     interval = bootstrap_interval(result)
     nothing = sum(not glosses for glosses in recognised.values())
@@ -294,30 +289,7 @@ def prepare(
     print("\n".join(ready.notes))
 
 
-def info(checkpoint: Path | None = None, /, as_json: Annotated[bool, arg(name="json")] = False) -> None:
-    """what a checkpoint is and what it scored; without one: versions, devices and folders, for a bug report
-
-    Args:
-        checkpoint: what training wrote (best, last), or a folder of data/demo_models
-        as_json: machine-readable output
-    """
-    if checkpoint is None:
-        facts = environment()
-        print(json.dumps(facts, indent=1) if as_json else "\n".join(f"{key:<17}{facts[key]}" for key in facts))
-        return
-    from slakit.models.checkpoints import read_description
-    from slakit.models.description import checkpoint_bytes, describe
-
-    text_file = checkpoint / "model.json"  # of a checkpoint in two files
-    description = read_description(text_file if text_file.is_file() else checkpoint)
-    if as_json:
-        facts = {"path": str(checkpoint), "bytes": checkpoint_bytes(checkpoint), **description}
-        print(json.dumps(facts, indent=1, ensure_ascii=False))
-    else:
-        print(describe(description, checkpoint))
-
-
-COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, info, sweep)
+COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, info, notebooks, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,7 +13,7 @@ import yaml
 
 from slakit.config import nearest
 from slakit.data.corpora import load_corpus
-from slakit.machine import project_root
+from slakit.machine import checkout, shipped
 from slakit.records import ConfigError, SlakitError
 from slakit.sweeps.parameters import check_parameters, parameters_of
 from slakit.sweeps.reading import read_yaml
@@ -26,10 +26,11 @@ _EXPERIMENT = ("preset", "corpus", "root", "model_options", "train_options", "co
 _NEEDED = {"preset", "model_options", "train_options"}
 
 
-def notebook_path(spec: Spec) -> Path:
-    """The spec's notebook: an absolute path, or one from the project's folder."""
-    path = Path(spec.notebook)
-    return path if path.is_absolute() else project_root() / path
+def notebook_path(notebook: str) -> Path:
+    """A spec's notebook: an absolute path, or one from the checkout's folder or (without one) this folder, or one
+    that slakit ships."""
+    path = (checkout() or Path.cwd()) / notebook
+    return path if path.is_file() or not notebook.startswith("notebooks/") else shipped(notebook)
 
 
 def checked_points(spec: Spec) -> list[Point]:
@@ -38,7 +39,7 @@ def checked_points(spec: Spec) -> list[Point]:
     Checked are the notebook, the names and types of its parameters and, for notebooks that build an experiment, every
     option inside the dicts: the configuration is made, not only looked at.
     """
-    path = notebook_path(spec)
+    path = notebook_path(spec.notebook)
     points = []
     for point in spec.points():
         try:
@@ -70,7 +71,7 @@ def check_places(spec: Spec, points: Sequence[Point]) -> None:
 
     MiniSign is drawn where it is missing, so it is not looked for. Annotation is read, no video is opened.
     """
-    path, seen = notebook_path(spec), set()
+    path, seen = notebook_path(spec.notebook), set()
     for point in points:
         values = received(point, path)
         if not set(values) >= _NEEDED:

@@ -8,6 +8,7 @@ from typing import Any
 
 import papermill
 
+from slakit.machine import checkout, shipped
 from slakit.sweeps.kernels import papermill_options
 from slakit.sweeps.parameters import check_parameters
 
@@ -24,11 +25,13 @@ def _is_news(record: logging.LogRecord) -> bool:
 def run_notebook(notebook: str | Path, output: str | Path, parameters: dict[str, Any], *, log: bool = True) -> Path:
     """Execute a notebook in its own folder with checked parameters; what its cells print goes to the terminal.
 
-    Raises papermill's PapermillExecutionError where a cell fails; `output` then shows which.
+    One that came in a wheel is executed in the current folder. Raises papermill's PapermillExecutionError where a cell
+    fails; `output` then shows which.
     """
     notebook, output = Path(notebook), Path(output)
     parameters = check_parameters(notebook, parameters)
     output.parent.mkdir(parents=True, exist_ok=True)
+    wheels = checkout() is None and notebook.is_relative_to(shipped("notebooks"))
     logger = logging.getLogger("papermill")
     if log and not logger.handlers:
         handler = logging.StreamHandler()
@@ -40,7 +43,7 @@ def run_notebook(notebook: str | Path, output: str | Path, parameters: dict[str,
         str(notebook),
         str(output),
         parameters=parameters,
-        cwd=str(notebook.parent),
+        cwd=str(Path.cwd() if wheels else notebook.parent),
         log_output=log,
         progress_bar=False,
         kernel_name="python3",

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from slakit.machine import locked, write_atomically
+from slakit.machine import locked
 from slakit.models.checkpoints import load_tensors, read_description
-from slakit.records import CheckpointError, ConfigError, SlakitError
+from slakit.records import CheckpointError, ConfigError, SlakitError, write_atomically
 
 
 @contextmanager

@@ -1,13 +1,32 @@
-"""The optimiser of a run and its learning rates."""
+"""The phases of a run, the optimiser of each, and its learning rates."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 
 from slakit.config import TrainConfig
 from slakit.models.recognizer import Recognizer
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs that share an optimiser: `first` and those after it, counted over the whole run."""
+
+    name: str
+    first: int
+    epochs: int
+    evaluate_every: int
+    warm: bool = False  # the sequence model alone, on cached features
+
+    @property
+    def end(self) -> int:
+        return self.first + self.epochs
+
+    def evaluates_after(self, epoch: int) -> bool:
+        return epoch + 1 == self.end or (epoch + 1 - self.first) % self.evaluate_every == 0
 
 
 def make_optimizer(model: Recognizer, settings: TrainConfig, warm: bool = False) -> torch.optim.Optimizer:

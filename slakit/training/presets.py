@@ -9,9 +9,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from slakit.config import AugmentConfig, DecodeConfig, ModelConfig, RunConfig, TrainConfig, nearest, override
-from slakit.records import ConfigError
-from slakit.strict import read_json
+from slakit.config import (
+    AugmentConfig,
+    DecodeConfig,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+    brief,
+    nearest,
+    override,
+    parse_json,
+)  # fmt: skip
+from slakit.records import ConfigError, read_text
 
 # CLIP-SLA Table 1 and section 4.2: corpus -> (LoRA options, its WER, adapter options, its WER).
 _SLA = {
@@ -132,16 +141,12 @@ def load_run(path: str | Path) -> RunConfig:
 
     {"preset": "sla-lora/phoenix2014", "root": "/data/phoenix", "train": {"batch_size": 4}}
     """
-    try:
-        values = read_json(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"the settings file {path} cannot be read: {error}") from error
+    values = parse_json(read_text(path, ConfigError), f"the settings file {path}")
     if not isinstance(values, dict):
         raise ConfigError(f"the settings file {path} must hold one JSON object")
-    name = values.pop("preset", "")
-    if not isinstance(name, str):
-        raise ConfigError(f"{path}: preset={name!r} is no name; print(slakit.preset_names()) lists them")
-    start = preset(name) if name else RunConfig()
+    if not isinstance(name := values.pop("preset", RunConfig), str | type):
+        raise ConfigError(f"{path}: preset={brief(name)} is no name; known: {', '.join(preset_names())}")
+    start = preset(name) if isinstance(name, str) else RunConfig()
     changed = values.get("model")
     if isinstance(changed, dict) and changed.get("method", start.model.method) != start.model.method:
         start = replace(start, model=replace(start.model, options={}))  # those of another method

@@ -7,12 +7,14 @@ and clips are padded to the longest one of all processes. Who the processes are,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from slakit.machine import Processes
 
@@ -79,3 +81,14 @@ def shared_statistics(sequence: nn.Module, processes: Processes) -> Iterator[Non
         hook.remove()
         for norm in norms:
             norm.__class__ = nn.BatchNorm1d
+
+
+def tell_torchrun(error: Exception) -> None:
+    """torchrun's own report, which comes last, then ends with the error's sentence."""
+    get_error_handler().record_exception(error)
+
+
+def lost_its_partner(error: BaseException) -> bool:
+    """Whether this process waited for one that is gone, as gloo and NCCL say it."""
+    words = ("connection closed by peer", "connection reset", "connection refused", "nccl", "gloo", "recvvalue")
+    return bool(int(os.environ.get("RANK", "0"))) and any(word in str(error).lower() for word in words)

@@ -19,35 +19,18 @@ from slakit.machine import Processes, half_precision, progress, random_state, se
 from slakit.models.checkpoints import restore, save_checkpoint, with_suffix
 from slakit.models.recognizer import Recognizer
 from slakit.recognition import evaluate
+from slakit.recognition.pictures import picture_facts
 from slakit.records import CheckpointError, ConfigError, Corpus, Sample, SlakitError
 from slakit.training.features import EpochOfFeatures, FeatureBatch, FeatureBatches
 from slakit.training.folder import RunFolder, best_on_disk
 from slakit.training.looks import compare_looks, looks
 from slakit.training.memory import naming_what_fits
-from slakit.training.optimizers import make_optimizer
+from slakit.training.optimizers import Phase, make_optimizer
 from slakit.training.totals import EpochTotals, line_of
 from slakit.training.trackers import Logger
 
 BEST, LAST = "best", "last"  # the checkpoints of a run
 Batches = ClipLoader | EpochOfFeatures
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Epochs that share an optimiser: `first` and those after it, counted over the whole run."""
-
-    name: str
-    first: int
-    epochs: int
-    evaluate_every: int
-    warm: bool = False  # the sequence model alone, on cached features
-
-    @property
-    def end(self) -> int:
-        return self.first + self.epochs
-
-    def evaluates_after(self, epoch: int) -> bool:
-        return epoch + 1 == self.end or (epoch + 1 - self.first) % self.evaluate_every == 0
 
 
 @dataclass
@@ -225,7 +208,7 @@ class TrainingRun:
         with naming_what_fits(model, settings, self.device, dev, train=False):
             found = evaluate(
                 model, dev, self.corpus.name, settings=settings, store=self.store,
-                show_progress=self.show_progress, processes=self.processes,
+                show_progress=self.show_progress, processes=self.processes, device=self.device,
             )  # fmt: skip
         if len(found.unreadable) > settings.max_bad_clips:
             raise SlakitError("of dev, " + too_many_unreadable(found.unreadable, settings.max_bad_clips))
@@ -282,14 +265,18 @@ class TrainingRun:
     def _keep(self, name: str, row: dict[str, Any]) -> None:
         """A checkpoint of the weights as they are, with the whole setting and the epoch's row."""
         if self.processes.main:
-            metrics, train = {"dev_wer": row["wer"], **row}, to_dict(self.settings)
             with self._disk():
-                file = save_checkpoint(
-                    self.model, self.folder.path / name, corpus=self.corpus.name, train=train, metrics=metrics,
-                    clips={"train": len(self.samples), "dev": len(self.corpus.dev)},
-                )  # fmt: skip
+                file = save_checkpoint(self.model, self.folder.path / name, **self.about(row))
                 if name == BEST:
                     self.best_checksum = crc32(file.read_bytes())
+
+    def about(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What a checkpoint of that epoch says of itself: by it the model is evaluated and recognises afterwards."""
+        return {
+            "corpus": self.corpus.name, "corpus_options": dict(self.corpus.options), "train": to_dict(self.settings),
+            "pictures": picture_facts(self.corpus.train), "metrics": {"dev_wer": row["wer"], **row},
+            "clips": {"train": len(self.samples), "dev": len(self.corpus.dev)},
+        }  # fmt: skip
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
