@@ -171,7 +171,7 @@ def transcribe(
 
     A clip that cannot be read is named in a warning and counted as nothing recognised: it stays in the score.
     options: store, precision, unreadable, device, show_progress, as in log_probs(). Several processes share the clips,
-    and all of them return all clips: a score is of counts over all, never a mean of their means.
+    and all return all clips: a score is of counts over all, never a mean of their means.
     """
     settings = settings or settings_for(model)
     references = {sample.id: " ".join(sample.glosses) for sample in samples}
