@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from slakit.machine import autocast
-from slakit.recognition import evaluate
 from slakit.training.losses import recognition_loss
 from slakit.training.optimizers import set_rate
 from slakit.training.state import TrainingRun
@@ -47,11 +46,7 @@ def train(run: TrainingRun) -> None:
         optimizer_step(run)  # on what is left of an accumulation
         row = run.row(batches)
         if phase.evaluates_after(epoch):
-            row["wer"] = evaluate(
-                model, run.corpus.dev, run.corpus.name, settings=settings, store=run.store,
-                show_progress=run.show_progress, processes=processes, device=run.device,
-            ).wer  # fmt: skip
-            run.keep_if_best(row)
+            run.evaluate(row)
         run.finish_epoch(row)
 
 

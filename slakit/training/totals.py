@@ -61,6 +61,10 @@ class EpochTotals:
         """The epoch's row over all processes: losses a clip, speed, memory, and the clips that were left out."""
         parts = [EpochTotals(**part) for part in processes.gather(asdict(self))]
         skipped, left_out = (sorted({c for part in parts for c in getattr(part, n)}) for n in ("skipped", "left_out"))
+        if not self.counted and left_out:
+            raise SlakitError(
+                f"none of the {len(left_out)} clips of epoch {epoch + 1} can be used; see the reasons above"
+            )
         if not self.counted:
             raise SlakitError(f"no batch of epoch {epoch + 1} had a finite loss (clips {', '.join(skipped[:10])})")
         losses = {f"loss_{name}": sum(part.losses[name] for part in parts) / self.counted for name in parts[0].losses}
@@ -73,3 +77,16 @@ class EpochTotals:
             "left_out": left_out,
             "steps_skipped": self.steps_skipped,
         }
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """An epoch's row as it is printed."""
+    wer = f"  dev WER {row['wer']:6.2f} %" if "wer" in row else ""
+    wer += f" ({len(row['dev_unreadable'])} unreadable)" if row.get("dev_unreadable") else ""
+    skipped = f"  left out {len(row['left_out'])}" if row["left_out"] else ""
+    skipped += f"  skipped {len(row['skipped'])}" if row["skipped"] else ""
+    skipped += f"  steps skipped {row['steps_skipped']}" if row["steps_skipped"] else ""
+    return (
+        f"{row['phase']:>10} epoch {row['epoch'] + 1:3d}  loss {row['loss_total']:8.3f}{wer}  "
+        f"{row['frames_per_second']:7.0f} frames/s  {row['memory_gib']:5.2f} GiB  {row['seconds']:6.1f} s{skipped}"
+    )
