@@ -9,8 +9,10 @@ AdaptSign, as they are and compiled as training compiles them, and AdaptSign as 
 every block recomputed as the released code does, and not). Medians of single runs, the device waited for. Before,
 features and gradients in bfloat16 of both forms are compared with float32. Then the whole training step of SLA-LoRA
 (frames from the host, all heads and losses, optimiser) on 2 and on 4 clips of 128 frames, and a float16 step on one
-clip of 200 frames: torch's peak of allocated memory against memory_plan(). Last, attention alone by two of PyTorch's
-kernels: one is faster, the other asks for no preparation when the number of frames changes.
+clip of 200 frames: torch's peak of allocated memory against memory_plan(). Then training with everything: whole steps
+of the three methods that read their clips from prepared files with 1, 2, 4 and 8 processes, against the same steps on
+batches that are there already. Last, attention alone by two of PyTorch's kernels: one is faster, the other asks for no
+preparation when the number of frames changes.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,18 +28,27 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from published import PublishedAdaptSign
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from training_step import encoder
 
-from slakit.config import TrainConfig
+from slakit.config import AugmentConfig, TrainConfig
+from slakit.data.augment import evaluation_crop
+from slakit.data.clips import Batch
+from slakit.data.loader import clip_loader
+from slakit.data.prepare import prepare
+from slakit.machine import autocast, usable_cores
 from slakit.models import create_model
 from slakit.models.compiled import compiled
 from slakit.models.packing import Clips
+from slakit.records import Corpus, Sample, Vocabulary
 from slakit.sweeps.costs import measure
+from slakit.training.losses import recognition_loss
 from slakit.training.memory import memory_plan
+from slakit.training.optimizers import make_optimizer
 
 RESULTS = Path(__file__).parent / "results" / "gpu.json"
 HALF = torch.bfloat16
@@ -167,6 +179,72 @@ def whole_steps(bench: Bench, compiling: bool) -> dict[str, int]:
     return found
 
 
+def with_everything(bench: Bench, compiling: bool, folder: Path) -> dict[str, dict[str, object]]:
+    """Frames a second of whole training steps on the published batch of two clips: on batches that are there already
+    ("ready"), and read from prepared files by so many processes; the share of the speed that reading costs."""
+    count, length = (48, LENGTH) if bench.gpu else (4, 8)
+    corpus = packed_corpus(folder, count, length)
+    found: dict[str, dict[str, object]] = {}
+    for name in ("sla-lora", "sla-adapter", "adaptsign"):
+        options = {} if name == "adaptsign" else {"blocks": "2-4" if bench.tower == "tiny-clip" else "5-12"}
+        model = create_model(name, corpus.glosses, bench.tower, None, **options).to(bench.device).train()
+        side = evaluation_crop(model.image_size)[0]
+        augment = AugmentConfig(side, model.image_size, min_frames=8)
+        settings = replace(TrainConfig(), augment=augment, precision="bfloat16", compile=compiling)
+        with compiled(model.encoder, settings.compile, bench.device, HALF, say=False):
+            rows: dict[str, object] = {"ready": round(step_rate(model, corpus, settings, bench, 0, keep=True))}
+            for workers in (1, 2, 4, 8) if bench.gpu else (1,):
+                rate = step_rate(model, corpus, settings, bench, workers, keep=False)
+                rows[f"{workers} readers"] = round(rate)
+                rows[f"{workers} readers, lost"] = round(1 - rate / float(rows["ready"]), 3)  # type: ignore[arg-type]
+                print(f"{name}, {workers} readers: {rate:.0f} of {rows['ready']} frames/s", flush=True)
+        found[name] = rows
+    return found
+
+
+def step_rate(model: nn.Module, corpus: Corpus, settings: TrainConfig, bench: Bench, workers: int, keep: bool) -> float:
+    """Frames a second of an epoch's steps as training makes them, after one epoch that makes all kernels; keep: on
+    batches that were read before."""
+    settings = replace(settings, num_workers=workers)
+    optimizer = make_optimizer(model, settings)
+    loader = clip_loader(corpus.train, corpus.glosses, settings, train=True, pin_memory=bench.gpu)
+    kept: list[Batch] = []
+    for epoch in range(2):
+        loader.set_epoch(0)  # the same frames, shuffled the same: every number of frames is known in the second
+        batches, frames, begin = (kept if keep and epoch else loader), 0, time.perf_counter()
+        for batch in batches:
+            if keep and not epoch:
+                kept.append(batch)
+            with autocast(settings.precision, bench.device):
+                logits = model(batch.to(bench.device).frames, batch.lengths)
+            loss, _ = recognition_loss(
+                logits, batch.targets.to(bench.device), batch.target_lengths,
+                weights=settings.loss_weights, temperature=settings.distillation_temperature,
+            )  # fmt: skip
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            frames += int(batch.lengths.sum())
+        bench.wait()
+    return frames / (time.perf_counter() - begin)
+
+
+def packed_corpus(folder: Path, count: int, length: int) -> Corpus:
+    """Clips of moving smooth noise of 210 x 260 pixels, as Phoenix-2014 has them, prepared as `slakit prepare` does."""
+    samples = []
+    for number in range(count):
+        noise = torch.rand(1, 3, 12, 24, generator=torch.Generator().manual_seed(number))
+        wide = F.interpolate(noise, (260, 210 + 2 * length), mode="bicubic").clamp(0, 1)
+        picture = (255 * wide[0]).byte().permute(1, 2, 0).numpy()
+        source = folder / "clips" / str(number)
+        source.mkdir(parents=True)
+        for t in range(length):
+            Image.fromarray(picture[:, 2 * t : 2 * t + 210].copy()).save(source / f"{t:04d}.png", compress_level=1)
+        samples.append(Sample(str(number), source, ("A", "B") * 6 if length > 64 else ("A",), num_frames=length))
+    corpus = Corpus("folder", folder, tuple(samples), (), (), Vocabulary(["A", "B"]))
+    return prepare(corpus, folder / "packed", workers=min(8, usable_cores()), show_progress=False)
+
+
 def planned(device: torch.device, tower: str, frames: int) -> dict[str, float | None]:
     """GiB of a whole float16 step of SLA-LoRA on one clip: counted by memory_plan(), and torch's peak."""
     glosses = [f"G{i}" for i in range(1295)]
@@ -233,6 +311,7 @@ def main() -> None:
     tower, frames, repeats = "ViT-B-16-quickgelu", 4 * LENGTH, options.repeats
     if options.tiny:
         tower, frames, repeats = "tiny-clip", 2, 1
+    scratch = tempfile.TemporaryDirectory()
     bench, compiling = Bench(device, frames, repeats, tower), not options.no_compile
     result: dict[str, object] = {"tower": tower, "precision": "bfloat16", "frames": frames, "repeats": repeats}
     if bench.gpu:
@@ -244,6 +323,7 @@ def main() -> None:
         "whole step, sla-lora, eager": lambda: whole_steps(bench, False),
         **({"whole step, sla-lora, compiled": lambda: whole_steps(bench, True)} if compiling else {}),
         "plan": lambda: planned(device, tower, 4 if options.tiny else 200),
+        "training with everything": lambda: with_everything(bench, compiling, Path(scratch.name)),
         "sla-adapter": lambda: method("sla-adapter", bench, compiling),
         **({"attention, ms": lambda: attention(bench)} if bench.gpu else {}),
     }
