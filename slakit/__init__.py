@@ -54,6 +54,7 @@ _HOME = {
     "load_checkpoint": "slakit.models",
     "save_checkpoint": "slakit.models",
     "load_adaptsign_checkpoint": "slakit.models",
+    "load_published_checkpoint": "slakit.models",
     "load_backbone": "slakit.models",
     "merge": "slakit.models",
     "count_parameters": "slakit.models",
