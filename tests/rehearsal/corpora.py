@@ -83,7 +83,8 @@ def renamed(corpus: Corpus, glosses: Mapping[str, str], days: Sequence[str] = DA
 
 def write_corpora(out: Path, clips: int) -> dict[str, Path]:
     """{layout: root} of the official trees below `out`, each with `clips` training clips and half as many of dev and
-    test: Phoenix-2014 and -T (210x260 PNG), CSL-Daily (512x512 JPEG), Isharah-500 (JPEG, test without glosses)."""
+    test: Phoenix-2014 and -T (210x260 PNG), CSL-Daily (512x512 JPEG), CSL and Isharah-500 (JPEG; the one has no test
+    split, the other's has no glosses)."""
     few = {"train": clips, "dev": max(2, clips // 2), "test": max(2, clips // 2)}
     drawn = draw(out / "drawn", few, 260, long="train")
     roots = {name: out / folder for name, folder in ROOTS.items()}
@@ -102,6 +103,7 @@ def write_corpora(out: Path, clips: int) -> dict[str, Path]:
         roots["csl-daily"],
         show_progress=False,
     )
+    export(_first(drawn, {"train": 2, "dev": 1, "test": 0}), "csl", roots["csl"], show_progress=False)
     export(_first(drawn, two), "isharah-500", roots["isharah-500"], show_progress=False)
     _without_glosses(roots["isharah-500"] / "annotations_v2/isharah500/SI/test.csv")
     return roots
@@ -111,13 +113,15 @@ ROOTS = {
     "phoenix2014": "phoenix-2014-multisigner",
     "phoenix2014-t": "PHOENIX-2014-T",
     "csl-daily": "csl-daily",
+    "csl": "csl",
     "isharah-500": "isharah",
 }
 
 
 def _first(corpus: Corpus, clips: Mapping[str, int]) -> Corpus:
     """The last clips of each split: the long one is the first."""
-    return replace(corpus, **{split: corpus.split(split)[-count:] for split, count in clips.items()})
+    parts = {split: corpus.split(split) for split in clips}
+    return replace(corpus, **{split: part[len(part) - clips[split] :] for split, part in parts.items()})
 
 
 def _write_stm(path: Path, samples: Sequence[Sample]) -> None:

@@ -45,10 +45,10 @@ class Walk:
         self.work.mkdir(parents=True, exist_ok=True)
         rows, failed = [], set()
         for step in steps:
-            begin = time.perf_counter()
+            begin, worked = time.perf_counter(), _processor_seconds()
             if missing := failed & set(step.needs):
                 failed.add(step.name)
-                rows.append((step.name, 0.0, f"not walked: {', '.join(sorted(missing))} did not hold"))
+                rows.append((step.name, 0.0, 0.0, f"not walked: {', '.join(sorted(missing))} did not hold"))
                 continue
             try:
                 told = step.act(self) or "fine"
@@ -57,11 +57,12 @@ class Walk:
                 told = f"FAILED: {error}"
                 if not isinstance(error, AssertionError):
                     traceback.print_exc()
-            rows.append((step.name, time.perf_counter() - begin, told))
-            print(f"{rows[-1][1]:7.1f} s  {step.name:14} {told}", flush=True)
-        total = sum(row[1] for row in rows)
-        print(f"\n{total:7.1f} s in all, {len(rows) - len(failed)} of {len(rows)} steps held, device {self.device}")
-        for name, _, told in rows:
+            rows.append((step.name, time.perf_counter() - begin, _processor_seconds() - worked, told))
+            print(f"{rows[-1][1]:7.1f} s ({rows[-1][2]:.0f} s of processors)  {step.name:12} {told}", flush=True)
+        total, worked = (sum(row[i] for row in rows) for i in (1, 2))
+        held = f"{len(rows) - len(failed)} of {len(rows)} steps held"
+        print(f"\n{total:7.1f} s in all ({worked:.0f} s of processors), {held}, device {self.device}")
+        for name, *_, told in rows:
             if name in failed:
                 print(f"  {name}: {told}")
         return len(failed)
@@ -123,3 +124,9 @@ class Walk:
 
     def on_device(self) -> list[str]:
         return ["--device", self.device]
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
