@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save
 
 from slakit.config import ModelConfig, from_dict, to_dict
 from slakit.models.description import FORMAT, HEADER, checksum, files_of, read_description, read_shapes, with_suffix
+from slakit.models.hub import find_checkpoint
 from slakit.models.methods import find_method
 from slakit.models.recognizer import Recognizer, build_model
 from slakit.models.towers.definition import read_definition, unpacked
@@ -82,12 +83,13 @@ def load_checkpoint(
 ) -> Recognizer:
     """The recognizer that save_checkpoint() wrote, in evaluation mode; its `about` holds the description.
 
-    path: `x.safetensors`, with or without that ending, or a folder of two files. glosses: a corpus' vocabulary to
-    compare with; the message of the CheckpointError says what differs. pretrained: the file (or folder) of the base
-    weights, where it was trained from one: a checkpoint's own word for where it lies is not followed, but for a file
-    beside it. Raises CheckpointError too for missing, damaged or foreign files and for other base weights than it was
-    trained on.
+    path: `x.safetensors`, with or without that ending, a folder of two files, `hf://user/name@revision` on the Hub, or
+    a demo model's name ("sla-lora"). glosses: a corpus' vocabulary to compare with; the message of the CheckpointError
+    says what differs. pretrained: the file (or folder) of the base weights, where it was trained from one: a
+    checkpoint's own word for where it lies is not followed, but for a file beside it. Raises CheckpointError too for
+    missing, damaged or foreign files and for other base weights than it was trained on.
     """
+    path = find_checkpoint(path)  # once: what is fetched is asked for once
     description = read_description(path)
     weights, text_file = files_of(path)
     try:
@@ -213,8 +215,9 @@ def _planned(config: ModelConfig, glosses: Vocabulary, include_base: bool, text_
 def _backbone(config: ModelConfig, description: Mapping[str, Any], folder: Path, text_file: Path) -> Iterator[str]:
     """What load_backbone() builds the tower from: its name; or a JSON file, as the description holds it, or as it lies
     beside the checkpoint. A whole tower (include_base) gets its activation, which no file of weights comes to tell."""
-    definition, beside = description.get("backbone_definition"), folder / PureWindowsPath(config.backbone).name
-    if config.backbone.endswith(".json") and definition is None:
+    own, beside = config.backbone.endswith(".json"), folder / PureWindowsPath(config.backbone).name
+    definition = description.get("backbone_definition") if own else None
+    if own and definition is None:
         if not os.path.isfile(beside):
             raise CheckpointError(
                 f"{text_file}: its image tower is defined by {config.backbone[:200]}, a file that is not followed "
@@ -222,7 +225,9 @@ def _backbone(config: ModelConfig, description: Mapping[str, Any], folder: Path,
             )
         definition = read_definition(beside)
     if description["include_base"] and _activation(config, description) == "quick_gelu":
-        definition = {**(definition or open_clip.get_model_config(config.backbone) or {}), "quick_gelu": True}
+        if not own and config.backbone in open_clip.list_models():  # another name could be one to fetch
+            definition = open_clip.get_model_config(config.backbone)
+        definition = {**definition, "quick_gelu": True} if definition else None
     if definition is None:
         yield config.backbone
         return
