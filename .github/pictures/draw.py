@@ -1,7 +1,7 @@
-"""Makes the README's pictures again: `python .github/pictures/draw.py` (half a minute; pipeline.svg is drawn by hand).
+"""Makes the README's pictures again: `python .github/pictures/draw.py` (pipeline.svg is written by hand).
 
-recognition.gif   the demo model reads a clip of a signer whom it has never seen: the clip, where the gloss of the moment
-                  comes from, and the glosses on a time line, at half speed
+recognition.gif   the demo model reads a clip of a signer whom it has never seen: the clip, where the gloss of the
+                  moment comes from, and the glosses on a time line, at half speed
 NN.png            a thumbnail of some notebooks, cut from the picture of that number among their stored outputs
 """
 
@@ -33,7 +33,7 @@ THUMBNAILS = {
 
 
 def timeline_strip(width: int, rows: dict, count: int, now: int) -> Image.Image:
-    """Rows of glosses over time with a line at the present; what is yet to come is grey. rows: {name: [(span, colour)]}."""
+    """Rows of glosses over time, {name: [(span, colour)]}, with a line at the present; what is to come is grey."""
     strip = Image.new("RGB", (width, 30 * len(rows) + 8), "black")
     draw, left = ImageDraw.Draw(strip), 96
     scale = (width - left - 8) / count
