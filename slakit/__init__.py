@@ -55,6 +55,7 @@ _HOME = {
     "save_checkpoint": "slakit.models",
     "push_to_hub": "slakit.models",
     "load_adaptsign_checkpoint": "slakit.models",
+    "load_published_checkpoint": "slakit.models",
     "load_backbone": "slakit.models",
     "merge": "slakit.models",
     "count_parameters": "slakit.models",

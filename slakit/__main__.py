@@ -22,6 +22,7 @@ from slakit.sweeps.command import Pairs, read_pairs, sweep
 
 Options = Annotated[Pairs, arg(aliases=("-o",))]
 Device = Annotated[str | None, arg(help="cpu, cuda or cuda:1 (default: a GPU where there is one)")]
+Pretrained = Annotated[Path | None, arg(help="base weights, of a checkpoint that was trained from a local file")]
 Checkpoint = Annotated[Path, arg(help="what training wrote (best, last), a demo model (sla-lora), or hf://user/name")]
 
 
@@ -123,6 +124,7 @@ def evaluate(
     split: Literal["train", "dev", "test"] = "dev",
     option: Options = (),
     device: Device = None,
+    pretrained: Pretrained = None,
 ) -> None:
     """WER of a checkpoint on a split
 
@@ -137,7 +139,7 @@ def evaluate(
 
     target = find_device(device)
     data = load_corpus(corpus, root=root, **read_pairs(option))
-    model = load_checkpoint(checkpoint, glosses=data.glosses).to(target)
+    model = load_checkpoint(checkpoint, glosses=data.glosses, pretrained=pretrained).to(target)
     print(evaluate(model, data.split(split), data.name))
 
 
@@ -152,6 +154,7 @@ def recognize(
     json: bool = False,
     save: Annotated[tuple[Path, ...], UseAppendAction, arg(metavar="FILE")] = (),
     device: Device = None,
+    pretrained: Pretrained = None,
 ) -> None:
     """glosses, times and score of one video
 
@@ -168,7 +171,7 @@ def recognize(
     from slakit.data.video.cropping import Box
     from slakit.machine import find_device
 
-    model = load_checkpoint(checkpoint).to(find_device(device))
+    model = load_checkpoint(checkpoint, pretrained=pretrained).to(find_device(device))
     square = Box(*crop) if crop else "none" if no_crop else "auto"
     result = recognize(model, video, crop=square, on_damage=on_damage)
     for path in save:
@@ -193,7 +196,7 @@ def score(references: Path, hypotheses: Path, /, corpus: str | None = None) -> N
     from slakit.scoring import bootstrap_interval, confusions, per_signer, read_ctm, read_stm, score, variants
 
     stm = read_stm(references)
-    recognised = read_ctm(hypotheses, stm.references)
+    recognised = read_ctm(hypotheses, stm)
     result = score(stm.references, recognised, corpus)
     interval = bootstrap_interval(result)
     nothing = sum(not glosses for glosses in recognised.values())

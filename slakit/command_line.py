@@ -159,8 +159,7 @@ def info(checkpoint: str | None = None, /, as_json: Annotated[bool, arg(name="js
         facts = environment()
         print(json.dumps(facts, indent=1) if as_json else "\n".join(f"{key:<17}{facts[key]}" for key in facts))
         return
-    from slakit.models.checkpoints import read_description
-    from slakit.models.description import checkpoint_bytes, describe
+    from slakit.models.description import checkpoint_bytes, describe, read_description
     from slakit.models.hub import find_checkpoint
 
     path = Path(find_checkpoint(checkpoint))

@@ -207,32 +207,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SLAKIT_HOME") or platformdirs.user_cache_path("slakit"))
 
 
-def write_atomically(path: Path, content: bytes | memoryview | str, keep_as: Path | None = None) -> None:
-    """Write a file, sync it to disk and rename it to `path`: readers see the old file or the new one, never a half.
-
-    Text is UTF-8, its line ends as they are. keep_as: where the file that was at `path` goes, once the new one is safe.
-    OSError where it cannot be written: everything is then as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep_as is not None and path.exists():
-            os.replace(path, keep_as)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # elsewhere a folder cannot be synced
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 def _lock(folder: Path) -> FileLock:
     """On flock alone: the marker file that filelock can put in its place would survive a Colab machine that dies."""
     return FileLock(folder / ".lock", fallback_to_soft=False)

@@ -333,7 +333,7 @@ def test_ctm_errors(tmp_path, text, message):
 
 
 def test_file_errors(tmp_path):
-    with pytest.raises(CorpusError, match="cannot be read"):
+    with pytest.raises(CorpusError, match="no such file"):
         read_stm(tmp_path / "none.stm")
     (tmp_path / "latin.ctm").write_bytes("a 1 0 1 ÄRGER\n".encode("latin-1"))
     with pytest.raises(CorpusError, match="not UTF-8"):
@@ -363,7 +363,7 @@ def test_parsers_give_an_answer_or_our_error(tmp_path_factory, content):
 
 
 gloss = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Z")), min_size=1, max_size=6).filter(
-    lambda g: g.split() == [g] and g not in "{}/" and not g.startswith("<")
+    lambda g: g.split() == [g] and g not in "}/" and "{" not in g and not g.startswith("<")
 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slakit.machine import shipped
-from slakit.models.description import describe
+from slakit.models.description import HEADER, checksum, describe, read_description
 from slakit.records import CheckpointError
 
 FILE = "model.safetensors"  # the only file that is fetched: no pickled code is executed
@@ -71,16 +71,20 @@ def push_to_hub(
     from huggingface_hub import errors as hub
     from safetensors.torch import save
 
-    from slakit.models.checkpoints import HEADER, load_tensors, read_description
+    from slakit.models.checkpoints import load_tensors
 
-    description = read_description(checkpoint)
+    checkpoint = find_checkpoint(checkpoint)
+    description, tensors = read_description(checkpoint), load_tensors(checkpoint)
+    if description.get("checksum") not in (None, checksum(description, tensors)):
+        raise CheckpointError(f"{checkpoint}: its checksum is wrong, so it is damaged or was edited; copy it again")
     if wer is not None:
         description["metrics"] = {
             **(description.get("metrics") or {}),
             "wer": {split: values[0] for split, values in wer.items()},
             "interval": {split: list(values[1:3]) for split, values in wer.items()},
         }
-    content = save(load_tensors(checkpoint), {HEADER: json.dumps(description, ensure_ascii=False)})
+    description["checksum"] = checksum(description, tensors)
+    content = save(tensors, {HEADER: json.dumps(description, ensure_ascii=False)})
     card = model_card(description, name, license)
     api = HfApi()
     try:

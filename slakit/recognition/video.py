@@ -17,7 +17,7 @@ from slakit.models.packing import STRIDE
 from slakit.models.recognizer import Recognizer
 from slakit.recognition import exports
 from slakit.recognition.forward import ClipLogProbs, forward
-from slakit.records import ConfigError
+from slakit.records import ConfigError, visible, write_files
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Recognition:
 
     def __str__(self) -> str:
         times = "  ".join(f"{s.gloss} {s.start_seconds:.2f}-{s.end_seconds:.2f}s" for s in self.spans)
-        return f"{' '.join(self.glosses) or '(nothing)'}\n  {times}\n  log probability {self.score:.2f}"
+        text = f"{' '.join(self.glosses) or '(nothing)'}\n  {times}\n  log probability {self.score:.2f}"
+        return visible(text, keep="\n")
 
     def json(self) -> str:
         """Everything but frames and posteriors as JSON text; see `slakit.recognition.exports.as_json`."""
@@ -62,7 +63,7 @@ class Recognition:
         elif path.suffix == ".vtt":
             exports.write_webvtt(path, self.spans)
         elif path.suffix == ".json":
-            path.write_text(self.json() + "\n", encoding="utf-8", newline="\n")
+            write_files({path: self.json() + "\n"})
         elif path.suffix == ".ctm":
             exports.write_ctm_spans(path, {video.stem: self.spans})
         else:

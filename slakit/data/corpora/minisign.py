@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from slakit.config import from_dict
-from slakit.data.corpora.reading import clean_id, inside, read_table, read_text, unique
+from slakit.data.corpora.reading import clean_id, inside, read_table, unique
 from slakit.machine import cache_folder
 from slakit.minisign.clips import SPLITS, Settings, landmark_file
 from slakit.minisign.corpus import MANIFEST, build, content_key, is_complete, read_manifest
-from slakit.records import Corpus, CorpusError, Sample, Span, Vocabulary
+from slakit.records import Corpus, CorpusError, Sample, Span, Vocabulary, read_text
 
 BESIDE = ("progress", "workers", "prepared")  # options that change no clip
 
