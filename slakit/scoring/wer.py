@@ -21,6 +21,7 @@ from slakit.scoring.cleanup import collapse_repeats as collapse
 Sentences = Mapping[str, str | Sequence[str]]
 Pairs = tuple[tuple[str | None, str | None], ...]
 
+MAX_CELLS = 100_000_000  # of one video's alignment, 10,000 words by 10,000: 100 MB and a minute
 NULL = "@"  # no word, for sclite
 COUNTS = ("correct", "substitutions", "deletions", "insertions", "words")
 
@@ -130,6 +131,10 @@ def align_words(reference: Sequence[str], hypothesis: Sequence[str], null: str |
     to meet itself (SCTK, word.c), which can decide between alignments that cost the same; it is left out of the answer.
     """
     rows, columns = len(reference), len(hypothesis)
+    if rows * columns > MAX_CELLS:
+        raise CorpusError(
+            f"{rows:,} words cannot be aligned with {columns:,}: the table is too large; score sentence by sentence"
+        )
     left = [fold(word) for word in reference]
     top = [fold(word) for word in hypothesis]
     # whole numbers, but single precision as in sclite where thousandths come in
@@ -137,12 +142,12 @@ def align_words(reference: Sequence[str], hypothesis: Sequence[str], null: str |
     down = [number(0.001 if word == null else 3) for word in left]
     across = [number(0.001 if word == null else 3) for word in top]
     same, other, both_null = number(0), number(4), number(1)
-    cost = [[number(0)]]
+    above = [number(0)]
     for step in across:
-        cost[0].append(cost[0][-1] + step)
-    move = [["I"] * (columns + 1)]
+        above.append(above[-1] + step)
+    move = ["I" * (columns + 1)]
     for i in range(1, rows + 1):
-        above, row, moves = cost[-1], [cost[-1][0] + down[i - 1]], ["D"]
+        row, moves = [above[0] + down[i - 1]], ["D"]
         for j in range(1, columns + 1):
             equal = left[i - 1] == top[j - 1]
             diagonal = above[j - 1] + (other if not equal else both_null if top[j - 1] == null else same)
@@ -156,8 +161,8 @@ def align_words(reference: Sequence[str], hypothesis: Sequence[str], null: str |
             else:
                 row.append(insertion)
                 moves.append("I")
-        cost.append(row)
-        move.append(moves)
+        above = row
+        move.append("".join(moves))
     pairs: list[tuple[str | None, str | None]] = []
     i, j = rows, columns
     while i or j:
