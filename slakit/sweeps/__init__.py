@@ -32,6 +32,7 @@ In reading order:
     notebooks.py                 one notebook under papermill
     runs.py, kernels.py          one run and its folder; kernels without ports
     runner.py, cluster.py        many runs, each with its GPUs; the same as jobs of Slurm
+    trainer.py                   what the training notebooks share
     costs.py, tables.py          what a model costs; what came out
     demo.py, command.py          the demo; the command line
 It imports all rooms but show and minisign; nothing in slakit imports it, but for one lazy line of __main__. Names are

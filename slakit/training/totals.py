@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -90,3 +91,27 @@ def line_of(row: dict[str, Any]) -> str:
         f"{row['phase']:>10} epoch {row['epoch'] + 1:3d}  loss {row['loss_total']:8.3f}{wer}  "
         f"{row['frames_per_second']:7.0f} frames/s  {row['memory_gib']:5.2f} GiB  {row['seconds']:6.1f} s{skipped}"
     )
+
+
+class Pace:
+    """Says once, after a hundred batches on frames, how long an epoch will take; the first twenty warm up."""
+
+    FROM, UNTIL = 20, 100
+
+    def __init__(self) -> None:
+        self.batches, self.begin, self.clips, self.frames = 0, 0.0, 0, 0
+
+    def count(self, totals: EpochTotals, clips: int, epochs: int) -> str | None:
+        """To be called after each batch of an epoch of `clips` clips; the line to print, after the hundredth."""
+        self.batches += 1
+        if self.batches == self.FROM:
+            self.begin, self.clips, self.frames = time.perf_counter(), totals.clips, totals.frames
+        if self.batches != self.UNTIL or totals.clips <= self.clips:  # another epoch began between: its row says it
+            return None
+        seconds = time.perf_counter() - self.begin
+        minutes = seconds / 60 * clips / (totals.clips - self.clips)
+        speed = (totals.frames - self.frames) / seconds
+        return (
+            f"after {self.batches} batches: {speed:.0f} frames/s, reading included; an epoch takes about "
+            f"{minutes:.1f} min, {epochs} of them {minutes * epochs / 60:.1f} h, evaluations besides"
+        )
