@@ -242,7 +242,7 @@ def packed_corpus(folder: Path, count: int, length: int) -> Corpus:
             Image.fromarray(picture[:, 2 * t : 2 * t + 210].copy()).save(source / f"{t:04d}.png", compress_level=1)
         samples.append(Sample(str(number), source, ("A", "B") * 6 if length > 64 else ("A",), num_frames=length))
     corpus = Corpus("folder", folder, tuple(samples), (), (), Vocabulary(["A", "B"]))
-    return prepare(corpus, folder / "packed", workers=min(8, usable_cores()), show_progress=False)
+    return prepare(corpus, folder / "packed", workers=min(8, usable_cores()) if count > 8 else 1, show_progress=False)
 
 
 def planned(device: torch.device, tower: str, frames: int) -> dict[str, float | None]:

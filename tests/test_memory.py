@@ -14,7 +14,7 @@ from slakit.config import AugmentConfig, TrainConfig
 from slakit.models import create_model
 from slakit.models.exact.live_bytes import LiveBytes
 from slakit.models.packing import Clips
-from slakit.records import SlakitError
+from slakit.records import Sample, SlakitError
 from slakit.training.memory import MemoryPlan, memory_plan, naming_what_fits
 from slakit.training.presets import preset
 
@@ -104,6 +104,26 @@ def test_running_out_of_memory_names_what_fits():
         with pytest.raises(type(other)) as caught, naming_what_fits(model, SETTINGS, torch.device("cpu")):
             raise other
         assert caught.value is other
+
+
+def test_the_advice_is_of_the_clips_at_hand_and_can_be_followed():
+    """Unknown lengths rule a budget of frames out; without rescaling clips are as long as they are; dev always."""
+    model, cpu = tiny("sla-lora", rank=4), torch.device("cpu")
+    known = [Sample("a", Path("a"), ("G",), num_frames=60), Sample("b", Path("b"), ("G",), num_frames=300)]
+    unknown = [replace(sample, num_frames=None) for sample in known]
+    whole = replace(SETTINGS, augment=AugmentConfig(temporal_scale=None))
+
+    def said(samples, settings=SETTINGS, **options) -> str:
+        with pytest.raises(SlakitError) as caught, naming_what_fits(model, settings, cpu, samples, **options):
+            raise torch.OutOfMemoryError("no room")
+        return str(caught.value)
+
+    assert "up to 232 frames" in said(known) and "up to 300 frames" in said(known, whole)
+    assert "up to 232 frames" in said(unknown) and "max_frames_per_batch" not in said(unknown)
+    assert "is not known here" in said(unknown, whole) and "slakit prepare" in said(unknown, whole)
+    dev = said(known, train=False)
+    assert "in evaluation (no room)" in dev and "up to 300 frames" in dev and "batch_size=1 takes one" in dev
+    assert "max_frames" not in dev
 
 
 def test_an_allocation_that_the_machine_refuses_is_told_as_memory():

@@ -156,6 +156,13 @@ def test_failing_process_is_reported(tmp_path, monkeypatch):
         corpus.build(tmp_path, progress=False, workers=2, **TINY)
 
 
+def test_nothing_is_drawn_into_a_folder_that_holds_another_corpus(tmp_path):
+    (tmp_path / "features" / "fullFrame-210x260px").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"holds features, so it is no folder of MiniSign's, and nothing is drawn"):
+        load_corpus("minisign", tmp_path, progress=False, **TINY)
+    assert [item.name for item in tmp_path.iterdir()] == ["features"]
+
+
 def test_wrong_settings_are_named(built, tmp_path):
     with pytest.raises(CorpusError, match=r"'minisgn'.*did you mean 'minisign'"):
         load_corpus("minisgn")
