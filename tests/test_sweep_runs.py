@@ -16,9 +16,11 @@ import pytest
 import yaml
 
 from slakit.__main__ import main
+from slakit.data.corpora import load_corpus
 from slakit.records import ConfigError, SlakitError
 from slakit.sweeps import collect, load_spec, plan, read_results, run_sweep
 from slakit.sweeps.runs import status
+from tests.layouts import export
 
 PARAMETERS = """
 x: int = 0
@@ -228,6 +230,50 @@ def test_too_many_jobs_for_the_gpus_and_a_dry_run(tmp_path, command):
     code, text = command(str(path), "--out", str(tmp_path / "out"), "--dry-run", "--only", "x=2")
     assert code == 0 and "1 runs" in text and "x=2" in text and "x=1" not in text
     assert not (tmp_path / "out").exists(), "a dry run leaves nothing behind"
+
+
+def test_a_run_that_asks_for_a_gpu_does_not_begin_without_one(tmp_path, monkeypatch, command):
+    path = study(tmp_path, grid={"x": [1]}, resources={"gpus": 1})
+    code, text = command(str(path), "--out", str(tmp_path / "out"))
+    assert code == 2 and "asks for 1 GPU(s), and none is seen here" in text and "--on-cpu" in text
+    assert not (tmp_path / "out").exists() and not marks(tmp_path)
+    code, text = command(str(path), "--out", str(tmp_path / "out"), "--on-cpu")
+    assert code == 0 and "1 finished" in text
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_a_corpus_that_is_not_where_it_should_be_is_said_before_anything_runs(tmp_path, monkeypatch, command, dry):
+    spec = tmp_path / "own.yaml"
+    spec.write_text("notebook: notebooks/10_ablation_run.ipynb\nbase: {preset: sla-lora/phoenix2014}\n")
+    out = ["--out", str(tmp_path / "out"), *dry]
+    code, text = command(str(spec), *out)
+    assert code == 2 and "nothing says where phoenix2014 lies; add --root phoenix2014=FOLDER" in text
+    code, text = command(str(spec), *out, "--root", f"phoenix2014={tmp_path / 'nowhere'}")
+    assert code == 2 and "nowhere: no such folder" in text
+    signs = load_corpus("minisign", tmp_path / "signs", train=2, dev=1, test=1, progress=False)
+    root = export(signs, "phoenix2014", tmp_path / "phoenix", size=(40, 32), show_progress=False)
+    placed = ["--root", f"phoenix2014={root}"]
+    code, text = command(str(spec), *out, *placed, "--prepared", f"phoenix2014={tmp_path / 'packed'}")
+    assert code == 2 and "train is not prepared" in text
+    assert not (tmp_path / "out").exists()
+    if dry:
+        assert command(str(spec), *out, *placed)[0] == 0, "now all is where it should be"
+
+
+def test_a_table_of_runs_without_a_test_split(tmp_path):
+    """As AdaptSign's of CSL, which has none: dev alone, and the increases above the first case on dev alone."""
+    cases = {"first": {"x": 1}, "second": {"x": 2}}
+    spec = load_spec(study(tmp_path, cases=cases, expect=[{"case": "second", "wer_increase": 0.4}]))
+    for item in plan(spec, tmp_path / "out"):
+        item.folder.mkdir(parents=True)
+        (item.folder / "run.ipynb").write_text(json.dumps({"metadata": {"papermill": {"end_time": "now"}}}))
+        (item.folder / "run.json").write_text(json.dumps({"status": "done"}))
+        wer = {"wer": 10.0 * item.point.value("x"), "words": 50}
+        (item.folder / "metrics.json").write_text(json.dumps({"dev": wer, "trainable": 5}))
+    results = collect(spec, tmp_path / "out")
+    table = results.summary().set_index("case")
+    assert table.loc["second", "dev_increase"] == 10 and "test_wer" not in table and "second" in str(results)
+    results.write(tmp_path / "tables")
 
 
 def test_limit_and_retry_failed_on_the_command_line(tmp_path, command):

@@ -70,7 +70,7 @@ class Results:
         """With dev_increase and test_increase: the WER above that of the spec's first case, all else equal."""
         others = [column for column in self.varied if column != "case"]
         first = table.loc[table["case"] == next(iter(self.spec.cases))]
-        for split in ("dev", "test"):
+        for split in [name for name in ("dev", "test") if f"{name}_wer" in table]:
             if others:
                 base = table[others].merge(first[[*others, f"{split}_wer"]], on=others, how="left")[f"{split}_wer"]
             else:
