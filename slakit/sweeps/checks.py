@@ -77,7 +77,7 @@ def check_places(spec: Spec, points: Sequence[Point]) -> None:
         if not set(values) >= _NEEDED:
             continue
         name = values.get("corpus") or preset(values["preset"]).corpus
-        options = {key: value for key, value in values.get("corpus_options", {}).items() if key != "progress"}
+        options = {key: value for key, value in (values.get("corpus_options") or {}).items() if key != "progress"}
         place = json.dumps([name, values.get("root"), options])
         if name == "minisign" or place in seen:
             continue
