@@ -247,6 +247,23 @@ def test_the_commands_for_phoenix_run_as_they_are_written(tmp_path):
     assert "the paper's WER" in executed and "19.7" in executed and "an epoch: 4 clips" in executed
 
 
+@pytest.mark.thorough
+def test_an_ablation_run_scores_what_can_be_scored(tmp_path):
+    """CSL has no test split: the notebook ends well, with the figures of dev; a run that names a preset alone is its."""
+    corpus = load_corpus("minisign", tmp_path / "minisign", train=4, dev=2, test=1, progress=False)
+    root = export(corpus, "csl", tmp_path / "csl", size=(65, 52), show_progress=False)
+    tiny = {"backbone": "tiny-clip", "pretrained": "default", "hidden_size": 32}
+    values = {
+        "preset": "adaptsign/csl", "root": str(root), "model_options": tiny, "timed_steps": 1, "show_progress": False,
+        "train_options": {"epochs": 1, "num_workers": 0, "augment": {"image_size": 96, "crop_size": 84}},
+        "out_dir": str(tmp_path / "out"),
+    }  # fmt: skip
+    executed = run_notebook(ROOT / "notebooks" / "10_ablation_run.ipynb", tmp_path / "run.ipynb", values, log=False)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["dev"]["words"] > 0 and "test" not in metrics and metrics["corpus"] == "csl"
+    assert "test is not scored: 0 clips, none with glosses" in executed.read_text()
+
+
 def test_the_demo_command_end_to_end_on_a_reduced_corpus(tmp_path):
     small = TINY | {"warm_start_epochs": 30, "epochs": 1}
     options = [text for name, value in small.items() for text in ("-p", name, json.dumps(value))]
