@@ -140,8 +140,9 @@ class TrainConfig:
     warm_start_epochs: epochs of the sequence model alone on cached features of the untouched encoder, before `epochs`.
     warm_start_views: how many differently cropped and flipped versions of each clip are cached for them.
     precision: "auto" is bfloat16 on a GPU of compute capability 8 and above, float16 below, float32 on a CPU.
-    accumulate: batches per optimiser step. clip_norm: 0 for none. max_bad_clips: clips with a loss or gradient that is
-    not finite that an epoch may skip. max_frames_per_batch: a batch is made smaller than `batch_size` beyond it.
+    accumulate: batches per optimiser step. clip_norm: 0 for none. max_bad_clips: clips that an epoch may go on without
+    whose loss or gradient is not finite, and as many, of train or of dev, that cannot be read. max_frames_per_batch: a
+    batch is made smaller than `batch_size` beyond it.
     length_buckets: clips of about the same length share a batch; so many batches are sorted together, 0 for none.
     num_workers: processes that read clips; None: as many as fit the machine.
     checkpoint_seconds, checkpoint_steps: inside an epoch the state is saved so often (0: never); at its end always.

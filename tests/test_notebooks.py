@@ -249,7 +249,7 @@ def test_the_commands_for_phoenix_run_as_they_are_written(tmp_path):
 
 @pytest.mark.thorough
 def test_an_ablation_run_scores_what_can_be_scored(tmp_path):
-    """CSL has no test split: the notebook ends well, with the figures of dev; a run that names a preset alone is its."""
+    """CSL has no test split: the notebook ends well, with the figures of dev."""
     corpus = load_corpus("minisign", tmp_path / "minisign", train=4, dev=2, test=1, progress=False)
     root = export(corpus, "csl", tmp_path / "csl", size=(65, 52), show_progress=False)
     tiny = {"backbone": "tiny-clip", "pretrained": "default", "hidden_size": 32}
