@@ -46,7 +46,8 @@ def test_a_mistake_is_the_last_word_of_torchruns_report(tmp_path, monkeypatch, c
     monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(report))
     assert command_line.main(["train", "sla-lora/phoenix201"]) == 2
     assert "did you mean 'sla-lora/phoenix2014'" in capsys.readouterr().err
-    assert "did you mean 'sla-lora/phoenix2014'" in json.loads(report.read_text())["message"]["message"]
+    shown = json.loads(report.read_text())["message"]["extraInfo"]["py_callstack"].strip().splitlines()
+    assert "did you mean 'sla-lora/phoenix2014'" in shown[-1] and len(shown) <= 4, shown
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,11 @@ def shared_statistics(sequence: nn.Module, processes: Processes) -> Iterator[Non
 
 
 def tell_torchrun(error: Exception) -> None:
-    """torchrun's own report, which comes last, then ends with the error's sentence."""
-    get_error_handler().record_exception(error)
+    """torchrun's own report, which comes last, then ends with the error's sentence, without the way that it came."""
+    try:
+        raise error.with_traceback(None) from None
+    except Exception:
+        get_error_handler().record_exception(error)  # with the traceback of what is being handled
 
 
 def lost_its_partner(error: BaseException) -> bool:
