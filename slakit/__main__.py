@@ -1,4 +1,4 @@
-"""The command line: python -m slakit demo | train | evaluate | recognize | score | doctor | prepare | info | sweep.
+"""The command line: python -m slakit demo | train | evaluate | recognize | convert | score | doctor | prepare | …
 
 A command is a function: its signature and docstring are its options and help (command_line.py). What it needs of the
 rooms it imports itself, so that --help and a misspelt option are answered at once.
@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from slakit import __version__
-from slakit.command_line import environment, parse, run_config, settings_as_pairs, settings_help
+from slakit.command_line import convert, environment, parse, run_config, settings_as_pairs, settings_help
 from slakit.records import ConfigError, SlakitError
 from slakit.sweeps.command import Pairs, read_pairs, sweep
 
@@ -290,7 +290,7 @@ def info(checkpoint: Path | None = None, /, as_json: Annotated[bool, arg(name="j
         print(describe(description, checkpoint))
 
 
-COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, info, sweep)
+COMMANDS = (demo, train, evaluate, recognize, convert, score, doctor, prepare, info, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -21,7 +21,7 @@ towers/         image encoders: open_clip's and FLAVA's towers, opened into bloc
 methods/        one file a method: what is adapted, and how it is registered
 exact/          the same algebra, faster: never needed to understand a model
 checkpoints.py  written and read
-published_import.py   released checkpoints of eight systems; adaptsign_import.py, AdaptSign's; published_files.py, their files
+published_import.py   released checkpoints of eight systems; adaptsign_import.py, AdaptSign's; published_files.py
 parameters.py   what each method trains, beside the papers' figures (README.md has the table)
 compiled.py     blocks through torch.compile on a GPU
 modes.py        evaluating(): inference for a while, also from several threads
@@ -43,6 +43,6 @@ from slakit.models.towers.weights import demo_model
 __all__ = [
     "Backbone", "Clips", "Encoder", "Logits", "ParameterTable", "Recognizer", "backbone_names", "build_model",
     "compare_with_papers", "count_parameters", "create_model", "demo_model", "load_adaptsign_checkpoint",
-    "load_backbone", "load_checkpoint", "load_published_checkpoint", "merge", "open_clip_weights", "record_attention", "register_method",
-    "save_checkpoint",
+    "load_backbone", "load_checkpoint", "load_published_checkpoint", "merge", "open_clip_weights", "record_attention",
+    "register_method", "save_checkpoint",
 ]  # fmt: skip

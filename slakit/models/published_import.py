@@ -90,7 +90,9 @@ def load_published_checkpoint(
     return model.eval()
 
 
-def described(system: str, state: Mapping[str, torch.Tensor], path: Path) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
+def described(
+    system: str, state: Mapping[str, torch.Tensor], path: Path
+) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
     """(the setting that the tensors speak of, the tensors under our names)."""
     try:
         encoder, options = _encoder(system, state)
@@ -132,7 +134,7 @@ def _encoder(system: str, state: Mapping[str, torch.Tensor]) -> tuple[dict[str, 
             added[f"blocks.{2 * int(m[1]) - 1}.after.1.{name}"] = value
         else:
             plain[_renamed(key, SEN)] = value
-    options = {"width": network["conv1.weight"].shape[0]}
+    options: dict[str, Any] = {"width": network["conv1.weight"].shape[0]}
     if system == "corrnet":
         options["stages"] = [number + shift for number in numbers]
     return {f"encoder.backbone.{key}": value for key, value in {**resnet_names(plain), **added}.items()}, options

@@ -114,9 +114,7 @@ def load_named(stem: Stem, blocks: list[ResidualBlock], pretrained: str | Path) 
     """Put ImageNet's or a file's weights into the parts."""
     if pretrained == "imagenet":
         try:
-            found = torch.hub.load_state_dict_from_url(
-                IMAGENET, map_location="cpu", check_hash=True, weights_only=True
-            )
+            found = torch.hub.load_state_dict_from_url(IMAGENET, map_location="cpu", check_hash=True, weights_only=True)
         except (OSError, RuntimeError) as error:
             raise ConfigError(
                 f"the ImageNet weights cannot be fetched ({str(error)[:120]}); give pretrained=FILE, torchvision's "

@@ -25,7 +25,10 @@ NAMES = (
 )
 # Caffe2's names without "t_", the fast pathway's, -> PySlowFast's.
 CAFFE2 = (
-    (r"^(pool1|res(\d)_\d+_branch2c_bn)_subsample(_bn)?_", lambda m: f"s{m[2] or 1}_fuse.{'bn' if m[3] else 'conv_f2s'}_"),
+    (
+        r"^(pool1|res(\d)_\d+_branch2c_bn)_subsample(_bn)?_",
+        lambda m: f"s{m[2] or 1}_fuse.{'bn' if m[3] else 'conv_f2s'}_",
+    ),
     (r"^(res_)?conv1(_bn)?_", lambda m: f"s1.pathway0_stem.{'bn' if m[2] else 'conv'}_"),
     (r"^res(\d)_(\d+)_branch2([abc])", r"s\1.pathway0_res\2.branch2.\3"),
     (r"^res(\d)_(\d+)_branch1", r"s\1.pathway0_res\2.branch1"),
@@ -68,7 +71,9 @@ def read_kinetics(path: Path, network: nn.Module) -> None:
     try:
         with open(path, "rb") as file:
             blobs = _Arrays(file, encoding="latin1").load()["blobs"]
-        found = {key: torch.from_numpy(np.array(value)) for key, value in blobs.items() if isinstance(value, np.ndarray)}
+        found = {
+            key: torch.from_numpy(np.array(value)) for key, value in blobs.items() if isinstance(value, np.ndarray)
+        }
     except (pickle.UnpicklingError, OSError, EOFError, ValueError, TypeError, AttributeError, LookupError) as error:
         raise CheckpointError(f"{path} is no readable PySlowFast pickle: {str(error)[:200]}") from error
     state, loaded = network.state_dict(), 0
