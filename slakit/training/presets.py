@@ -121,8 +121,8 @@ _MINISIGN_NOTE = (
     "shorter clips allowed, equal neighbours kept."
 )
 _MINISIGN_NETWORKS_NOTE = (
-    "The demo's size for a network of its own: a quarter of its channels, 84 px, hidden size 256, random weights at the "
-    "start, so that it has seen less than tiny-clip's methods (published: pretrained=imagenet, width=64)."
+    "The demo's size for a network of its own: a quarter of its channels, 84 px, hidden size 256, random weights at "
+    "the start, so that it has seen less than tiny-clip's methods (published: pretrained=imagenet, width=64)."
 )
 # method -> (its options at tiny-clip's size, the encoder's learning rate): small added parts bear a higher one than
 # weights that were trained already.
