@@ -77,6 +77,8 @@ class Vocabulary:
         if any(not gloss or gloss != gloss.strip() or len(gloss.split()) != 1 for gloss in self.glosses):
             bad = next(g for g in self.glosses if not g or g != g.strip() or len(g.split()) != 1)
             raise CorpusError(f"the vocabulary holds {bad!r}; a gloss is one word without blanks")
+        if bad := next((gloss for gloss in self.glosses if control_in(gloss)), None):
+            raise CorpusError(f"the vocabulary holds {bad!r}; a gloss has no control characters or lone surrogates")
 
     @classmethod
     def from_samples(cls, samples: Iterable[Sample]) -> Vocabulary:

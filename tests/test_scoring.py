@@ -383,3 +383,59 @@ def test_any_glosses_survive_the_files(tmp_path_factory, sentences):
         assert "no reference gloss" in str(error)
     else:
         assert result.wer == 0.0
+
+
+# ---- what NIST's own program does with words and lines that mean something to it --------------------------------------
+
+
+@needs_sclite
+@pytest.mark.parametrize(
+    "reference,hypothesis",
+    [
+        ("A ;x C", "A C"), ("A C", "A ;y C"), ("A ;x C", "A ;;y C"), ("A ;;B C", "A ;;X C"), (";;B C", "C"),
+        ("A ; ; C", "A ; C"), ("A *;q C", "A * C"), ("A @;q C", "A C"), ("A B;x C", "A b C"), ("A ;* C", "A * C"),
+        ("A / C", "A / C"), ("A (B) C", "A C"), ("A B* C", "A B C"), ("A <b> C", "A <b> C"),
+    ],
+)  # fmt: skip
+def test_odd_words_are_counted_as_sclite_does(reference, hypothesis):
+    try:
+        expected = sclite_counts({"v": reference}, {"v": hypothesis})["v"]
+    except CorpusError:
+        assert "/" in reference.split()  # what write_stm refuses, sclite counts as a word
+        expected = (3, 0, 0, 0)
+    found = score({"v": reference}, {"v": hypothesis})
+    assert (found.correct, found.substitutions, found.deletions, found.insertions) == expected
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("b 1 s 0 1 A\na 1 s 0 1 A { B / C D } E\n", r"x.stm:2: '\{' begins alternatives"),
+        ("a 1 s 0 1 A {B C\n", r"x.stm:1: '\{B' begins alternatives"),
+        ("a 1 s 0 1 Ignore_Time_Segment_In_Scoring\n", "x.stm:1: Ignore_.* leaves 'a' out of scoring"),
+        ("a 1 s 0 1 A \x1b[31mB\n", r"x.stm:1: holds the control character '\\x1b'"),
+    ],
+)
+def test_markup_of_stm_is_refused_with_the_line(tmp_path, text, message):
+    (tmp_path / "x.stm").write_text(text, encoding="utf-8")
+    with pytest.raises(CorpusError, match=message):
+        read_stm(tmp_path / "x.stm")
+
+
+def test_alternatives_and_channels_of_ctm_are_refused_with_the_line(tmp_path):
+    (tmp_path / "x.stm").write_text("a A s 0 1 A B\nb 1 s 0 1 C\n", encoding="utf-8")
+    stm = read_stm(tmp_path / "x.stm")
+    for text, message in (
+        ("a a 0 1 A\na a 1 1 <alt>\n", "x.ctm:2: <alt> belongs to alternatives"),
+        ("a a 0 1 A\nb 2 0 1 C\n", "x.ctm:2: channel '2' of 'b', elsewhere '1'"),
+        ("b 1 0 1 C\na 1 0 1 A\n", "x.ctm:2: channel '1' of 'a', elsewhere 'a'"),
+        ("a a 0 1 A\na a * * <ALT_BEGIN>\n", "x.ctm:2: <ALT_BEGIN> belongs"),
+    ):
+        (tmp_path / "x.ctm").write_text(text, encoding="utf-8")
+        with pytest.raises(CorpusError, match=message):
+            read_ctm(tmp_path / "x.ctm", stm)
+    (tmp_path / "x.ctm").write_text("a a 0 1 A\nb 1 0 1 C\n", encoding="utf-8")
+    assert read_ctm(tmp_path / "x.ctm", stm) == {"a": "A", "b": "C"}
+    with pytest.raises(CorpusError, match="'<ALT>' of a is no word in a CTM file"):
+        write_ctm(tmp_path / "y.ctm", {"a": "A <ALT> B"})
+    assert not (tmp_path / "y.ctm").exists()

@@ -110,15 +110,15 @@ def right(reference: str | None, recognised: str | None) -> bool:
 def sclite_words(glosses: Sequence[str]) -> list[str]:
     """Glosses as sclite reads them from an STM or CTM file: what follows ";" is a comment, a trailing "*" is dropped.
 
-    No gloss of the known corpora has these characters, nor is any "@" alone, which stands for no word (`NULL`).
+    A gloss that begins with ";" is a word without letters, here ";": it equals every other such word. No gloss of the
+    known corpora has these characters, nor is any "@" alone, which stands for no word (`NULL`).
     """
     words = []
     for gloss in glosses:
         word = gloss.split(";", 1)[0]
         if len(word) > 1:
             word = word.removesuffix("*")
-        if word:
-            words.append(word)
+        words.append(word or ";")
     return words
 
 
