@@ -385,7 +385,7 @@ def test_any_glosses_survive_the_files(tmp_path_factory, sentences):
         assert result.wer == 0.0
 
 
-# ---- what NIST's own program does with words and lines that mean something to it --------------------------------------
+# ---- what means something to sclite ---------------------------------------------------------------------------------
 
 
 @needs_sclite

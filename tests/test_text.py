@@ -239,7 +239,7 @@ def strip(names):
 
 def confused(names):
     found = score({"v": ["A"] * len(names)}, {"v": names})
-    return show.confusion_map(confusion_matrix(found, n=len(names)))
+    return show.confusion_map(confusion_matrix(found, n=len(names)), width=60)  # room for every label
 
 
 def lattice(names):
