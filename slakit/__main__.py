@@ -1,4 +1,5 @@
-"""The command line: python -m slakit demo | train | evaluate | recognize | score | doctor | prepare | info | sweep.
+"""The command line: python -m slakit demo | train | evaluate | recognize | score | doctor | prepare | info |
+notebooks | sweep.
 
 A command is a function: its signature and docstring are its options and help (command_line.py). What it needs of the
 rooms it imports itself, so that --help and a misspelt option are answered at once.
@@ -8,7 +9,6 @@ Every mistake that a user can mend ends with one sentence and exit code 2.
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,13 +16,14 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from slakit import __version__
-from slakit.command_line import environment, parse, run_config, say, settings_as_pairs, settings_help
+from slakit.command_line import info, notebooks, parse, run_config, say, settings_as_pairs, settings_help
 from slakit.records import ConfigError, SlakitError
 from slakit.sweeps.command import Pairs, read_pairs, sweep
 
 Options = Annotated[Pairs, arg(aliases=("-o",))]
 Device = Annotated[str | None, arg(help="cpu, cuda or cuda:1 (default: a GPU where there is one)")]
-Checkpoint = Annotated[Path, arg(help="what training wrote (best, last), or a folder of data/demo_models")]
+Pretrained = Annotated[Path | None, arg(help="base weights, of a checkpoint that was trained from a local file")]
+Checkpoint = Annotated[Path, arg(help="what training wrote (best, last), a demo model (sla-lora), or hf://user/name")]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,8 +61,9 @@ def demo(
     """the main job on the generated corpus: build, train, score (about six minutes)
 
     Args:
-        spec: a YAML file with the notebook's parameters (default: papermill_runs/specs/demo.yaml)
-        out: folder of the executed notebook, the run and its checkpoint (default: papermill_runs/out/demo)
+        spec: a YAML file with the notebook's parameters (default: specs/demo.yaml, which slakit ships)
+        out: folder of the executed notebook, the run and its checkpoint (default: papermill_runs/out/demo of the
+            checkout, or runs/demo)
         parameter: change a parameter of the notebook, such as -p seed 1
     """
     from slakit.sweeps.demo import run_demo
@@ -122,6 +124,7 @@ def evaluate(
     split: Literal["train", "dev", "test"] = "dev",
     option: Options = (),
     device: Device = None,
+    pretrained: Pretrained = None,
 ) -> None:
     """WER of a checkpoint on a split
 
@@ -136,7 +139,7 @@ def evaluate(
 
     target = find_device(device)
     data = load_corpus(corpus, root=root, **read_pairs(option))
-    model = load_checkpoint(checkpoint, glosses=data.glosses).to(target)
+    model = load_checkpoint(checkpoint, glosses=data.glosses, pretrained=pretrained).to(target)
     say(evaluate(model, data.split(split), data.name))
 
 
@@ -151,6 +154,7 @@ def recognize(
     json: bool = False,
     save: Annotated[tuple[Path, ...], UseAppendAction, arg(metavar="FILE")] = (),
     device: Device = None,
+    pretrained: Pretrained = None,
 ) -> None:
     """glosses, times and score of one video
 
@@ -167,7 +171,7 @@ def recognize(
     from slakit.data.video.cropping import Box
     from slakit.machine import find_device
 
-    model = load_checkpoint(checkpoint).to(find_device(device))
+    model = load_checkpoint(checkpoint, pretrained=pretrained).to(find_device(device))
     square = Box(*crop) if crop else "none" if no_crop else "auto"
     result = recognize(model, video, crop=square, on_damage=on_damage)
     for path in save:
@@ -267,30 +271,7 @@ def prepare(
     say("\n".join(ready.notes))
 
 
-def info(checkpoint: Path | None = None, /, as_json: Annotated[bool, arg(name="json")] = False) -> None:
-    """what a checkpoint is and what it scored; without one: versions, devices and folders, for a bug report
-
-    Args:
-        checkpoint: what training wrote (best, last), or a folder of data/demo_models
-        as_json: machine-readable output
-    """
-    if checkpoint is None:
-        facts = environment()
-        say(json.dumps(facts, indent=1) if as_json else "\n".join(f"{key:<17}{facts[key]}" for key in facts))
-        return
-    from slakit.models.checkpoints import read_description
-    from slakit.models.description import checkpoint_bytes, describe
-
-    text_file = checkpoint / "model.json"  # of a checkpoint in two files
-    description = read_description(text_file if text_file.is_file() else checkpoint)
-    if as_json:
-        facts = {"path": str(checkpoint), "bytes": checkpoint_bytes(checkpoint), **description}
-        say(json.dumps(facts, indent=1, ensure_ascii=False))
-    else:
-        say(describe(description, checkpoint))
-
-
-COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, info, sweep)
+COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, info, notebooks, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

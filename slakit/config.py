@@ -23,11 +23,14 @@ from slakit.strict import (
     Seed,
     TemporalScale,
     at_least,
+    brief,
+    check_plain,
     checked_dataclass,
     from_dict,
     from_json,
     nearest,
     override,
+    parse_json,
     to_dict,
     to_json,
 )  # fmt: skip
@@ -35,7 +38,8 @@ from slakit.strict import (
 __all__ = [
     "IGNORED_BY_IDENTITY", "AugmentConfig", "DecodeConfig", "LossWeights", "ModelConfig", "NotNegative", "Positive",
     "RunConfig", "TrainConfig",
-    "at_least", "checked_dataclass", "digest", "from_dict", "from_json", "nearest", "override", "to_dict", "to_json",
+    "at_least", "brief", "check_plain", "checked_dataclass", "digest", "from_dict", "from_json", "nearest", "override",
+    "parse_json", "to_dict", "to_json",
 ]  # fmt: skip
 
 
@@ -45,13 +49,16 @@ class ModelConfig:
 
     pretrained: an open_clip tag, a file, None (random from `seed`), or "default": "openai", for "tiny-clip" its own.
     image_size: pixels; None keeps the backbone's own.
-    normalize: "published" x/127.5 - 1, "clip" CLIP's mean and deviation. Both papers' lineage uses the first.
+    normalize: "published" x/127.5 - 1, "clip" CLIP's mean and deviation, "kinetics" (x/255 - 0.45) / 0.225. Both
+        papers' lineage uses the first, SlowFastSign the last.
     padding: "features" replicates the first and last frame's features (no padded frame meets the encoder);
         "published" replicates frames before the encoder, as the released code does.
     auxiliary_head: the CTC head on frame features (CLIP-SLA section 3); None: as the method's paper has it.
     auxiliary_lengths: its time axis. "padded": all padded frames, length ceil(T/4)*4+12, the batch's reported
         lengths; "frames": the T real frames; "pooled": averaged by fours, ceil(T/4).
     hidden_size, lstm_layers, dropout: TConv channels = BiLSTM output, its layers, dropout between them.
+    classifier, share_classifier, pooling: of the sequence model, see SequenceModel: both papers have one normalised
+        classifier for both heads and max pooling over time. lift_kernel: width of TLP's filters (its paper has 5).
     recompute: activation checkpointing in every trained block, less memory for more time: "mlp" computes its MLP again
         in the backward pass, "block" all of it.
     """
@@ -59,15 +66,19 @@ class ModelConfig:
     method: str = "sla-lora"
     backbone: str = "ViT-B-16"
     pretrained: str | None = "default"
-    image_size: Positive | None = None
+    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     seed: Seed = 0
-    normalize: Literal["published", "clip"] = "published"
+    normalize: Literal["published", "clip", "kinetics"] = "published"
     padding: Literal["features", "published"] = "features"
     auxiliary_head: bool | None = None
     auxiliary_lengths: Literal["padded", "frames", "pooled"] = "padded"
     hidden_size: Even = 1024
     lstm_layers: Positive = 2
     dropout: Probability = 0.3
+    classifier: Literal["norm", "linear"] = "norm"
+    share_classifier: bool = True
+    pooling: Literal["max", "lift"] = "max"
+    lift_kernel: Positive = 3
     recompute: Literal["none", "mlp", "block"] = "none"
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -104,12 +115,20 @@ class DecodeConfig:
 
 @checked_dataclass
 class LossWeights:
-    """Weights of the loss terms. AdaptSign's and CorrNet's code has 25 for the distillation, VAC's default is 10."""
+    """Weights of the loss terms. AdaptSign's and CorrNet's code has 25 for the distillation, VAC's default is 10.
+
+    lift_update, lift_predict: of models with pooling="lift" (TLP 0.001, CorrNet+ 0.0005). slow, fast: of the sums of
+    the first three on SlowFastSign's two pathways alone (0.25).
+    """
 
     sequence: Annotated[float, Field(ge=0)] = 1.0
     conv: Annotated[float, Field(ge=0)] = 1.0
     distillation: Annotated[float, Field(ge=0)] = 25.0
     clip: Annotated[float, Field(ge=0)] = 1.0
+    lift_update: Annotated[float, Field(ge=0)] = 0.0
+    lift_predict: Annotated[float, Field(ge=0)] = 0.0
+    slow: Annotated[float, Field(ge=0)] = 0.0
+    fast: Annotated[float, Field(ge=0)] = 0.0
 
 
 @checked_dataclass

@@ -1,11 +1,16 @@
-"""The words of every room: Span, Sample, Vocabulary, Corpus, errors; how text is shown and a file written whole.
+"""The words of every room: Span, Sample, Vocabulary, Corpus, errors; the door by which files come in, how text is
+shown, and a file written whole.
 
-Each error's message names the file or setting, the value and the way out.
+Each error's message names the file or setting, the value and the way out. Text from outside goes through read_bytes()
+or read_text(), JSON and YAML besides through strict.py, so that nothing endless, huge or no text gets further.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +36,50 @@ class VideoError(SlakitError):
 
 class CheckpointError(SlakitError):
     """A checkpoint that is damaged, foreign, or does not fit the vocabulary or model at hand."""
+
+
+MAX_BYTES = 64 * 2**20  # of a text; the largest known annotation, Phoenix-2014-T's training file, has 2 MB
+MAX_GLOSS = 200  # characters
+
+
+def read_bytes(path: str | Path, error: type[SlakitError] = CorpusError, limit: int = MAX_BYTES) -> bytes:
+    """A file's bytes. `error` where it is not there, no file (a pipe never ends), or has more than `limit` bytes."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise error(f"{path}: not a file; correct the path")
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)  # what calls itself empty, as /proc does, may go on
+    except FileNotFoundError:
+        raise error(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as problem:  # ValueError: a zero byte in the name
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"{path}: cannot be read ({reason}); check the path and its rights") from None
+    if len(data) > limit:
+        size = max(status.st_size, len(data))
+        raise error(f"{path}: {size:,} bytes, more than the {limit:,} that such a file may have; look what it is")
+    return data
+
+
+def read_text(path: str | Path, error: type[SlakitError] = CorpusError, limit: int = MAX_BYTES) -> str:
+    """A text file in UTF-8, with or without byte order mark, line ends as they are; `error` names the encoding that it
+    seems to have."""
+    data = read_bytes(path, error, limit)
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (data and data.count(0) > len(data) // 8):
+        raise error(f"{path}: this is UTF-16 text; save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data[: problem.start].count(b"\n") + 1
+        guess = "GB18030 or Latin-1" if any(byte > 0x7F for byte in data) else "binary"
+        raise error(
+            f"{path}, line {line}: byte 0x{data[problem.start]:02x} is not UTF-8 (perhaps {guess}); save it as UTF-8"
+        ) from None
+    if control := _CONTROL.search(text):
+        line = text[: control.start()].count("\n") + 1
+        name = "a zero byte" if control[0] == "\0" else f"the control character {control[0]!r}"
+        raise error(f"{path}, line {line}: {name}; not a text file")
+    return text
 
 
 @dataclass(frozen=True)
@@ -71,14 +120,20 @@ class Vocabulary:
     def __init__(self, glosses: Iterable[str]):
         self.glosses: tuple[str, ...] = tuple(glosses)
         self._index = {gloss: i + 1 for i, gloss in enumerate(self.glosses)}
+        for gloss in self.glosses:
+            if len(gloss) > MAX_GLOSS:
+                raise CorpusError(
+                    f"the vocabulary holds {gloss[:30]!r}…, {len(gloss):,} characters; a gloss has at most {MAX_GLOSS}"
+                )
+            if gloss.split() != [gloss]:
+                raise CorpusError(f"the vocabulary holds {gloss!r}; a gloss is one word without blanks")
+            if control_in(gloss):
+                raise CorpusError(
+                    f"the vocabulary holds {gloss!r}; a gloss has no control characters or lone surrogates"
+                )
         if len(self._index) != len(self.glosses):
-            repeated = sorted({g for g in self.glosses if self.glosses.count(g) > 1})
+            repeated = sorted(gloss for gloss, count in Counter(self.glosses).items() if count > 1)
             raise CorpusError(f"the vocabulary lists glosses twice: {', '.join(repeated[:5])}; list each once")
-        if any(not gloss or gloss != gloss.strip() or len(gloss.split()) != 1 for gloss in self.glosses):
-            bad = next(g for g in self.glosses if not g or g != g.strip() or len(g.split()) != 1)
-            raise CorpusError(f"the vocabulary holds {bad!r}; a gloss is one word without blanks")
-        if bad := next((gloss for gloss in self.glosses if control_in(gloss)), None):
-            raise CorpusError(f"the vocabulary holds {bad!r}; a gloss has no control characters or lone surrogates")
 
     @classmethod
     def from_samples(cls, samples: Iterable[Sample]) -> Vocabulary:
@@ -152,6 +207,7 @@ class Corpus:
         )
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # but those that are blanks or end lines
 # Format characters that a script needs: the joiners of Arabic and Indic letters, the signs written under numbers.
 _NEEDED = frozenset("\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2")
 

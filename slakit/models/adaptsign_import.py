@@ -1,109 +1,21 @@
-"""Import of checkpoints of the released AdaptSign code, without executing what their pickles ask for."""
+"""Import of checkpoints of the released AdaptSign code."""
 
 from __future__ import annotations
 
-import io
-import pickle
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from open_clip.transformer import VisionTransformer
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from slakit.config import ModelConfig, to_dict
 from slakit.models.exact.recompute import QuickGELU
 from slakit.models.methods.adaptsign import AdaptSignOptions, adaptsign
+from slakit.models.published_files import check_classes, read_gloss_dict, read_state_dict
 from slakit.models.recognizer import Recognizer
 from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.open_clip import open_tower
-from slakit.records import CheckpointError, Vocabulary
-
-
-class Placeholder:
-    """Stands for a class or function that a pickle names, and for what it would make of it: does nothing.
-
-    Plain data, tensors and containers come as they are; random states, optimisers and whatever else a training file
-    holds come as this. The state that it is given is kept, for in a gloss_dict.npy that is the dictionary.
-    """
-
-    state: Any = None
-
-    def __new__(cls, *arguments: Any) -> Placeholder:
-        return cls if isinstance(cls, Placeholder) else super().__new__(cls)  # "a new object of this": itself
-
-    def __init__(self, module: str, name: str):
-        self.__module__, self.__qualname__, self.__name__ = module, name, name
-
-    def __call__(self, *arguments: Any) -> Placeholder:
-        return self
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-# What a damaged or hostile pickle can raise; nothing of it has been executed then.
-UNREADABLE = (
-    pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError,
-)  # fmt: skip
-# What the released code's random states name. A file of PyTorch before 1.6 cannot be asked for its names.
-NUMPY_NAMES = ("numpy.ndarray", "numpy.dtype", *(f"numpy.{c}.multiarray._reconstruct" for c in ("core", "_core")))
-
-
-def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
-    """The `model_state_dict` of a released training checkpoint (or a bare state dict), tensors alone."""
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}")
-    try:
-        names = {*NUMPY_NAMES, *(get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else ())}
-        inert = [Placeholder(module, name) for module, _, name in (full.rpartition(".") for full in names)]
-        with safe_globals([Placeholder, *inert]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-    ) as error:
-        raise CheckpointError(f"{path} is no readable PyTorch checkpoint: {str(error)[:200]}") from error
-    state = content.get("model_state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} holds no model_state_dict; is it a checkpoint of the AdaptSign code?")
-    return {key.removeprefix("module."): value for key, value in state.items() if isinstance(value, torch.Tensor)}
-
-
-class _NpyUnpickler(pickle.Unpickler):
-    """Reads plain data; every class or function is a Placeholder."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return Placeholder(module, name)
-
-
-def read_gloss_dict(source: str | Path | Mapping[str, Sequence[int]]) -> Vocabulary:
-    """The glosses of a `gloss_dict.npy` ({gloss: [index, count]}, indices from 1), or of such a dictionary itself."""
-    if isinstance(source, str | Path):
-        path = Path(source)
-        try:
-            with open(path, "rb") as file:
-                version = np.lib.format.read_magic(file)
-                read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-                read_header[version](file)
-                (source,) = _NpyUnpickler(io.BytesIO(file.read())).load().state[-1]  # a 0-dimensional object array
-        except UNREADABLE as error:
-            raise CheckpointError(f"{path} is no readable gloss_dict.npy: {error}") from error
-    if not isinstance(source, Mapping):
-        raise CheckpointError(f"the gloss dictionary is a {type(source).__name__}; expected {{gloss: [index, count]}}")
-    indices = {gloss: int(entry[0] if isinstance(entry, Sequence) else entry) for gloss, entry in source.items()}
-    glosses = sorted(indices, key=lambda gloss: indices[gloss])
-    if [indices[gloss] for gloss in glosses] != list(range(1, len(glosses) + 1)):
-        raise CheckpointError(f"the gloss dictionary's indices are not 1 to {len(glosses)}, each once")
-    return Vocabulary(glosses)
+from slakit.records import CheckpointError
 
 
 def load_adaptsign_checkpoint(
@@ -121,12 +33,7 @@ def load_adaptsign_checkpoint(
     for needed, where in (("class_embedding", visual), ("transformer.query", visual), ("classifier.weight", state)):
         if needed not in where:
             raise CheckpointError(f"{path} lacks {needed}; is it a checkpoint of the AdaptSign code?")
-    classes = state["classifier.weight"].shape[1]
-    if classes != len(vocabulary):
-        raise CheckpointError(
-            f"{path} has {classes - 1} glosses, the gloss dictionary {len(vocabulary.glosses)}; give the dictionary "
-            "that the checkpoint was trained with"
-        )
+    check_classes(state["classifier.weight"].shape[1], vocabulary, path)
     backbone = _backbone(visual, num_heads)
     prefix_length = visual["transformer.resblocks.0.prefix_embedding_k"].shape[0]
     inner = visual["transformer.resblocks.0.S_Adapter.mlp.c_in.weight"].shape[0]

@@ -6,7 +6,7 @@ never crosses from one video into the next; only pooled features are padded, by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -83,6 +83,17 @@ class Clips:
         moved = torch.cat([gap, x[:offset]]) if offset < 0 else torch.cat([x[offset:], gap])
         inside = self.inside(offset).view(-1, *[1] * (x.dim() - 1))
         return torch.where(inside, moved, x if boundary == "replicate" else moved.new_zeros(()))
+
+    def over_time(self, x: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """`function` on whole clips: x [N, C, …] -> [N', C', …], packed as before; T may become another number.
+
+        function: [B, C, T, …] -> [B, C', T', …], clips of equal length at once, others one by one.
+        """
+        if len(set(self.lengths)) == 1:
+            parts = [x.unflatten(0, (len(self.lengths), -1))]
+        else:
+            parts = [part[None] for part in x.split(list(self.lengths))]
+        return torch.cat([function(part.transpose(1, 2)).transpose(1, 2).flatten(0, 1) for part in parts])
 
     def pad(self, x: torch.Tensor) -> torch.Tensor:
         """[N, D] -> [B, T, D] with zeros after the end of shorter videos."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,33 @@ from torch import nn
 
 import slakit.models.methods.adaptsign
 import slakit.models.methods.baselines
+import slakit.models.methods.corrnet
+import slakit.models.methods.corrnet_plus
+import slakit.models.methods.sen
 import slakit.models.methods.sla_adapter
-import slakit.models.methods.sla_lora  # noqa: F401  (each registers its methods)
+import slakit.models.methods.sla_lora
+import slakit.models.methods.slowfastsign
+import slakit.models.methods.tlp
+import slakit.models.methods.vac  # noqa: F401  (each registers its methods)
 from slakit.config import ModelConfig, from_dict, nearest, override, to_dict
-from slakit.models.methods import Encoder, build_encoder, find_method
+from slakit.models.methods import Encoder, base_of, build_encoder, find_method, with_method
 from slakit.models.packing import LEFT, Clips, padded_index, padded_lengths, replicate_padding
 from slakit.models.sequence import NormLinear, SequenceModel, pool_by_four
-from slakit.models.towers.backbones import load_backbone
 from slakit.models.towers.flava import FLAVA, FLAVA_TAG
 from slakit.models.towers.weights import TINY_CLIP
 from slakit.records import ConfigError, SlakitError, Vocabulary
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+# ModelConfig.normalize -> mean and deviation of x / 255.
+NORMALIZE = {
+    "published": ((0.5,) * 3, (0.5,) * 3),
+    "clip": (CLIP_MEAN, CLIP_STD),
+    "kinetics": ((0.45,) * 3, (0.225,) * 3),
+}
+
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass
@@ -34,6 +48,7 @@ class Logits:
     sequence: the BiLSTM head [B, T', V]: the prediction. conv: the head on the temporal convolution [B, T', V].
     frame: the auxiliary head on frame features [B, frames, V], or None. lengths: int64 [B], steps = ceil(T/4).
     frame_lengths: int64 [B], places of `frame` that count (see ModelConfig.auxiliary_lengths). Both are on the CPU.
+    In training alone: lift, the two terms of lift pooling; pathways, name -> (conv, sequence) of SlowFastSign's.
     """
 
     sequence: torch.Tensor
@@ -41,6 +56,8 @@ class Logits:
     frame: torch.Tensor | None
     lengths: torch.Tensor
     frame_lengths: torch.Tensor
+    lift: dict[str, torch.Tensor] = field(default_factory=dict)
+    pathways: dict[str, tuple[torch.Tensor, torch.Tensor]] = field(default_factory=dict)
 
 
 class Recognizer(nn.Module):
@@ -55,11 +72,14 @@ class Recognizer(nn.Module):
     def __init__(self, config: ModelConfig, vocabulary: Vocabulary, encoder: Encoder):
         super().__init__()
         self.config, self.vocabulary, self.encoder = config, vocabulary, encoder
-        self.sequence = SequenceModel(
-            encoder.feature_dim, len(vocabulary), config.hidden_size, config.lstm_layers, config.dropout
+        heads = len(vocabulary), config.hidden_size, config.lstm_layers, config.dropout, config.classifier
+        choices = *heads, config.share_classifier, config.pooling, config.lift_kernel
+        self.sequence = SequenceModel(encoder.feature_dim, *choices)
+        self.pathways = nn.ModuleDict(
+            {name: SequenceModel(end - first, *choices) for name, (first, end) in encoder.pathways.items()}
         )
         self.auxiliary = NormLinear(encoder.feature_dim, len(vocabulary)) if config.auxiliary_head else None
-        mean, std = (CLIP_MEAN, CLIP_STD) if config.normalize == "clip" else ((0.5,) * 3, (0.5,) * 3)
+        mean, std = NORMALIZE[config.normalize]
         self.pixel_mean: torch.Tensor
         self.pixel_std: torch.Tensor
         self.register_buffer("pixel_mean", 255 * torch.tensor(mean).view(3, 1, 1), persistent=False)
@@ -76,7 +96,7 @@ class Recognizer(nn.Module):
         if frames.dtype != torch.uint8:
             return frames
         mean, std = self.pixel_mean, self.pixel_std
-        if self.config.normalize == "published":  # one number for all channels: any memory layout is walked straight
+        if self.config.normalize != "clip":  # one number for all channels: any memory layout is walked straight
             mean, std = mean[0], std[0]
         return frames.to(mean.dtype).sub_(mean).div_(std)
 
@@ -96,8 +116,11 @@ class Recognizer(nn.Module):
         if self.config.padding == "published":
             index = padded_index(clips.lengths)  # [B, T_padded]
             starts = torch.tensor([sum(clips.lengths[:i]) for i in range(len(clips.lengths))])
-            frames = frames[(index + starts[:, None]).flatten().to(frames.device)]
-            clips = Clips([index.shape[1]] * len(clips.lengths), frames.device)
+            ends = padded_lengths(torch.tensor(clips.lengths)).tolist()
+            ends = ends if self.encoder.pads_each else [index.shape[1]] * len(ends)
+            order = torch.cat([row[:end] for row, end in zip(index + starts[:, None], ends, strict=True)])
+            frames = frames[order.to(frames.device)]
+            clips = Clips(ends, frames.device)
         return clips.pad(self.encoder(self.normalise(frames), clips))
 
     def recognize_features(self, features: torch.Tensor, lengths: torch.Tensor | Sequence[int]) -> Logits:
@@ -116,7 +139,11 @@ class Recognizer(nn.Module):
         padded = features if self.config.padding == "published" else replicate_padding(features, lengths.tolist())
         conv, sequence, steps = self.sequence(padded, reported)
         frame, frame_lengths = self._auxiliary(padded, features, lengths, reported, steps)
-        return Logits(sequence, conv, frame, steps, frame_lengths)
+        lift = self.sequence.conv.lift_terms()
+        pathways = {}
+        for name, (first, end) in self.encoder.pathways.items() if self.training else ():
+            pathways[name] = self.pathways[name](padded[..., first:end], reported)[:2]
+        return Logits(sequence, conv, frame, steps, frame_lengths, lift, pathways)
 
     def _auxiliary(self, padded, features, lengths, reported, steps) -> tuple[torch.Tensor | None, torch.Tensor]:
         choice = self.config.auxiliary_lengths
@@ -128,30 +155,34 @@ class Recognizer(nn.Module):
         return self.auxiliary(pool_by_four(padded) if choice == "pooled" else padded), counted
 
     def trainable_state(self) -> dict[str, torch.Tensor]:
-        """Everything that training changes: trainable parameters and the sequence model's statistics."""
+        """Everything that training changes: trainable parameters, and the statistics of batch norms."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-        buffers = {name for name, _ in self.sequence.named_buffers(prefix="sequence")}
+        buffers = {name for name, _ in self.named_buffers() if name.endswith(STATISTICS)}
         return {name: value for name, value in self.state_dict().items() if name in trained | buffers}
 
 
 def create_model(
     method: str = "sla-lora",
     glosses: Vocabulary | Sequence[str] = (),
-    backbone: str = "ViT-B-16",
+    backbone: str | None = None,
     pretrained: str | Path | None = "default",
     seed: int = 0,
     **options: Any,
 ) -> Recognizer:
     """A recognizer, ready to train.
 
-    method: "frozen", "partial", "full", "sla-lora", "sla-adapter", "adaptsign". glosses: a corpus' vocabulary.
-    backbone, pretrained: see load_backbone(); "default" is "openai", for "tiny-clip" and FLAVA their own weights.
+    method: "frozen", "partial", "full", "sla-lora", "sla-adapter", "adaptsign", which stand on a ViT tower; "vac",
+    "vac-smkd", "tlp", "sen", "corrnet", "corrnet+", "slowfastsign", which have a network of their own.
+    glosses: a corpus' vocabulary.
+    backbone, pretrained: see load_backbone(); None is ViT-B-16, or the method's own network. "default" is "openai", for
+    "tiny-clip" and FLAVA their own weights, for networks what they are published with: "imagenet", or a file.
     seed: of everything that starts at random. options: any field of ModelConfig (normalize="clip", padding=…,
     auxiliary_head=False, …) or of the method's own options (rank=8, width=384, …).
     Raises ConfigError for an unknown name or a wrong value, with the nearest possibility.
     """
-    named = {"backbone": str(backbone), "pretrained": None if pretrained is None else str(pretrained), "seed": seed}
-    return build_model(model_config(ModelConfig(method=method), {**named, **options}), glosses)
+    named = {"backbone": backbone and str(backbone), "pretrained": pretrained and str(pretrained), "seed": seed}
+    given = {name: value for name, value in named.items() if name != "backbone" or value is not None}
+    return build_model(model_config(with_method(ModelConfig(), method), {**given, **options}), glosses)
 
 
 def model_config(start: ModelConfig, changes: Mapping[str, Any], where: str = "") -> ModelConfig:
@@ -174,7 +205,8 @@ def model_config(start: ModelConfig, changes: Mapping[str, Any], where: str = ""
             path = f"{where}.{key}" if where else key
             raise ConfigError(f"{method} has no option {path!r}{nearest(name, (shared | own) - {'options'})}")
         (common if key in shared else special)[key if key in shared else name] = value
-    before = start.options if method == start.method else {}
+    start = with_method(start, method)
+    before = start.options
     checked = to_dict(override(from_dict(options, before), special, where))
     changed = override(start, common, where)
     return replace(changed, options={**before, **{name: checked[name] for name in special}})
@@ -186,14 +218,14 @@ def build_model(config: ModelConfig, glosses: Vocabulary | Sequence[str]) -> Rec
     if len(vocabulary) < 2:
         raise ConfigError("a model needs glosses; give corpus.glosses, or a list of gloss names")
     method = find_method(config.method)
-    pretrained = config.pretrained
-    if pretrained == "default":
-        pretrained = {TINY_CLIP: TINY_CLIP, FLAVA: FLAVA_TAG}.get(config.backbone, "openai")
-    base = load_backbone(config.backbone, pretrained, config.image_size, config.seed)
+    if config.pretrained == "default":
+        usual = {TINY_CLIP: TINY_CLIP, FLAVA: FLAVA_TAG}.get(config.backbone, "openai")
+        config = replace(config, pretrained=method.defaults.get("pretrained", usual))
+    base = base_of(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         encoder, checked = build_encoder(config.method, base, config.options)
         auxiliary = method.auxiliary_head if config.auxiliary_head is None else config.auxiliary_head
-        config = replace(config, pretrained=pretrained, auxiliary_head=auxiliary, options=to_dict(checked))
+        config = replace(config, auxiliary_head=auxiliary, options=to_dict(checked))
         torch.manual_seed(config.seed + 1)  # the heads start alike whatever the method before them drew
         return Recognizer(config, vocabulary, encoder)

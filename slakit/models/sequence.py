@@ -1,6 +1,7 @@
 """The sequence model of both papers: temporal convolution K5-P2-K5-P2, two-layer BiLSTM, one normalised classifier.
 
-As in VAC, CorrNet, AdaptSign and CLIP-SLA with share_classifier: both heads are the same parameter.
+As in VAC, CorrNet, AdaptSign and CLIP-SLA with share_classifier: both heads are the same parameter. Other systems have
+two classifiers, linear ones with bias, or TLP's lift pooling.
 """
 
 from __future__ import annotations
@@ -30,20 +31,78 @@ class NormLinear(nn.Module):
         return x @ F.normalize(self.weight, dim=0)
 
 
-class TemporalConv(nn.Sequential):
-    """Twice (Conv1d of width 5 without padding, batch norm, ReLU, max pooling by 2): 16 frames -> 1, stride 4."""
+class LiftGate(nn.Module):
+    """z (1/2 + sigmoid(InstanceNorm(conv5(z)))): a weight from 1/2 to 3/2 for every channel and time."""
 
-    def __init__(self, in_features: int, hidden_size: int):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv, self.norm = nn.Conv1d(channels, channels, 5, padding=2), nn.InstanceNorm1d(channels, affine=True)
+        nn.init.zeros_(self.conv.weight)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        return z * (0.5 + self.norm(self.conv(z)).sigmoid())
+
+
+class LiftPool(nn.Module):
+    """Temporal lift pooling by 2 (Hu et al., ECCV 2022). With e and o = x at even and odd places,
+
+        d = o - P(e),   s = e + U(d),   y = W1(s) + W2(d)
+
+    P, U: depthwise convolution of width `kernel`, ReLU, 1x1 convolution, tanh. The instance norm of W1 and W2 runs over
+    all of a batch's time, padding included, so that a clip's result depends on its batch, as in the released code.
+    terms: in training, (update, predict) of the last call: the norms of s - o and d, of the whole batch.
+    """
+
+    terms: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def __init__(self, channels: int, kernel: int = 3):
+        super().__init__()
+
+        def filters() -> nn.Sequential:
+            depthwise = nn.Conv1d(channels, channels, kernel, padding=kernel // 2, groups=channels)
+            mixing = nn.Conv1d(channels, channels, 1)
+            nn.init.zeros_(mixing.weight)
+            return nn.Sequential(depthwise, nn.ReLU(), mixing, nn.Tanh())
+
+        self.predictor, self.updater = filters(), filters()
+        self.weight1, self.weight2 = LiftGate(channels), LiftGate(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, T] -> [B, C, T/2], T even."""
+        even, odd = x[..., ::2], x[..., 1::2]
+        detail = odd - self.predictor(even)
+        smooth = even + self.updater(detail)
+        self.terms = ((smooth - odd).float().norm(), detail.float().norm()) if self.training else None
+        return self.weight1(smooth) + self.weight2(detail)
+
+
+class TemporalConv(nn.Sequential):
+    """Twice (Conv1d of width 5 without padding, batch norm, ReLU, pooling by 2): 16 frames -> 1, stride 4."""
+
+    def __init__(self, in_features: int, hidden_size: int, pooling: str = "max", lift_kernel: int = 3):
+        def pool() -> nn.Module:
+            return nn.MaxPool1d(2) if pooling == "max" else LiftPool(hidden_size, lift_kernel)
+
         super().__init__(
             nn.Conv1d(in_features, hidden_size, 5),
             nn.BatchNorm1d(hidden_size),
             nn.ReLU(inplace=True),
-            nn.MaxPool1d(2),
+            pool(),
             nn.Conv1d(hidden_size, hidden_size, 5),
             nn.BatchNorm1d(hidden_size),
             nn.ReLU(inplace=True),
-            nn.MaxPool1d(2),
+            pool(),
         )
+
+    def lift_terms(self) -> dict[str, torch.Tensor]:
+        """{"lift_update": …, "lift_predict": …} of the last training pass, summed over both poolings and let go; {} for
+        max pooling."""
+        pools = [module for module in self if isinstance(module, LiftPool)]
+        terms = [pool.terms for pool in pools if pool.terms is not None]
+        for pool in pools:
+            pool.terms = None
+        names = ("lift_update", "lift_predict")
+        return {name: torch.stack(values).sum() for name, values in zip(names, zip(*terms, strict=True), strict=False)}
 
     @staticmethod
     def output_lengths(lengths: torch.Tensor) -> torch.Tensor:
@@ -52,13 +111,26 @@ class TemporalConv(nn.Sequential):
 
 
 class SequenceModel(nn.Module):
-    """Padded frame features -> logits of both heads."""
+    """Padded frame features -> logits of both heads.
+
+    classifier: "norm", a NormLinear, or "linear", with bias. share_classifier: one for both heads. pooling: "max" or
+    "lift", whose P and U are lift_kernel wide.
+    """
 
     def __init__(
-        self, in_features: int, num_classes: int, hidden_size: int = 1024, lstm_layers: int = 2, dropout: float = 0.3
+        self,
+        in_features: int,
+        num_classes: int,
+        hidden_size: int = 1024,
+        lstm_layers: int = 2,
+        dropout: float = 0.3,
+        classifier: str = "norm",
+        share_classifier: bool = True,
+        pooling: str = "max",
+        lift_kernel: int = 3,
     ):
         super().__init__()
-        self.conv = TemporalConv(in_features, hidden_size)
+        self.conv = TemporalConv(in_features, hidden_size, pooling, lift_kernel)
         self.lstm = nn.LSTM(
             hidden_size,
             hidden_size // 2,
@@ -67,7 +139,9 @@ class SequenceModel(nn.Module):
             bidirectional=True,
             dropout=dropout if lstm_layers > 1 else 0.0,
         )
-        self.classifier = NormLinear(hidden_size, num_classes)
+        kind = NormLinear if classifier == "norm" else nn.Linear
+        self.classifier = kind(hidden_size, num_classes)
+        self.conv_classifier = None if share_classifier else kind(hidden_size, num_classes)
 
     def forward(self, features: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """features [B, T_padded, F], lengths int64 [B] in padded frames.
@@ -78,7 +152,8 @@ class SequenceModel(nn.Module):
             raise SlakitError(f"{features.shape[1]} padded frames are too few for the temporal convolution ({FIELD})")
         steps = self.conv.output_lengths(lengths)
         x = self.conv(features.transpose(1, 2)).transpose(1, 2)  # [B, T', hidden]
-        return self.classifier(x), self.classifier(self.recurrent(x, steps)), steps
+        of_conv = self.conv_classifier or self.classifier
+        return of_conv(x), self.classifier(self.recurrent(x, steps)), steps
 
     def recurrent(self, x: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
         """BiLSTM over the real steps of each clip; [B, T', hidden], zeros after a clip's end."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from slakit.records import ConfigError, CorpusError, control_in, write_files
+from slakit.records import ConfigError, CorpusError, control_in, read_text, write_files
 from slakit.scoring.cleanup import BLANKS, words_of
 from slakit.scoring.wer import Sentences, check_ids, fold
 
@@ -30,13 +30,7 @@ _ALTERNATIVES = ("<alt>", "<alt_begin>", "<alt_end>")
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines that hold something; ";;" begins a comment line."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: is not UTF-8 (byte {error.start}); convert it to UTF-8") from error
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         line = line.strip(" \t\r\f\v")
         if line and not line.startswith(";;"):
             if (letter := control_in(BLANKS.sub(" ", line))) is not None:

@@ -1,10 +1,13 @@
 """The training loss of both papers: CTC on every head and the Visual Alignment Constraint's distillation.
 
 L = 1 x CTC(sequence) + 1 x CTC(conv) + 25 x distillation + 1 x CTC(frame head) (CLIP-SLA Eq. for L_total; VAC,
-Min et al. 2021, for the first three; weights of the released AdaptSign and CorrNet code).
+Min et al. 2021, for the first three; weights of the released AdaptSign and CorrNet code). Of weight 0 unless asked for:
+lift pooling's two terms (TLP, CorrNet+), and the first three once more on each pathway of SlowFastSign.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +56,8 @@ def recognition_loss(
     weights: LossWeights = LossWeights(),  # noqa: B008  (frozen)
     temperature: float = 8.0,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """(total, the terms before weighting): "sequence", "conv", "distillation", and "clip" where there is such a head.
+    """(total, the terms before weighting): "sequence", "conv", "distillation", "clip" where there is such a head, and
+    what else the model gives: "lift_update", "lift_predict", "slow", "fast".
 
     targets: int64 [sum of target_lengths], 1 and above; target_lengths: int64 [B]. A target that cannot be aligned
     makes the loss infinite: sort such clips out before with ctc_feasible(). A term of weight 0 is not computed.
@@ -66,6 +70,10 @@ def recognition_loss(
     }
     if (frame := logits.frame) is not None:
         compute["clip"] = lambda: ctc(frame, targets, logits.frame_lengths, target_lengths)
+    compute |= {name: lambda term=term: term for name, term in logits.lift.items()}
+    for name, (conv, sequence) in logits.pathways.items():
+        alone = replace(logits, sequence=sequence, conv=conv, frame=None, lift={}, pathways={})
+        compute[name] = lambda alone=alone: recognition_loss(alone, targets, target_lengths, weights, temperature)[0]
     terms = {name: term() for name, term in compute.items() if getattr(weights, name) != 0}
     if not terms:
         raise SlakitError(f"all weights of the loss are zero: {weights}")

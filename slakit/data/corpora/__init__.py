@@ -35,6 +35,9 @@ CORPORA: dict[str, str] = {
     "isharah-500": "slakit.data.corpora.isharah",
     "isharah-1000": "slakit.data.corpora.isharah",
     "isharah-2000": "slakit.data.corpora.isharah",
+    "ce-csl": "slakit.data.corpora.ce_csl",
+    "gsl-si": "slakit.data.corpora.gsl",
+    "gsl-sd": "slakit.data.corpora.gsl",
     "folder": "slakit.data.corpora.folder",
 }
 

@@ -80,6 +80,11 @@ class PackedSplit:
         number = self.clips[clip]
         return int(self.starts[number]), int(self.starts[number + 1])
 
+    def checksums(self, clip: str) -> bytes:
+        """The CRC-32 of every frame of a clip, as bytes: equal for equal pictures."""
+        first, end = self._range(clip)
+        return self.crcs[first:end].tobytes()
+
     def read(self, clip: str, indices: Sequence[int] | None = None) -> tuple[np.ndarray, list[str]]:
         """Frames uint8 [T, size, size, 3] of a clip, and a line for each one whose checksum is wrong (left out)."""
         first, end = self._range(clip)

@@ -25,23 +25,30 @@ of the norms alone, for example:
 True
 >>> del METHODS["norms"]
 
+A method may also bring an image network of its own in the place of a ViT tower: register_network().
+
 baselines.py: frozen, last blocks, everything (CLIP-SLA Table 1). lora.py, sla_lora.py: LoRA and the temporal shift, Eq.
 (1) and (2). sla_adapter.py: time-aware adapters, Eq. (3). adaptsign.py, adaptsign_attention.py: AdaptSign, Eq. (1) to
-(7). They stand on towers and exact; models above them (recognizer.py, …) are not imported here.
+(7). vac.py (and VAC-SMKD), tlp.py, sen.py, corrnet.py, corrnet_plus.py, slowfastsign.py: the systems that the papers
+compare with, on a ResNet-18 or SlowFast of their own. They stand on towers and exact; models above them (recognizer.py, …) are not imported here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from slakit.config import from_dict, nearest
-from slakit.models.towers.backbones import Backbone
+from slakit.config import ModelConfig, from_dict, nearest
+from slakit.models.towers.backbones import Backbone, load_backbone
 from slakit.models.towers.encoder import Encoder
 from slakit.records import ConfigError
 
-__all__ = ["METHODS", "Encoder", "Method", "build_encoder", "chosen_blocks", "find_method", "register_method"]
+__all__ = [
+    "METHODS", "Encoder", "Method", "base_of", "build_encoder", "chosen_blocks", "find_method", "register_method",
+    "register_network", "with_method",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,9 @@ class Method:
 
     options: dataclass of the method's settings. build: (backbone with everything frozen, options) -> Encoder.
     auxiliary_head: whether the paper trains it with the CTC head on frame features. adapters_only: whether a
-    checkpoint may leave the backbone's own weights out.
+    checkpoint may leave the backbone's own weights out. network: of a method with an image network of its own,
+    (name, pretrained, image_size, seed, options) -> Backbone; None: it adapts a ViT tower. defaults: what of
+    ModelConfig it has otherwise than the papers of ViT towers; for a network "backbone", its name, among them.
     """
 
     name: str
@@ -58,6 +67,8 @@ class Method:
     build: Callable[[Backbone, Any], Encoder]
     auxiliary_head: bool
     adapters_only: bool = True
+    network: Callable[..., Backbone] | None = None
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 METHODS: dict[str, Method] = {}
@@ -68,6 +79,48 @@ def register_method(
 ) -> None:
     """Make `name` known to create_model()."""
     METHODS[name] = Method(name, options, build, auxiliary_head, adapters_only)
+
+
+def register_network(
+    name: str,
+    options: type,
+    build: Callable,
+    network: Callable[..., Backbone],
+    backbone: str,
+    pretrained: str,
+    **defaults: Any,
+) -> None:
+    """Make a method with its own image network known. backbone, pretrained: its name and its usual weights; defaults:
+    further fields of ModelConfig. Frames are padded before the network unless they say otherwise."""
+    defaults = {"backbone": backbone, "pretrained": pretrained, "padding": "published", **defaults}
+    METHODS[name] = Method(name, options, build, False, False, network, defaults)
+
+
+def with_method(config: ModelConfig, method: str) -> ModelConfig:
+    """`config` for another method: its options are that one's, and so is what either has by default alone."""
+    if method == config.method:
+        return config
+    before, after = find_method(config.method).defaults, find_method(method).defaults
+    plain = {name: getattr(ModelConfig(), name) for name in before}
+    return replace(config, method=method, options={}, **{**plain, **after})
+
+
+def base_of(config: ModelConfig) -> Backbone:
+    """The backbone that a setting names, with its weights; ConfigError for one that the method cannot stand on."""
+    method, name = find_method(config.method), config.backbone
+    networks: dict[str, list[str]] = {}
+    for other in METHODS.values():
+        if other.network:
+            networks.setdefault(other.defaults["backbone"], []).append(other.name)
+    if method.network is None:
+        if name in networks:
+            raise ConfigError(f"{method.name} adapts a ViT tower; {name} is the network of {', '.join(networks[name])}")
+        return load_backbone(name, config.pretrained, config.image_size, config.seed)
+    own = method.defaults["backbone"]
+    if name != own:
+        raise ConfigError(f"{method.name} has a network of its own, {own}, and cannot stand on {name!r}")
+    options = from_dict(method.options, config.options)
+    return method.network(name, config.pretrained, config.image_size, config.seed, options)
 
 
 def find_method(name: str) -> Method:
@@ -94,10 +147,10 @@ def chosen_blocks(blocks: str | tuple[int, ...] | None, depth: int) -> tuple[int
     if blocks is None:
         return tuple(range(depth // 3, depth))
     if isinstance(blocks, str):
-        first, dash, last = blocks.partition("-")
-        if not first.strip().isdigit() or (dash and not last.strip().isdigit()):
+        first, _, last = blocks.partition("-")
+        if not re.fullmatch(r"\s*\d{1,9}\s*(-\s*\d{1,9}\s*)?", blocks, re.ASCII):
             raise ConfigError(f'blocks={blocks!r} is no range of blocks; write it as "5-12", or as a list of numbers')
-        numbers = tuple(range(int(first), int(last or first) + 1))
+        numbers = tuple(range(int(first), min(int(last or first), depth + 1) + 1))
     else:
         numbers = blocks
     if not numbers or any(not 1 <= number <= depth for number in numbers):

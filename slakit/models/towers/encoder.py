@@ -27,7 +27,12 @@ class Encoder(nn.Module):
     all_tokens: compute every token in the last block too (for attention maps of its patches).
     recompute: what of a trained block is computed again in the backward pass: "none", "mlp", "block" (all of it).
     compiled: the compiled forms of block_step() and Backbone.embed(), where they run compiled (see compiled.py).
+    pads_each: whether a clip of a batch with the published padding is padded to its own length, not to the longest's.
+    pathways: the parts of a feature that have a sequence model of their own in training, name -> (first, end).
     """
+
+    pads_each = False
+    pathways: dict[str, tuple[int, int]] = {}  # noqa: RUF012
 
     def __init__(self, backbone: Backbone):
         super().__init__()
