@@ -16,8 +16,11 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
+from slakit.records import CorpusError
+
 Pairs = tuple[tuple[str | None, str | None], ...]
 
+MAX_CELLS = 20_000_000_000  # 140,000 words by as many: some minutes
 WHOLE = 2**22  # cells up to which every move is kept at once: 4 MB
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -33,7 +36,13 @@ def align_words(reference: Sequence[str], hypothesis: Sequence[str], null: str |
     Costs 4 / 3 / 3; in a cell the diagonal wins if it is no worse than both others, then a deletion if it is better
     than an insertion, then the insertion. null: a word that stands for none: it costs 0.001 to delete or insert and 1
     to meet itself (SCTK, word.c), which can decide between alignments that cost the same; it is left out of the answer.
+    CorpusError for sentences that would take hours.
     """
+    if len(reference) * len(hypothesis) > MAX_CELLS:
+        raise CorpusError(
+            f"{len(reference):,} words cannot be aligned with {len(hypothesis):,}: it would take hours; score sentence "
+            "by sentence"
+        )
     numbers: dict[str, int] = {} if null is None else {null: 0}
     left, top = (
         np.array([numbers.setdefault(fold(word), len(numbers) + (null is None)) for word in words], np.int64)
