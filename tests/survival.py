@@ -314,7 +314,9 @@ def broken(folder: Path) -> dict:
     """Two processes, a checkpoint after every step, and a clip that cannot be read."""
     for picture in corpus(folder).train[3].source.iterdir():
         picture.write_bytes(b"broken")
-    settings = replace(SETTINGS, warm_start_epochs=0, batch_size=1, accumulate=1, keep_in_memory=False)
+    settings = replace(
+        SETTINGS, warm_start_epochs=0, batch_size=1, accumulate=1, keep_in_memory=False, max_bad_clips=1
+    )  # fmt: skip
     children = started(2, rank, folder, folder / "run", settings)
     for child in children:
         child.join(100)

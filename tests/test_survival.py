@@ -250,7 +250,7 @@ def test_a_child_does_not_keep_the_folder_of_its_dead_parent(tmp_path):
 @pytest.mark.filterwarnings("ignore::slakit.data.loader.LeftOutWarning")
 def test_a_clip_that_becomes_unreadable_in_an_epoch_is_left_out_and_named(place, tmp_path, monkeypatch):
     clips = survival.corpus(tmp_path / "copy")
-    settings = replace(SETTINGS, keep_in_memory=False, warm_start_epochs=0, batch_size=1)
+    settings = replace(SETTINGS, keep_in_memory=False, warm_start_epochs=0, batch_size=1, max_bad_clips=1)
     victim, original = clips.train[3], TrainingRun.all_have_clips
 
     def breaking(self, batch):
