@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from PIL import Image
 from slakit.explain import gloss_maps
 from slakit.models.packing import STRIDE
 from slakit.models.recognizer import Recognizer
-from slakit.recognition.exports import write_ctm_spans, write_json
+from slakit.recognition.exports import write_json
 from slakit.recognition.video import Recognition
 from slakit.records import ConfigError
 from slakit.show.figures import frame_strip, timeline
 from slakit.show.pictures import as_image, stack
 
 KINDS = ("json", "eaf", "vtt", "ctm", "png")
+MAP_BYTES = 2**30
 
 
 def model_facts(model: Recognizer) -> dict[str, Any]:
@@ -70,9 +71,10 @@ def _error_rates(metrics: Any) -> str:
 def clip_maps(model: Recognizer, result: Recognition) -> np.ndarray | None:
     """For every frame the map of the gloss that is signed there: float32 [T, h, w], 0 to 1 within each gloss.
 
-    None where nothing was recognised.
+    None where nothing was recognised, and where the maps of a long video would take more than MAP_BYTES.
     """
-    if not result.glosses:
+    grid = model.encoder.backbone.grid
+    if not result.glosses or 4 * len(result.glosses) * result.num_frames * grid[0] * grid[1] > MAP_BYTES:
         return None
     maps = gloss_maps(model, result.frames, model.vocabulary.encode(result.glosses))  # [glosses, T, h, w]
     shown = np.zeros(maps.shape[1:], np.float32)
@@ -102,25 +104,30 @@ def _gloss_at(result: Recognition, frame: int) -> str:
     return next((span.gloss for span in result.spans if span.start <= frame < span.end), "")
 
 
-def write_report(model: Recognizer, result: Recognition, out: str | Path) -> dict[str, Path]:
-    """Write one recognition in every format into a folder, named after its video; returns {kind: path}.
+def write_report(
+    model: Recognizer, result: Recognition, out: str | Path, kinds: Sequence[str] = KINDS
+) -> dict[str, Path]:
+    """Write one recognition in every format into a folder, named after its clip; returns {kind: path}.
 
     json (everything, with what the model is), eaf (ELAN, linked to the video), vtt (subtitles), ctm (scoring tools),
-    png (recognition_picture). Raises ConfigError where the folder cannot be written.
+    png (recognition_picture, which needs the result's frames). What has the same name is replaced. Raises ConfigError
+    where the folder cannot be written.
     """
-    name = re.sub(r"[\s\x00-\x1f]+", "_", Path(result.source).stem) or "video"  # a CTM id may not hold blanks
-    paths = {kind: Path(out) / f"{name}.{kind}" for kind in KINDS}
+    paths = {kind: Path(out) / f"{result.id}.{kind}" for kind in kinds}
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
-        alternatives = [{"glosses": glosses, "score": score} for glosses, score in result.alternatives]
-        write_json(
-            paths["json"], result.spans, source=Path(result.source).name, score=result.score, fps=result.fps,
-            frames=len(result.frames), alternatives=alternatives, model=model_facts(model),
-        )  # fmt: skip
-        write_ctm_spans(paths["ctm"], {name: result.spans})
-        result.save(paths["eaf"])
-        result.save(paths["vtt"])
-        recognition_picture(model, result).save(paths["png"])
+        for kind, path in paths.items():
+            if kind == "json":
+                alternatives = [{"glosses": glosses, "score": score} for glosses, score in result.alternatives]
+                parts = {"sentences": [list(part) for part in result.sentences]} if result.sentences else {}
+                write_json(
+                    path, result.spans, source=Path(result.source).name, score=result.score, fps=result.fps,
+                    frames=result.num_frames, alternatives=alternatives, **parts, model=model_facts(model),
+                )  # fmt: skip
+            elif kind == "png":
+                recognition_picture(model, result).save(path)
+            else:
+                result.save(path)
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"{error.filename or out} cannot be written ({reason}); give another folder") from None
