@@ -1,4 +1,5 @@
-"""The command line: python -m slakit demo | train | evaluate | recognize | score | doctor | prepare | info | sweep.
+"""The command line: python -m slakit demo | train | evaluate | recognize | score | doctor | prepare | info |
+notebooks | sweep.
 
 A command is a function: its signature and docstring are its options and help (command_line.py). What it needs of the
 rooms it imports itself, so that --help and a misspelt option are answered at once.
@@ -8,7 +9,6 @@ Every mistake that a user can mend ends with one sentence and exit code 2.
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,14 +16,14 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from slakit import __version__
-from slakit.command_line import environment, parse, run_config, settings_as_pairs, settings_help
+from slakit.command_line import info, notebooks, parse, run_config, settings_as_pairs, settings_help
 from slakit.records import ConfigError, SlakitError
 from slakit.sweeps.command import Pairs, read_pairs, sweep
 
 Options = Annotated[Pairs, arg(aliases=("-o",))]
 Device = Annotated[str | None, arg(help="cpu, cuda or cuda:1 (default: a GPU where there is one)")]
 Pretrained = Annotated[Path | None, arg(help="base weights, of a checkpoint that was trained from a local file")]
-Checkpoint = Annotated[Path, arg(help="what training wrote (best, last), or a folder of data/demo_models")]
+Checkpoint = Annotated[Path, arg(help="what training wrote (best, last), a demo model (sla-lora), or hf://user/name")]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,8 +61,9 @@ def demo(
     """the main job on the generated corpus: build, train, score (about six minutes)
 
     Args:
-        spec: a YAML file with the notebook's parameters (default: papermill_runs/specs/demo.yaml)
-        out: folder of the executed notebook, the run and its checkpoint (default: papermill_runs/out/demo)
+        spec: a YAML file with the notebook's parameters (default: specs/demo.yaml, which slakit ships)
+        out: folder of the executed notebook, the run and its checkpoint (default: papermill_runs/out/demo of the
+            checkout, or runs/demo)
         parameter: change a parameter of the notebook, such as -p seed 1
     """
     from slakit.sweeps.demo import run_demo
@@ -145,7 +146,9 @@ def evaluate(
 def recognize(
     videos: Annotated[tuple[str, ...], arg(metavar="VIDEO|ID [...]", help_behavior_hint="")] = (),
     /,
-    checkpoint: Annotated[Path | None, arg(help="what training wrote, or a folder of data/demo_models")] = None,
+    checkpoint: Annotated[
+        Path | None, arg(help="what training wrote (best, last), a demo model (sla-lora), or hf://user/name")
+    ] = None,
     out: Path | None = None,
     overwrite: bool = False,
     no_picture: bool = False,
@@ -205,7 +208,7 @@ def score(references: Path, hypotheses: Path, /, corpus: str | None = None) -> N
     from slakit.show.commands import print_score
 
     stm = read_stm(references)
-    print_score(stm.references, read_ctm(hypotheses, stm.references), stm.signers, corpus)
+    print_score(stm, read_ctm(hypotheses, stm), corpus)
 
 
 def doctor(
@@ -271,29 +274,7 @@ def prepare(
     print("\n".join(ready.notes))
 
 
-def info(checkpoint: Path | None = None, /, as_json: Annotated[bool, arg(name="json")] = False) -> None:
-    """what a checkpoint is and what it scored; without one: versions, devices and folders, for a bug report
-
-    Args:
-        checkpoint: what training wrote (best, last), or a folder of data/demo_models
-        as_json: machine-readable output
-    """
-    if checkpoint is None:
-        facts = environment()
-        print(json.dumps(facts, indent=1) if as_json else "\n".join(f"{key:<17}{facts[key]}" for key in facts))
-        return
-    from slakit.models.description import checkpoint_bytes, describe, read_description
-
-    text_file = checkpoint / "model.json"  # of a checkpoint in two files
-    description = read_description(text_file if text_file.is_file() else checkpoint)
-    if as_json:
-        facts = {"path": str(checkpoint), "bytes": checkpoint_bytes(checkpoint), **description}
-        print(json.dumps(facts, indent=1, ensure_ascii=False))
-    else:
-        print(describe(description, checkpoint))
-
-
-COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, info, sweep)
+COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, info, notebooks, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import psutil
 import torch
 import torch.distributed as dist
@@ -166,41 +168,43 @@ def launched(device: str = "auto") -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def project_root() -> Path:
-    """The folder of the checkout; ConfigError when the package was installed without one."""
-    root = Path(__file__).resolve().parents[1]
-    if not (root / "pyproject.toml").is_file() or not (root / "data").is_dir():
-        raise ConfigError(
-            f"the data folder of the slakit checkout is not beside {root / 'slakit'}; clone the repository and install "
-            "it with `pip install -e .` to use what it ships"
-        )
-    return root
+_PACKAGE = Path(__file__).resolve().parent
+_SHIPPED = _PACKAGE / "_shipped"  # made by the build of a wheel (setup.py), never in a checkout
 
 
-def write_atomically(path: Path, content: bytes | memoryview | str, keep_as: Path | None = None) -> None:
-    """Write a file, sync it to disk and rename it to `path`: readers see the old file or the new one, never a half.
+def checkout() -> Path | None:
+    """The folder of the checkout that slakit runs from; None where it was installed from a wheel."""
+    return _PACKAGE.parent if (_PACKAGE.parent / "pyproject.toml").is_file() and not _SHIPPED.is_dir() else None
 
-    Text is UTF-8, its line ends as they are. keep_as: where the file that was at `path` goes, once the new one is safe.
-    OSError where it cannot be written: everything is then as it was.
+
+def shipped(name: str) -> Path:
+    """A file or folder that comes with slakit, in a checkout and in a wheel: "results/demo.csv", "notebooks", ….
+
+    The first part is a name of [tool.slakit.shipped] in pyproject.toml, which says where it lies in a checkout: specs,
+    results, measured (speed), notebooks, tiny_clip, demo_models. ConfigError for what is not there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep_as is not None and path.exists():
-            os.replace(path, keep_as)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # elsewhere a folder cannot be synced
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    first, *rest = Path(name).parts
+    if (root := checkout()) is None:
+        path = _SHIPPED / name
+    else:
+        places = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["slakit"]["shipped"]
+        path = Path(root, places.get(first, first), *rest)
+    if not path.exists():
+        raise ConfigError(f"slakit ships no {name!r} ({path} is missing); install it anew, from a wheel or a checkout")
+    return path
+
+
+def output_folder(name: str = "") -> Path:
+    """Where a run of that name goes if nobody says: papermill_runs/out of the checkout, or runs in this folder."""
+    root = checkout()
+    return (root / "papermill_runs" / "out" if root else Path.cwd() / "runs") / name
+
+
+def cache_folder() -> Path:
+    """What is made once and used again (drawn clips): data of the checkout, or SLAKIT_HOME, or the user's cache."""
+    if root := checkout():
+        return root / "data"
+    return Path(os.environ.get("SLAKIT_HOME") or platformdirs.user_cache_path("slakit"))
 
 
 def _lock(folder: Path) -> FileLock:

@@ -1,4 +1,5 @@
-"""The words of every room: Span, Sample, Vocabulary, Corpus, the errors; and the door by which files come in.
+"""The words of every room: Span, Sample, Vocabulary, Corpus, errors; the door by which files come in, how text is
+shown, and a file written whole.
 
 Each error's message names the file or setting, the value and the way out. Text from outside goes through read_bytes()
 or read_text(), JSON and YAML besides through strict.py, so that nothing endless, huge or no text gets further.
@@ -10,9 +11,11 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 
 class SlakitError(Exception):
@@ -198,3 +201,86 @@ class Corpus:
             f"Corpus({self.name}: {len(self.train)} train, {len(self.dev)} dev, {len(self.test)} test clips, "
             f"{len(self.glosses.glosses)} glosses, {self.root})"
         )
+
+
+# Format characters that a script needs: the joiners of Arabic and Indic letters, the signs written under numbers.
+_NEEDED = frozenset("\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2")
+
+
+def control_in(text: str) -> str | None:
+    """The first control character or lone surrogate of a text, None where it has none; no gloss or id may hold one."""
+    return None if text.isprintable() else next((c for c in text if category(c) in ("Cc", "Cs")), None)
+
+
+def visible(text: object, keep: str = "") -> str:
+    """Text as it may be shown: what steers a terminal or turns the direction of reading becomes \\uXXXX, as in JSON.
+
+    These are control characters, line separators, lone surrogates, and format characters (right-to-left overrides,
+    marks, joins of zero width) but those that a script needs. keep: characters that stay, such as line ends.
+    """
+    text = str(text)
+    return text if text.isprintable() else "".join(c if _shown(c) or c in keep else _spelled(c) for c in text)
+
+
+def _shown(letter: str) -> bool:
+    return category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or letter in _NEEDED
+
+
+def _spelled(letter: str) -> str:
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
+@contextmanager
+def written_whole(*paths: Path, keep_as: Path | None = None) -> Iterator[list[Path]]:
+    """Files to write in the block in the place of `paths`; at its end they are synced to disk and renamed to these.
+
+    Readers see the old files or the new ones, never a half. Where the block fails, everything is as it was. keep_as:
+    where the file that was at a single path goes, once the new one is safe. OSError where they cannot be written.
+    """
+    new = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in paths]
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():  # found before the first of several is renamed
+                raise IsADirectoryError(21, "Is a directory", str(path))
+        yield new
+        for file in new:
+            with open(file, "r+b") as written:
+                os.fsync(written.fileno())
+        if keep_as is not None and paths[0].exists():
+            os.replace(paths[0], keep_as)
+        for file, path in zip(new, paths, strict=True):
+            os.replace(file, path)
+    finally:
+        for file in new:
+            file.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere a folder cannot be synced
+        for parent in {path.parent for path in paths}:
+            folder = os.open(parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def write_atomically(path: Path, content: bytes | memoryview | str, keep_as: Path | None = None) -> None:
+    """`written_whole` for one file whose content is at hand. Text is UTF-8, its line ends as they are."""
+    with written_whole(path, keep_as=keep_as) as [new]:
+        new.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_files(contents: Mapping[Path, bytes | str]) -> None:
+    """Write files that belong together, all of them or none; ConfigError names what is in the way."""
+    try:
+        with written_whole(*contents) as files:
+            for file, content in zip(files, contents.values(), strict=True):
+                file.write_bytes(content.encode() if isinstance(content, str) else content)
+    except (OSError, ValueError) as error:
+        raise unwritable(next(iter(contents)), error) from None
+
+
+def unwritable(path: Path, error: OSError | ValueError) -> ConfigError:
+    """The sentence for a file that could not be written. ValueError: a NUL or a lone surrogate in its name or text."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return ConfigError(f"{path} cannot be written ({reason}); make room or give another folder")

@@ -26,14 +26,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from slakit.config import ModelConfig, from_dict, to_dict
-from slakit.machine import write_atomically
 from slakit.models.description import FORMAT, HEADER, checksum, files_of, read_description, read_shapes, with_suffix
+from slakit.models.hub import find_checkpoint
 from slakit.models.methods import find_method
 from slakit.models.recognizer import Recognizer, build_model
 from slakit.models.towers.definition import read_definition, unpacked
 from slakit.models.towers.flava import FLAVA_TAG
 from slakit.models.towers.weights import TINY_CLIP
-from slakit.records import CheckpointError, CorpusError, SlakitError, Vocabulary
+from slakit.records import CheckpointError, CorpusError, SlakitError, Vocabulary, write_atomically
 
 MAX_PARAMETERS = (
     3e9  # of a model whose frozen weights are not in the file, which bounds it otherwise; ViT-bigG has 1.8e9
@@ -83,12 +83,13 @@ def load_checkpoint(
 ) -> Recognizer:
     """The recognizer that save_checkpoint() wrote, in evaluation mode; its `about` holds the description.
 
-    path: `x.safetensors`, with or without that ending, or a folder of two files. glosses: a corpus' vocabulary to
-    compare with; the message of the CheckpointError says what differs. pretrained: the file (or folder) of the base
-    weights, where it was trained from one: a checkpoint's own word for where it lies is not followed, but for a file
-    beside it. Raises CheckpointError too for missing, damaged or foreign files and for other base weights than it was
-    trained on.
+    path: `x.safetensors`, with or without that ending, a folder of two files, `hf://user/name@revision` on the Hub, or
+    a demo model's name ("sla-lora"). glosses: a corpus' vocabulary to compare with; the message of the CheckpointError
+    says what differs. pretrained: the file (or folder) of the base weights, where it was trained from one: a
+    checkpoint's own word for where it lies is not followed, but for a file beside it. Raises CheckpointError too for
+    missing, damaged or foreign files and for other base weights than it was trained on.
     """
+    path = find_checkpoint(path)  # once: what is fetched is asked for once
     description = read_description(path)
     weights, text_file = files_of(path)
     try:

@@ -22,7 +22,7 @@ from slakit.recognition import exports
 from slakit.recognition.forward import ClipLogProbs, forward, placed
 from slakit.recognition.pauses import between_pauses
 from slakit.recognition.pictures import Pictures, pictures_for, settings_for, with_beam
-from slakit.records import ConfigError, Sample, VideoError
+from slakit.records import ConfigError, Sample, VideoError, visible, write_files
 
 AT_ONCE = 2**30  # bytes of frames, as read or as the model sees them: more are read in pieces, kept on disk
 MAX_FRAMES = 100_000  # more than an hour: the sequence model reads a clip as a whole
@@ -56,7 +56,8 @@ class Recognition:
 
     def __str__(self) -> str:
         times = "  ".join(f"{s.gloss} {s.start_seconds:.2f}-{s.end_seconds:.2f}s" for s in self.spans)
-        return f"{' '.join(self.glosses) or '(nothing)'}\n  {times}\n  log probability {self.score:.2f}"
+        text = f"{' '.join(self.glosses) or '(nothing)'}\n  {times}\n  log probability {self.score:.2f}"
+        return visible(text, keep="\n")
 
     def table(self) -> str:
         """The glosses below each other with their times and confidence (mean probability while they are signed)."""
@@ -66,7 +67,8 @@ class Recognition:
             f"{100 * span.confidence:3.0f} % sure"
             for span in self.spans
         ]
-        return "\n".join([" ".join(self.glosses) or "(nothing)", *rows, f"  log probability {self.score:.2f}"])
+        lines = [" ".join(self.glosses) or "(nothing)", *rows, f"  log probability {self.score:.2f}"]
+        return visible("\n".join(lines), keep="\n")
 
     def json(self) -> str:
         """Everything but frames and posteriors as JSON text; see `slakit.recognition.exports.as_json`."""
@@ -88,7 +90,7 @@ class Recognition:
         elif path.suffix == ".vtt":
             exports.write_webvtt(path, self.spans)
         elif path.suffix == ".json":
-            path.write_text(self.json() + "\n", encoding="utf-8", newline="\n")
+            write_files({path: self.json() + "\n"})
         elif path.suffix == ".ctm":
             exports.write_ctm_spans(path, {self.id: self.spans})
         else:

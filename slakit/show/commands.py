@@ -17,13 +17,14 @@ from slakit.data.corpora import load_corpus
 from slakit.data.video.cropping import Box
 from slakit.data.video.images import SUFFIXES
 from slakit.data.video.read import open_source
-from slakit.machine import find_device, write_atomically
+from slakit.machine import find_device
 from slakit.models import demo_model, load_checkpoint
 from slakit.models.description import read_description
+from slakit.models.hub import find_checkpoint
 from slakit.recognition import Recognition, StreamingRecognizer, clip_name, recognize, settings_for, transcribe
 from slakit.recognition.exports import write_ctm_spans
-from slakit.records import ConfigError, Corpus, CorpusError, Sample, VideoError
-from slakit.scoring import Score, bootstrap_interval, confusions, per_signer, score, variants, write_ctm
+from slakit.records import ConfigError, Corpus, CorpusError, Sample, VideoError, write_files
+from slakit.scoring import Score, Stm, bootstrap_interval, confusions, per_signer, score, variants, write_ctm
 
 if TYPE_CHECKING:
     from slakit.models import Recognizer
@@ -37,7 +38,7 @@ def checkpoints_corpus(
     """(the corpus, its options): the one that is named, or the checkpoint's; with the options that the checkpoint was
     trained with where it is the same, changed by those given. ConfigError, before anything is drawn, for a corpus that
     needs its folder and got none."""
-    known = read_description(checkpoint)
+    known = read_description(find_checkpoint(checkpoint))
     name = corpus or known.get("corpus")
     if not name:
         raise ConfigError(f"{checkpoint} does not say on which corpus it was trained; name one with --corpus")
@@ -115,8 +116,8 @@ def evaluate(
         return
     made(out)
     write_ctm(files["ctm"], hypotheses)
-    write_atomically(files["csv"], per_clip(samples, hypotheses, result))
-    write_atomically(files["json"], json.dumps(facts, ensure_ascii=False, indent=1, default=str) + "\n")
+    text = json.dumps(facts, ensure_ascii=False, indent=1, default=str) + "\n"
+    write_files({files["csv"]: per_clip(samples, hypotheses, result), files["json"]: text})
     print("\n".join(f"{kind:<4}  {path}" for kind, path in files.items()))
 
 
@@ -139,14 +140,15 @@ def per_clip(samples: Sequence[Sample], hypotheses: Mapping[str, str], result: S
     return text.getvalue()
 
 
-def print_score(references: Mapping[str, str], hypotheses: Mapping[str, str], signers: Any, corpus: str | None) -> None:
+def print_score(stm: Stm, hypotheses: Mapping[str, str], corpus: str | None) -> None:
     """Score, interval and tables of another program's answers."""
+    references = stm.references
     result = score(references, hypotheses, corpus)
     interval, nothing = bootstrap_interval(result), sum(not glosses for glosses in hypotheses.values())
     print(result)
     print(f"95 % interval {interval.low:.2f} to {interval.high:.2f}; nothing recognised in {nothing} videos")
     tables: dict[str, pd.DataFrame] = {"scored in every way in use": variants(references, hypotheses, corpus)}
-    tables |= {"by signer": per_signer(result, signers), "most confused": confusions(result, 10)}
+    tables |= {"by signer": per_signer(result, stm.signers), "most confused": confusions(result, 10)}
     for title, table in tables.items():
         print(f"\n{title}\n{table.to_string(float_format='%.2f') if len(table) else 'none'}")
 

@@ -13,11 +13,11 @@ from PIL import Image
 from slakit.explain import gloss_maps
 from slakit.models.packing import STRIDE
 from slakit.models.recognizer import Recognizer
-from slakit.recognition.exports import write_json
+from slakit.recognition.exports import as_ctm, as_elan, as_json, as_webvtt
 from slakit.recognition.video import Recognition
-from slakit.records import ConfigError
+from slakit.records import write_files
 from slakit.show.figures import frame_strip, timeline
-from slakit.show.pictures import as_image, stack
+from slakit.show.pictures import as_image, png, stack
 
 KINDS = ("json", "eaf", "vtt", "ctm", "png")
 MAP_BYTES = 2**30
@@ -111,24 +111,24 @@ def write_report(
 
     json (everything, with what the model is), eaf (ELAN, linked to the video), vtt (subtitles), ctm (scoring tools),
     png (recognition_picture, which needs the result's frames). What has the same name is replaced. Raises ConfigError
-    where the folder cannot be written.
+    and writes nothing where one of them cannot be written.
     """
-    paths = {kind: Path(out) / f"{result.id}.{kind}" for kind in kinds}
-    try:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        for kind, path in paths.items():
-            if kind == "json":
-                alternatives = [{"glosses": glosses, "score": score} for glosses, score in result.alternatives]
-                parts = {"sentences": [list(part) for part in result.sentences]} if result.sentences else {}
-                write_json(
-                    path, result.spans, source=Path(result.source).name, score=result.score, fps=result.fps,
-                    frames=result.num_frames, alternatives=alternatives, **parts, model=model_facts(model),
-                )  # fmt: skip
-            elif kind == "png":
-                recognition_picture(model, result).save(path)
-            else:
-                result.save(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"{error.filename or out} cannot be written ({reason}); give another folder") from None
+    video, alternatives = Path(result.source), [{"glosses": g, "score": score} for g, score in result.alternatives]
+    paths, contents = {kind: Path(out) / f"{result.id}.{kind}" for kind in kinds}, {}
+    for kind, path in paths.items():
+        if kind == "json":
+            parts = {"sentences": [list(part) for part in result.sentences]} if result.sentences else {}
+            contents[path] = as_json(
+                result.spans, source=video.name, score=result.score, fps=result.fps, frames=result.num_frames,
+                alternatives=alternatives, **parts, model=model_facts(model),
+            ) + "\n"  # fmt: skip
+        elif kind == "eaf":
+            contents[path] = as_elan({"recognised": result.spans}, video if video.is_file() else None, beside=path)
+        elif kind == "vtt":
+            contents[path] = as_webvtt(result.spans)
+        elif kind == "ctm":
+            contents[path] = as_ctm({result.id: result.spans})
+        else:
+            contents[path] = png(recognition_picture(model, result))
+    write_files(contents)
     return paths

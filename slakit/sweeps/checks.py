@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from slakit.config import nearest
-from slakit.machine import project_root
+from slakit.machine import checkout, shipped
 from slakit.records import ConfigError, SlakitError
 from slakit.sweeps.notebooks import check_parameters
 from slakit.sweeps.spec import Point, Spec, read_yaml
@@ -19,10 +19,11 @@ from slakit.sweeps.spec import Point, Spec, read_yaml
 _EXPERIMENT = ("preset", "corpus", "root", "model_options", "train_options", "corpus_options", "seed")
 
 
-def notebook_path(spec: Spec) -> Path:
-    """The spec's notebook: an absolute path, or one from the project's folder."""
-    path = Path(spec.notebook)
-    return path if path.is_absolute() else project_root() / path
+def notebook_path(notebook: str) -> Path:
+    """A spec's notebook: an absolute path, or one from the checkout's folder or (without one) this folder, or one
+    that slakit ships."""
+    path = (checkout() or Path.cwd()) / notebook
+    return path if path.is_file() or not notebook.startswith("notebooks/") else shipped(notebook)
 
 
 def checked_points(spec: Spec) -> list[Point]:
@@ -31,7 +32,7 @@ def checked_points(spec: Spec) -> list[Point]:
     Checked are the notebook, the names and types of its parameters and, for notebooks that build an experiment, every
     option inside the dicts: the configuration is made, not only looked at.
     """
-    path = notebook_path(spec)
+    path = notebook_path(spec.notebook)
     points = []
     for point in spec.points():
         try:
@@ -54,8 +55,7 @@ def _check_experiment(point: Point) -> None:
 def _declared(notebook: str) -> set[str]:
     import papermill
 
-    path = Path(notebook)
-    return set(papermill.inspect_notebook(str(path if path.is_absolute() else project_root() / path)))
+    return set(papermill.inspect_notebook(str(notebook_path(notebook))))
 
 
 def _plain_name(point: Point) -> str:

@@ -55,8 +55,8 @@ def sweep(
     Args:
         specs: spec files or names; after the word collect: those whose tables are made
         variant: a variant of the specs, for instance minisign
-        out: folder of the runs (default: papermill_runs/out)
-        results: folder of the tables (default: papermill_runs/results)
+        out: folder of the runs (default: papermill_runs/out of the checkout, or runs)
+        results: folder of the tables (default: papermill_runs/results of the checkout, or results)
         jobs: runs at a time (default: one a GPU, or one)
         only: runs with this parameter
         limit: at most so many runs now
@@ -68,7 +68,7 @@ def sweep(
         cluster_option: of submitit's executor, for instance slurm_partition=gpu
         no_wait: with --cluster: submit and leave
     """
-    from slakit.machine import project_root
+    from slakit.machine import output_folder
 
     collecting = specs[:1] == ("collect",)
     names = specs[1:] if collecting else specs
@@ -76,11 +76,11 @@ def sweep(
         raise ConfigError(f"sweep{' collect' * collecting} needs a spec; give its file or name, or several")
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit {limit} is no number of runs; give 1 or more")
-    out = out or project_root() / "papermill_runs" / "out"
+    out = out or output_folder()
     changes, roots = read_pairs(parameter), dict(map(_pair, root))
     prepared = [prepare(name, variant, changes, roots) for name in names]
     if collecting:
-        return _collect(prepared, out, results or project_root() / "papermill_runs" / "results")
+        return _collect(prepared, out, results or output_folder().with_name("results"))
     from slakit.sweeps.checks import checked_points, matching
 
     checked = {spec.name: matching(checked_points(spec), list(only)) for spec in prepared}  # all before any starts
@@ -124,17 +124,17 @@ def _start(spec: Spec, out: Path, cluster: str | None, wait: bool, options: dict
 
 
 def prepare(name: str, variant: str | None, changes: dict[str, Any], roots: dict[str, str]) -> Spec:
-    """The spec of that file, or of that name in papermill_runs/specs, with the command line's changes."""
-    from slakit.machine import project_root
+    """The spec of that file, or of that name among the specs that slakit ships, with the command line's changes."""
+    from slakit.machine import shipped
     from slakit.sweeps.spec import load_spec
 
     path = Path(name)
     if not path.is_file():
-        folder = project_root() / "papermill_runs" / "specs"
+        folder = shipped("specs")
         path = folder / (path.name if path.suffix else f"{name}.yaml")
         if not path.is_file():
             known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-            raise ConfigError(f"there is no spec {name!r}; papermill_runs/specs has {known}")
+            raise ConfigError(f"there is no spec {name!r}; those that slakit ships are {known}")
     spec = load_spec(path, variant).with_base(changes)
     return spec.with_roots(roots) if roots else spec
 

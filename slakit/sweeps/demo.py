@@ -12,15 +12,15 @@ def run_demo(spec_file: Path | None, out: Path | None, parameters: dict) -> int:
     """Run the demo's notebook, print its table; 0, or 1 where a cell failed."""
     from papermill.exceptions import PapermillExecutionError
 
-    from slakit.machine import project_root
+    from slakit.machine import output_folder, shipped
     from slakit.sweeps import load_spec, run_notebook
+    from slakit.sweeps.checks import notebook_path
     from slakit.training.presets import preset
 
-    root = project_root()
-    spec = load_spec(spec_file or root / "papermill_runs" / "specs" / "demo.yaml")
-    out = (out or root / "papermill_runs" / "out" / "demo").resolve()
+    spec = load_spec(spec_file or shipped("specs/demo.yaml"))
+    out = (out or output_folder("demo")).resolve()
     parameters = spec.base | {"out_dir": str(out)} | parameters
-    notebook = root / spec.notebook
+    notebook = notebook_path(spec.notebook)
     preset(f"{parameters.get('method', 'sla-lora')}/minisign")  # a misspelt method stops here, not in the notebook
     print(f"Running {notebook.name} (corpus, training, evaluation); the same command resumes a run that was stopped.")
     started = time.time()

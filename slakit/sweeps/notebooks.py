@@ -16,6 +16,7 @@ from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from slakit.config import nearest
+from slakit.machine import checkout, shipped
 from slakit.records import ConfigError
 from slakit.sweeps.kernels import papermill_options
 
@@ -76,11 +77,13 @@ def _is_news(record: logging.LogRecord) -> bool:
 def run_notebook(notebook: str | Path, output: str | Path, parameters: dict[str, Any], *, log: bool = True) -> Path:
     """Execute a notebook in its own folder with checked parameters; what its cells print goes to the terminal.
 
-    Raises papermill's PapermillExecutionError where a cell fails; `output` then shows which.
+    One that came in a wheel is executed in the current folder. Raises papermill's PapermillExecutionError where a cell
+    fails; `output` then shows which.
     """
     notebook, output = Path(notebook), Path(output)
     parameters = check_parameters(notebook, parameters)
     output.parent.mkdir(parents=True, exist_ok=True)
+    wheels = checkout() is None and notebook.is_relative_to(shipped("notebooks"))
     logger = logging.getLogger("papermill")
     if log and not logger.handlers:
         handler = logging.StreamHandler()
@@ -92,7 +95,7 @@ def run_notebook(notebook: str | Path, output: str | Path, parameters: dict[str,
         str(notebook),
         str(output),
         parameters=parameters,
-        cwd=str(notebook.parent),
+        cwd=str(Path.cwd() if wheels else notebook.parent),
         log_output=log,
         progress_bar=False,
         kernel_name="python3",

@@ -88,7 +88,8 @@ def description(spec: Spec, item: Planned) -> dict[str, Any]:
         for key, value in point.parameters.items()
     }
     return {
-        "spec": spec.name, "name": point.name, "notebook": spec.notebook, "notebook_path": str(notebook_path(spec)),
+        "spec": spec.name, "name": point.name, "notebook": spec.notebook,
+        "notebook_path": str(notebook_path(spec.notebook)),
         "parameters": parameters, "changes": point.changes, "case": point.case, "seed": point.seed,
     }  # fmt: skip
 

@@ -22,8 +22,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from slakit.machine import is_locked, locked, write_atomically
-from slakit.records import SlakitError
+from slakit.machine import checkout, is_locked, locked
+from slakit.records import SlakitError, write_atomically
 
 Status = Literal["new", "running", "done", "failed", "interrupted"]
 DONE, FAILED, TAKEN = 0, 1, 3  # exit codes of a run's process; TAKEN: somebody else has it or has done it
@@ -162,7 +162,8 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
     """The commit of the checkout that runs, with "+changes" where files differ from it; "" outside of git."""
-    folder = Path(__file__).resolve().parents[2]
+    if (folder := checkout()) is None:
+        return ""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=30).stdout.strip()

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from slakit.machine import locked, write_atomically
-from slakit.records import CheckpointError, ConfigError, SlakitError
+from slakit.machine import locked
+from slakit.records import CheckpointError, ConfigError, SlakitError, write_atomically
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from slakit.config import parse_json
-from slakit.machine import project_root
+from slakit.machine import shipped
 from slakit.records import CheckpointError, ConfigError, read_text
 
 TINY_CLIP = "tiny-clip"
@@ -30,11 +30,7 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.
 
 def tiny_clip_files() -> tuple[Path, Path]:
     """(model config, weights) of the small CLIP that the project ships. Trained by us, these are not OpenAI's."""
-    folder = project_root() / "data" / "tiny_clip"
-    files = folder / f"{TINY_CLIP}.json", folder / f"{TINY_CLIP}.safetensors"
-    if not files[0].is_file():
-        raise ConfigError(f"{files[0]} is missing; restore data/tiny_clip from the repository")
-    return files
+    return shipped(f"tiny_clip/{TINY_CLIP}.json"), shipped(f"tiny_clip/{TINY_CLIP}.safetensors")
 
 
 def is_torchscript(path: Path) -> bool:
@@ -164,20 +160,20 @@ def with_activation(checksum: str, activation: str) -> str:
 
 
 def demo_models() -> list[str]:
-    """The methods of which the checkout ships a trained demo model: a folder each, or a file each."""
-    home = project_root() / "data" / "demo_models"
+    """The methods of which slakit ships a trained demo model: a folder each, or a file each."""
+    home = shipped("demo_models")
     return sorted(
         {path.parent.name for path in home.glob("*/model.json")} | {p.stem for p in home.glob("*.safetensors")}
     )
 
 
 def demo_model(method: str = "sla-lora") -> Path:
-    """The trained demo model that the checkout ships for `method`, for load_checkpoint().
+    """The trained demo model that slakit ships for `method`, for load_checkpoint().
 
     It knows MiniSign's glosses and nothing else. ConfigError, with the names that there are, for another method.
     """
-    home, shipped = project_root() / "data" / "demo_models", demo_models()
-    if method not in shipped:
-        known = ", ".join(shipped) or "none"
+    home, methods = shipped("demo_models"), demo_models()
+    if method not in methods:
+        known = ", ".join(methods) or "none"
         raise ConfigError(f"no demo model of {method!r} is shipped in {home}; there are: {known}")
     return home / method
