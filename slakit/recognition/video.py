@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from slakit.config import DecodeConfig, TrainConfig, to_dict
-from slakit.data.video.cropping import LOOKS, Box
+from slakit.data.video.cropping import Box
 from slakit.data.video.read import open_source
-from slakit.data.video.source import Source
+from slakit.data.video.source import AT_ONCE, Source
 from slakit.decoding import GlossSpan, beam_search, frame_spans, hypothesis_spans
 from slakit.models.packing import STRIDE
 from slakit.models.recognizer import Recognizer
@@ -24,7 +24,6 @@ from slakit.recognition.pauses import between_pauses
 from slakit.recognition.pictures import Pictures, pictures_for, settings_for, with_beam
 from slakit.records import ConfigError, Sample, VideoError, visible, write_files
 
-AT_ONCE = 2**30  # bytes of frames, as read or as the model sees them: more are read in pieces, kept on disk
 MAX_FRAMES = 100_000  # more than an hour: the sequence model reads a clip as a whole
 FPS = 25.0  # of what does not say: a folder of frames
 
@@ -179,8 +178,7 @@ def fitted_frames(source: Source, pictures: Pictures, crop: str | Box, on_damage
         return pictures.fit(frames, pictures.box(frames, crop))
     box = crop if isinstance(crop, Box) else None
     if box is None and pictures.looks(crop, info.height, info.width):
-        chosen = np.unique(np.linspace(0, info.num_frames - 1, LOOKS).round().astype(int))
-        box = pictures.box(source.read(chosen.tolist(), on_damage), crop)
+        box = pictures.box(source.look(on_damage), crop)
     parts = (pictures.fit(piece, box) for piece in source.pieces(None, on_damage))
     if info.num_frames * size * size * 3 <= AT_ONCE:
         return np.concatenate(list(parts))

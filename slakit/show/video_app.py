@@ -19,11 +19,12 @@ from PIL import Image, ImageDraw
 from slakit.data.video.cropping import Box, signer_box
 from slakit.data.video.read import open_source
 from slakit.data.video.resize import resize
+from slakit.data.video.source import AT_ONCE
 from slakit.explain import gloss_maps
 from slakit.models.recognizer import Recognizer
 from slakit.recognition.forward import placed
 from slakit.recognition.pictures import fit_frames, pictures_for
-from slakit.recognition.video import AT_ONCE, Recognition, recognize, recognize_frames
+from slakit.recognition.video import Recognition, recognize, recognize_frames
 from slakit.records import SlakitError
 from slakit.show.pictures import overlay, png, scale_of
 from slakit.show.report import model_card, time_figure, write_report
