@@ -108,7 +108,7 @@ class DecodeConfig:
     Phoenix-2014 0.09 / 0.15, Phoenix-2014-T 0.03 / 0.12, CSL-Daily 1.54 / 1.67.
     """
 
-    beam_width: Positive = 10
+    beam_width: Annotated[int, Field(ge=1, le=10_000)] = 10
     top_tokens: Positive = 40
     collapse_repeats: bool = False
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tomllib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from tqdm.auto import tqdm
 from slakit.records import ConfigError
 
 
-def find_device(name: str | None = None) -> torch.device:
+def find_device(name: str | torch.device | None = None) -> torch.device:
     """The device of that name, or the GPU if there is one; ConfigError for one that is not here."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -125,6 +127,14 @@ class Processes:
         dist.all_gather_object(items, item)
         return items
 
+    def broadcast(self, item: Any) -> Any:
+        """Rank 0's item, in every process."""
+        if self.size == 1:
+            return item
+        items = [item]
+        dist.broadcast_object_list(items, 0)
+        return items[0]
+
     def barrier(self) -> None:
         """Wait for the others."""
         if self.size > 1:
@@ -152,12 +162,27 @@ ALONE = Processes()
 
 @contextmanager
 def launched(device: str = "auto") -> Iterator[Processes]:
-    """The processes that torchrun started; this one alone where it did not. On GPUs each process takes its own."""
+    """The processes that torchrun started; this one alone where it did not. On GPUs each process takes its own.
+
+    ConfigError where one GPU is named for all of them, or there are more processes than GPUs.
+    """
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
     if torch.cuda.is_available() and device != "cpu":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        wanted = int(os.environ.get("LOCAL_WORLD_SIZE", rank + 1))
+        if device not in ("auto", "cuda"):
+            raise ConfigError(
+                f"device {device} is one GPU for all processes; leave it out, torchrun's processes take one each "
+                "(CUDA_VISIBLE_DEVICES chooses which)"
+            )
+        if wanted > count:
+            raise ConfigError(
+                f"{wanted} processes on {count} GPU{'s' * (count != 1)}; start torchrun with --nproc-per-node {count}, "
+                "or train with --device cpu"
+            )
+        torch.cuda.set_device(rank)
         backend = "cpu:gloo,cuda:nccl"
     else:
         backend = "gloo"
@@ -207,6 +232,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SLAKIT_HOME") or platformdirs.user_cache_path("slakit"))
 
 
+NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)  # of a mounted Drive, of some shared folders
+
+
 def _lock(folder: Path) -> FileLock:
     """On flock alone: the marker file that filelock can put in its place would survive a Colab machine that dies."""
     return FileLock(folder / ".lock", fallback_to_soft=False)
@@ -225,6 +253,13 @@ def locked(folder: Path, seconds: float = 2.0) -> Iterator[bool]:
     except Timeout:
         yield False
         return
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(
+            f"{folder}: this disk has no locks ({error.strerror}); see to it that one process at a time works there",
+            stacklevel=3,
+        )
     try:
         yield True
     finally:
@@ -240,8 +275,10 @@ def is_locked(folder: Path) -> bool:
         lock.acquire(timeout=0.1, poll_interval=0.01)  # somebody else who asks has it for an instant
     except Timeout:
         return True
-    except PermissionError:  # somebody else's folder: whether it is in use cannot be asked
-        return False
+    except OSError as error:  # somebody else's folder, a disk without locks: whether it is in use cannot be asked
+        if isinstance(error, PermissionError) or error.errno in NO_LOCKS:
+            return False
+        raise
     lock.release()
     return False
 

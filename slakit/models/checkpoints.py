@@ -215,8 +215,9 @@ def _planned(config: ModelConfig, glosses: Vocabulary, include_base: bool, text_
 def _backbone(config: ModelConfig, description: Mapping[str, Any], folder: Path, text_file: Path) -> Iterator[str]:
     """What load_backbone() builds the tower from: its name; or a JSON file, as the description holds it, or as it lies
     beside the checkpoint. A whole tower (include_base) gets its activation, which no file of weights comes to tell."""
-    definition, beside = description.get("backbone_definition"), folder / PureWindowsPath(config.backbone).name
-    if config.backbone.endswith(".json") and definition is None:
+    own, beside = config.backbone.endswith(".json"), folder / PureWindowsPath(config.backbone).name
+    definition = description.get("backbone_definition") if own else None
+    if own and definition is None:
         if not os.path.isfile(beside):
             raise CheckpointError(
                 f"{text_file}: its image tower is defined by {config.backbone[:200]}, a file that is not followed "
@@ -224,7 +225,9 @@ def _backbone(config: ModelConfig, description: Mapping[str, Any], folder: Path,
             )
         definition = read_definition(beside)
     if description["include_base"] and _activation(config, description) == "quick_gelu":
-        definition = {**(definition or open_clip.get_model_config(config.backbone) or {}), "quick_gelu": True}
+        if not own and config.backbone in open_clip.list_models():  # another name could be one to fetch
+            definition = open_clip.get_model_config(config.backbone)
+        definition = {**definition, "quick_gelu": True} if definition else None
     if definition is None:
         yield config.backbone
         return

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from slakit.config import DecodeConfig, checked_dataclass, from_dict, parse_json
+from slakit.config import DecodeConfig, ModelConfig, checked_dataclass, from_dict, parse_json, to_dict
 from slakit.records import CheckpointError, ConfigError, read_text
 
 FORMAT = 1
@@ -152,7 +152,7 @@ def describe(description: Mapping[str, Any], path: str | Path) -> str:
 
     description: the dict that save_checkpoint() wrote; what a checkpoint does not say is said to be unknown.
     """
-    config, glosses = description["config"], description["glosses"]
+    config, glosses = to_dict(from_dict(ModelConfig, description["config"], "config")), description["glosses"]
     base = "all weights are in the file" if description["include_base"] else "its frozen weights are not in the file"
     head = f"temporal convolution and BiLSTM of {config['hidden_size']} channels, {config['lstm_layers']} layers"
     auxiliary = f", CTC head on frame features ({config['auxiliary_lengths']})" if config["auxiliary_head"] else ""
@@ -190,10 +190,8 @@ def _corpus(description: Mapping[str, Any]) -> str:
 
 def _decoding(description: Mapping[str, Any]) -> str:
     decode = (description.get("train") or {}).get("decode")
-    default = DecodeConfig()
-    beam, tokens, collapse = (
-        (decode or {}).get(name, getattr(default, name)) for name in ("beam_width", "top_tokens", "collapse_repeats")
-    )
+    search = from_dict(DecodeConfig, decode or {}, "train.decode")
+    beam, tokens, collapse = search.beam_width, search.top_tokens, search.collapse_repeats
     repeats = "equal neighbours merged" if collapse else "equal neighbours kept"
     source = "" if decode else "; by default, the checkpoint does not say"
     return f"prefix beam search, width {beam}, {tokens} glosses a step, {repeats}{source}"
@@ -203,7 +201,7 @@ def _scores(description: Mapping[str, Any]) -> str:
     """'WER dev 9.5 %, test 7.5 %, epoch 12' from the metrics that training, or an evaluation after it, left."""
     metrics = description.get("metrics") or {}
     wer = metrics.get("wer", metrics.get("dev_wer"))
-    rates = wer if isinstance(wer, Mapping) else {} if wer is None else {"dev": wer}
-    parts = [f"{split} {value:.1f} %" for split, value in rates.items()]
+    rates = wer if isinstance(wer, Mapping) else {"dev": wer}
+    parts = [f"{split} {value:.1f} %" for split, value in rates.items() if isinstance(value, int | float)]
     epoch = metrics.get("epoch", description.get("best_epoch"))
-    return ("WER " if parts else "") + ", ".join(parts + ([] if epoch is None else [f"epoch {epoch + 1}"]))
+    return ("WER " if parts else "") + ", ".join(parts + ([f"epoch {epoch + 1}"] if isinstance(epoch, int) else []))

@@ -103,7 +103,8 @@ def clip_name(source: str | Path) -> str:
     path = Path(source)
     name = path.parent.name if path.name == "1" and path.parent.name else path.name
     name = name if path.is_dir() else Path(name).stem
-    return re.sub(r"[\s\x00-\x1f]+", "_", name).lstrip(".") or "video"
+    letters = (c if visible(c) == c else "_" for c in re.sub(r"[\s\x00-\x1f]+", "_", name))
+    return "".join(letters).lstrip(".;") or "video"
 
 
 def recognize(

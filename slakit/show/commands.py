@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pandas as pd
 
@@ -23,13 +23,18 @@ from slakit.models.description import read_description
 from slakit.models.hub import find_checkpoint
 from slakit.recognition import Recognition, StreamingRecognizer, clip_name, recognize, settings_for, transcribe
 from slakit.recognition.exports import write_ctm_spans
-from slakit.records import ConfigError, Corpus, CorpusError, Sample, VideoError, write_files
+from slakit.records import ConfigError, Corpus, CorpusError, Sample, VideoError, visible, write_files
 from slakit.scoring import Score, Stm, bootstrap_interval, confusions, per_signer, score, variants, write_ctm
 
 if TYPE_CHECKING:
     from slakit.models import Recognizer
 
 DRAWN = "minisign"  # the corpus that needs no folder
+
+
+def say(text: object, file: TextIO | None = None) -> None:
+    """Print at once, with nothing in it that would steer a terminal."""
+    print(visible(text, keep="\n\t"), file=file, flush=True)
 
 
 def checkpoints_corpus(
@@ -103,22 +108,20 @@ def evaluate(
         "precision": settings.precision, "device": str(target),
     }  # fmt: skip
     if result is None:
-        print(f"{len(samples)} clips recognised, nothing in {nothing}; {split} has no glosses, so there is no WER")
+        say(f"{len(samples)} clips recognised, nothing in {nothing}; {split} has no glosses, so there is no WER")
     else:
         facts |= score_facts(result)
-        print(result)
-        print(
-            f"95 % interval {facts['interval'][0]:.2f} to {facts['interval'][1]:.2f}; nothing recognised in {nothing}"
-        )
+        say(result)
+        say(f"95 % interval {facts['interval'][0]:.2f} to {facts['interval'][1]:.2f}; nothing recognised in {nothing}")
     if out is None:
         if result is None:
-            print("\n".join(f"{clip} {glosses}" for clip, glosses in hypotheses.items()))
+            say("\n".join(f"{clip} {glosses}" for clip, glosses in hypotheses.items()))
         return
     made(out)
     write_ctm(files["ctm"], hypotheses)
     text = json.dumps(facts, ensure_ascii=False, indent=1, default=str) + "\n"
     write_files({files["csv"]: per_clip(samples, hypotheses, result), files["json"]: text})
-    print("\n".join(f"{kind:<4}  {path}" for kind, path in files.items()))
+    say("\n".join(f"{kind:<4}  {path}" for kind, path in files.items()))
 
 
 def score_facts(result: Score) -> dict[str, Any]:
@@ -145,12 +148,12 @@ def print_score(stm: Stm, hypotheses: Mapping[str, str], corpus: str | None) -> 
     references = stm.references
     result = score(references, hypotheses, corpus)
     interval, nothing = bootstrap_interval(result), sum(not glosses for glosses in hypotheses.values())
-    print(result)
-    print(f"95 % interval {interval.low:.2f} to {interval.high:.2f}; nothing recognised in {nothing} videos")
+    say(result)
+    say(f"95 % interval {interval.low:.2f} to {interval.high:.2f}; nothing recognised in {nothing} videos")
     tables: dict[str, pd.DataFrame] = {"scored in every way in use": variants(references, hypotheses, corpus)}
     tables |= {"by signer": per_signer(result, stm.signers), "most confused": confusions(result, 10)}
     for title, table in tables.items():
-        print(f"\n{title}\n{table.to_string(float_format='%.2f') if len(table) else 'none'}")
+        say(f"\n{title}\n{table.to_string(float_format='%.2f') if len(table) else 'none'}")
 
 
 def clips_of(names: Sequence[str], corpus: Corpus | None) -> list[Path | Sample]:
@@ -224,7 +227,7 @@ def recognize_all(
     answers = {}
     for clip, title in zip(clips, titles, strict=True):
         if len(clips) > 1 and not as_json:
-            print(title)
+            say(title)
         if stream:
             result = streamed(model, clip, title, crop, on_damage, None if as_json else sys.stdout)
         else:
@@ -232,24 +235,24 @@ def recognize_all(
         result = replace(result, id=title)
         for path in save:
             result.save(path)
-        print(result.json() if as_json else result.table())
+        say(result.json() if as_json else result.table())
         answers[title] = result.spans
         if out is not None:
             from slakit.show.report import write_report
 
             paths = write_report(model, result, out, kinds)
-            print("\n".join(f"{kind:<4}  {path}" for kind, path in paths.items()), file=spoken)
+            say("\n".join(f"{kind:<4}  {path}" for kind, path in paths.items()), file=spoken)
     if together:
         write_ctm_spans(together[0], answers)
-        print(f"ctm   {together[0]} (all of them)", file=spoken)
+        say(f"ctm   {together[0]} (all of them)", file=spoken)
     if out is not None:
         from slakit.show.report import model_card
 
-        print(model_card(model), file=spoken)
+        say(model_card(model), file=spoken)
 
 
 def streamed(
-    model: Recognizer, clip: Path | Sample, title: str, crop: str | Box, on_damage: str, say: Any
+    model: Recognizer, clip: Path | Sample, title: str, crop: str | Box, on_damage: str, told_to: TextIO | None
 ) -> Recognition:
     """A clip through a StreamingRecognizer; glosses are printed once nothing that follows can change them."""
     source = open_source(clip.source if isinstance(clip, Sample) else clip)
@@ -258,8 +261,8 @@ def streamed(
     for piece in source.pieces(None, on_damage, stream.chunk_frames):
         state = stream.push(piece)
         for gloss in state.glosses[told : state.settled]:
-            if say:
-                print(f"  {state.frames_received / fps:7.2f} s  {gloss}", file=say, flush=True)
+            if told_to is not None:
+                say(f"  {state.frames_received / fps:7.2f} s  {gloss}", told_to)
         told = max(told, state.settled)
     path = source.name if isinstance(clip, Sample) else str(clip)
     return replace(stream.finish(), id=title, source=path)

@@ -15,7 +15,7 @@ from slakit.models.packing import STRIDE
 from slakit.models.recognizer import Recognizer
 from slakit.recognition.exports import as_ctm, as_elan, as_json, as_webvtt
 from slakit.recognition.video import Recognition
-from slakit.records import write_files
+from slakit.records import visible, write_files
 from slakit.show.figures import frame_strip, timeline
 from slakit.show.pictures import as_image, png, stack
 
@@ -57,7 +57,7 @@ def model_card(model: Recognizer) -> str:
     wer = _error_rates(facts["metrics"])
     if wer:
         lines.append(f"word error  {wer} on that corpus; on other videos nothing was measured")
-    return "\n".join(lines)
+    return visible("\n".join(lines), keep="\n")
 
 
 def _error_rates(metrics: Any) -> str:

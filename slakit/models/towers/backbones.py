@@ -13,7 +13,7 @@ import open_clip
 import torch
 from torch import nn
 
-from slakit.config import nearest
+from slakit.config import brief, nearest
 from slakit.models.exact.recompute import QuickGELU
 from slakit.models.packing import Clips
 from slakit.models.towers.blocks import Block, Tower
@@ -201,7 +201,7 @@ def _register(name: str) -> str:
                 f"{name!r} names a model of a hub, which is not fetched by that name; download it, and give its folder "
                 "as pretrained and the architecture's name as backbone"
             )
-        raise ConfigError(f"there is no backbone {name!r}{nearest(name, backbone_names())}")
+        raise ConfigError(f"there is no backbone {brief(name)}{nearest(name, backbone_names())}")
     return name
 
 
