@@ -137,70 +137,81 @@ def train(
 def evaluate(
     *,
     checkpoint: Checkpoint,
-    corpus: str = "minisign",
+    corpus: str | None = None,
     root: Path | None = None,
     split: Literal["train", "dev", "test"] = "dev",
     option: Options = (),
+    out: Path | None = None,
+    overwrite: bool = False,
     device: Device = None,
     pretrained: Pretrained = None,
 ) -> None:
-    """WER of a checkpoint on a split
+    """WER of a checkpoint on a split; one without glosses is transcribed
 
     Args:
-        corpus: its name, such as phoenix2014
+        corpus: its name, such as phoenix2014 (default: the checkpoint's, with its options)
         root: the corpus' folder
         split: the clips that are recognised
         option: of load_corpus: prepared FOLDER, vocabulary train, setup US, allow_outside true, ...
+        out: folder for the answers as CTM and CSV, the score and its interval as JSON
+        overwrite: files of the same name may go
     """
-    from slakit import evaluate, load_checkpoint, load_corpus
-    from slakit.machine import find_device
+    from slakit.show.commands import evaluate
 
-    target = find_device(device)
-    data = load_corpus(corpus, root=root, **read_pairs(option))
-    model = load_checkpoint(checkpoint, glosses=data.glosses, pretrained=pretrained).to(target)
-    say(evaluate(model, data.split(split), data.name))
+    evaluate(checkpoint, corpus, root, read_pairs(option), split, out, overwrite, device, pretrained)
 
 
 def recognize(
-    video: Path,
+    videos: Annotated[tuple[str, ...], arg(metavar="VIDEO|ID [...]", help_behavior_hint="")] = (),
     /,
-    checkpoint: Checkpoint,
+    checkpoint: Annotated[
+        Path | None, arg(help="what training wrote (best, last), a demo model (sla-lora), or hf://user/name")
+    ] = None,
     out: Path | None = None,
+    overwrite: bool = False,
+    no_picture: bool = False,
     no_crop: bool = False,
     crop: Annotated[tuple[int, int, int] | None, arg(metavar="LEFT TOP SIDE")] = None,
     on_damage: Literal["error", "keep-readable"] = "error",
+    pauses: float | None = None,
+    stream: bool = False,
     json: bool = False,
     save: Annotated[tuple[Path, ...], UseAppendAction, arg(metavar="FILE")] = (),
+    corpus: str | None = None,
+    root: Path | None = None,
+    option: Options = (),
+    demo: bool = False,
     device: Device = None,
     pretrained: Pretrained = None,
 ) -> None:
-    """glosses, times and score of one video
+    """glosses of videos, with times and confidence; --demo shows it on a drawn clip, without any training
 
     Args:
-        video: a video file, or a folder of frames
-        out: folder for the result as JSON, ELAN, WebVTT, CTM and a picture
-        no_crop: do not cut a square around the signer
+        videos: video files, folders of frames, or with --corpus or --root ids of clips of a corpus
+        out: folder for each result as JSON, ELAN, WebVTT, CTM and a picture
+        overwrite: files of the same name may go
+        no_picture: none is drawn into the folder
+        no_crop: show the model the whole picture (default: what it was trained on; if squares, one around the signer)
         crop: this square, in pixels
         on_damage: what a damaged video is: an error, or recognised as far as it can be read
+        pauses: cut the video where nothing moves for so many seconds, such as 0.6: a sentence model knows one sentence
+        stream: print glosses while the video is read, as live video would be; for videos of any length
         json: machine-readable output
         save: also write .eaf, .vtt, .json or .ctm
+        corpus: whose clips are named by their ids (default: the checkpoint's)
+        root: the corpus' folder
+        option: of load_corpus: prepared FOLDER, ...
+        demo: a drawn clip and the shipped model, where none are given
     """
-    from slakit import load_checkpoint, recognize
     from slakit.data.video.cropping import Box
-    from slakit.machine import find_device
+    from slakit.show.commands import recognize_all
 
-    model = load_checkpoint(checkpoint, pretrained=pretrained).to(find_device(device))
     square = Box(*crop) if crop else "none" if no_crop else "auto"
-    result = recognize(model, video, crop=square, on_damage=on_damage)
-    for path in save:
-        result.save(path)
-    say(result.json() if json else result)
-    if out is not None:
-        from slakit.show import model_card, write_report
-
-        paths = write_report(model, result, out)
-        lines = [model_card(model), *(f"{kind:<4}  {path}" for kind, path in paths.items())]
-        say("\n".join(lines), file=sys.stderr if json else sys.stdout)
+    recognize_all(
+        videos, checkpoint, corpus, root, read_pairs(option), out, save, square, on_damage=on_damage, pauses=pauses,
+        stream=stream, picture=not no_picture, as_json=json, overwrite=overwrite, demo=demo, device=device,
+        pretrained=pretrained,
+    )  # fmt: skip
 
 
 def score(references: Path, hypotheses: Path, /, corpus: str | None = None) -> None:
@@ -211,19 +222,11 @@ def score(references: Path, hypotheses: Path, /, corpus: str | None = None) -> N
         hypotheses: CTM file
         corpus: whose clean-up rules apply, such as phoenix2014-t (default: none)
     """
-    from slakit.scoring import bootstrap_interval, confusions, per_signer, read_ctm, read_stm, score, variants
+    from slakit.scoring import read_ctm, read_stm
+    from slakit.show.commands import print_score
 
     stm = read_stm(references)
-    recognised = read_ctm(hypotheses, stm)
-    result = score(stm.references, recognised, corpus)
-    interval = bootstrap_interval(result)
-    nothing = sum(not glosses for glosses in recognised.values())
-    say(result)
-    say(f"95 % interval {interval.low:.2f} to {interval.high:.2f}; nothing recognised in {nothing} videos")
-    tables = {"scored in every way in use": variants(stm.references, recognised, corpus)}
-    tables |= {"by signer": per_signer(result, stm.signers), "most confused": confusions(result, 10)}
-    for title, table in tables.items():
-        say(f"\n{title}\n{table.to_string(float_format='%.2f') if len(table) else 'none'}")
+    print_score(stm, read_ctm(hypotheses, stm), corpus)
 
 
 def doctor(
@@ -258,7 +261,7 @@ def prepare(
     encoding: Literal["jpeg", "raw"] = "jpeg",
     quality: int = 95,
     resize_filter: Literal["lanczos4", "antialias"] = "lanczos4",
-    aspect: Literal["stretch", "pad"] = "stretch",
+    aspect: Literal["stretch", "pad", "crop"] = "stretch",
     on_damage: Literal["skip", "keep-readable", "error"] = "skip",
     workers: int = 1,
     option: Options = (),
@@ -273,7 +276,7 @@ def prepare(
         encoding: raw loses nothing and takes ten times the room
         quality: of the JPEG encoding, 1 to 100
         resize_filter: lanczos4 as published
-        aspect: pad keeps it, with black
+        aspect: pad keeps it, with black; crop cuts the square around the signer
         on_damage: damaged clips are left out by name, taken as far as they can be read, or stop the command
         workers: processes
         option: of load_corpus: vocabulary train, setup US, allow_outside true, ...

@@ -49,7 +49,7 @@ def settings(line: str) -> RunConfig:
 ])  # fmt: skip
 def test_options_may_stand_anywhere_and_be_written_with_dash_underscore_or_equals_sign(line):
     values = parsed(line)
-    assert values["video"] == Path("clip.mp4") and values["checkpoint"] == Path("best") and values["json"] is True
+    assert values["videos"] == ("clip.mp4",) and values["checkpoint"] == Path("best") and values["json"] is True
     assert values["crop"] == (10, 4, 90) and values["save"] == (Path("a.eaf"), Path("a.vtt"))
     assert values["on_damage"] == "keep-readable" and values["no_crop"] is False and values["device"] is None
 
@@ -68,7 +68,7 @@ def test_pairs_can_be_repeated_and_hold_negative_numbers():
 
 
 @pytest.mark.parametrize("line", [
-    "", "recognise clip.mp4", "recognize clip.mp4", "recognize --checkpoint best", "doctor phoenix2014 --dep",
+    "", "recognise clip.mp4", "doctor phoenix2014 --dep",
     "evaluate --checkpoint best --split tset", "prepare phoenix2014 --out x --size big", "sweep x --limit many",
     "recognize clip.mp4 --checkpoint best --crop 1 2", "demo -p seed", "score one.stm", "info one two",
 ])  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import frames, stir, tiny
 
+from slakit.config import DecodeConfig
 from slakit.data.video.cropping import Box
+from slakit.decoding import BeamStream, beam_search, hypothesis_spans
 from slakit.models.packing import Clips
-from slakit.recognition import fit_frames, recognize_frames
+from slakit.recognition import fit_frames, recognize_frames, settings_for
 from slakit.recognition.streaming import StreamingRecognizer
 from slakit.records import ConfigError
 
@@ -189,3 +192,77 @@ def test_times_come_from_the_auxiliary_head_as_offline(lengths):
     exact = StreamingRecognizer(model, chunk_frames=37)
     exact.push(raw)
     assert exact.finish().spans == whole.spans
+
+
+def held(stream: StreamingRecognizer) -> int:
+    """Bytes that a stream keeps, but for the glosses themselves and their spans."""
+    tensors = [*stream.log_probs, *stream.by_frame, stream._features, stream._window]
+    arrays = [*stream.frames, *stream._waiting, *stream.beam._trie, *stream.beam._beam]
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors) + sum(array.nbytes for array in arrays)
+
+
+def waving(count: int, start: int = 0) -> np.ndarray:
+    """Signs that last half a second: a pattern of noise each, [count, 32, 32, 3]."""
+    signs = np.random.default_rng(5).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    return np.stack([signs[(t // 12) * 7 % 11 % 5] for t in range(start, start + count)])
+
+
+@pytest.mark.parametrize("minutes", [4, pytest.param(60, marks=pytest.mark.thorough)])
+def test_time_and_memory_of_a_push_do_not_grow(minutes):
+    """Counted, not timed: bytes held, prefixes that the search looks at, frames through the encoder."""
+    model, pushed = model_of("sla-lora"), 64 if minutes < 10 else 256
+    stream = StreamingRecognizer(model, chunk_frames=pushed, lookahead_steps=4, remember=60)
+    most: dict[int, list[tuple[int, int, int]]] = {}
+    for start in range(0, 1500 * minutes, pushed):
+        before = stream.encoder_frames
+        stream.push(waving(pushed, start))
+        most.setdefault(start // 1500, []).append((held(stream), stream.beam.nodes, stream.encoder_frames - before))
+    second, last = (np.max(most[minute], 0) for minute in (1, minutes - 1))
+    assert (last <= 1.1 * second).all(), (second, last)
+    result = stream.finish()
+    assert len(result.glosses) == len(result.spans) > 20 * minutes and result.num_frames == start + pushed
+    edges = [edge for span in result.spans for edge in (span.start, span.end)]
+    assert edges == sorted(edges) and 0 <= edges[0] and edges[-1] <= result.num_frames
+    assert len(result.posteriors) < 200 and not len(result.frames)
+
+
+@pytest.mark.parametrize("collapse", [False, True])
+def test_a_stream_that_forgets_says_the_same(collapse):
+    model, raw = tiny("sla-lora", auxiliary_head=False).eval(), waving(1200)
+    stir(model)
+    chosen = replace(settings_for(model), decode=DecodeConfig(collapse_repeats=collapse))
+    short, long = (
+        StreamingRecognizer(model, chunk_frames=16, remember=n, settings=chosen, keep_frames=True) for n in (40, 1500)
+    )
+    for part in np.split(raw, range(50, 1200, 50)):
+        states = short.push(part), long.push(part)
+        assert states[0].glosses == states[1].glosses and states[0].settled >= states[1].settled
+    forgot, kept = short.finish(), long.finish()
+    assert short._first > 200 and long._first == 0 and len(forgot.glosses) > 20
+    assert forgot.glosses == kept.glosses and abs(forgot.score - kept.score) < 1e-6
+    assert np.array_equal(forgot.frames, kept.frames) and len(kept.posteriors) == 300
+    first, rest = short._first, forgot.glosses[len(short.spans) :]  # times are those of a part, here of the last
+    tokens, steps = model.vocabulary.encode(rest), np.log(kept.posteriors[first:])
+    last = hypothesis_spans(steps, None, tokens, model.vocabulary, 1200 - 4 * first, 25.0, fill=1.0)
+    assert [(s.start - 4 * first, s.end - 4 * first) for s in forgot.spans[-len(rest) :]] == [
+        (s.start, s.end) for s in last
+    ]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), classes=st.integers(2, 30), width=st.integers(1, 12), collapse=st.booleans())
+def test_a_search_that_goes_on_is_the_search_of_all(seed, classes, width, collapse):
+    dice = np.random.default_rng(seed)
+    steps = torch.from_numpy(dice.normal(size=(90, classes)) * dice.uniform(0.5, 4)).log_softmax(-1)
+    options = {"beam_width": width, "top_tokens": int(dice.integers(1, 40)), "collapse_repeats": collapse}
+    stream, done = BeamStream(classes, **options), 0
+    while done < len(steps):
+        count = int(dice.integers(1, 12))
+        stream.push(steps[done : done + count])
+        done += count
+        found = stream.hypotheses(width)
+        expected = beam_search(steps[None, :done], n_best=width, **options)[0]
+        assert [(h.tokens, h.timesteps) for h in found] == [(h.tokens, h.timesteps) for h in expected]
+        assert np.allclose([h.score for h in found], [h.score for h in expected], atol=1e-9)
+        fixed, _ = stream.shared()
+        assert all(h.tokens[: len(fixed)] == tuple(t for t, _ in fixed) for h in found) or collapse

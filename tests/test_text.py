@@ -9,7 +9,6 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -22,11 +21,11 @@ from tiny_models import tiny
 from slakit import show
 from slakit.__main__ import main
 from slakit.decoding import GlossSpan
-from slakit.recognition import Recognition, exports
+from slakit.recognition import Recognition, clip_name, exports
 from slakit.records import CorpusError, SlakitError, Span, Vocabulary, visible
 from slakit.scoring import aligned_sentences, confusion_matrix, escapes, read_ctm, read_stm, score, write_ctm, write_stm
 from slakit.show.player import gloss_line
-from slakit.show.report import file_name, write_report
+from slakit.show.report import write_report
 from slakit.sweeps.spec import Spec
 from slakit.sweeps.tables import Results
 
@@ -331,12 +330,12 @@ def test_terminals_are_not_steered(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["...mp4", ";;\u202ea b\udcff$x$.mp4"])
 def test_a_report_of_a_video_of_any_name(tmp_path, name):
     for stem in ("..", ";;z", "a b", "\u202eab", "\udcff", ".", ""):
-        assert re.fullmatch(r"[\w$]+", file_name(stem)), "no blanks, no dots, no comment of CTM"
+        assert re.fullmatch(r"[\w$]+", clip_name(f"{stem}.mp4")), "no blanks, no dots, no comment of CTM"
     model = tiny("frozen").eval()
     result = recognition(model.vocabulary.glosses, name)
     paths = write_report(model, result, tmp_path / "report")
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == sorted(p.name for p in paths.values())
     assert json.loads(paths["json"].read_bytes())["source"] == name
-    assert list(read_ctm(paths["ctm"])) == [file_name(Path(name).stem)]
+    assert list(read_ctm(paths["ctm"])) == [clip_name(name)]
     assert from_elan(paths["eaf"]) == list(model.vocabulary.glosses) == from_webvtt(paths["vtt"])
     assert paths["png"].read_bytes()[:4] == b"\x89PNG"

@@ -287,12 +287,12 @@ class ClipStore:
         return pictures
 
     def _resized(self, sample: Sample, source: Source, image_size: int, numbers: list[int] | None) -> np.ndarray:
+        damage = "keep-readable" if self.on_damage == "keep-readable" else "error"
         try:
-            frames = source.read(numbers, "keep-readable" if self.on_damage == "keep-readable" else "error")
+            if self.prepare is not None:
+                return resize(self.prepare(source.read(numbers, damage)), image_size)
+            return source.resized(lambda frames: resize(frames, image_size), numbers, damage)
         except VideoError as error:
             if self.on_damage == "error":
                 raise SlakitError(f"{sample.id}: {error}") from error
             raise
-        if self.prepare is not None:
-            frames = self.prepare(frames)
-        return resize(frames, image_size)

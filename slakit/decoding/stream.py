@@ -140,18 +140,18 @@ class BeamStream:
         """The best labellings of all that came, as beam_search() gives them."""
         keep = len(self._beam[0]) if self.collapse_repeats else n_best
         deep = self._used
-        found = [np.zeros((keep, deep), np.int32) for _ in range(2)]
+        out_tokens, out_steps = np.zeros((keep, deep), np.int32), np.zeros((keep, deep), np.int32)
         sizes, scores, totals = np.full(keep, -1, np.int32), np.full(keep, -np.inf), np.full(keep, -np.inf)
         trie = (*self._trie[:4], self._trie[4].copy())  # the beam's places are needed afterwards
-        rest = (self._count, found[0], found[1], sizes, scores, totals)
-        ranked(self.classes, 0.0, NO_LANGUAGE_MODEL, trie, self._beam, *rest)
+        beam = self.classes, 0.0, NO_LANGUAGE_MODEL, trie, self._beam, self._count
+        ranked(*beam, out_tokens, out_steps, sizes, scores, totals)
         result: list[Hypothesis] = []
         begun, times = [token for token, _ in self.settled], [step for _, step in self.settled]
         for n, size in enumerate(sizes.tolist()):
             if size < 0 or len(result) == n_best:
                 continue
-            tokens = (*begun, *found[0][n, :size].tolist())
-            steps = (*times, *found[1][n, :size].tolist())
+            tokens = (*begun, *out_tokens[n, :size].tolist())
+            steps = (*times, *out_steps[n, :size].tolist())
             if self.collapse_repeats:
                 tokens, steps = collapse(tokens, steps)
                 if any(other.tokens == tokens for other in result):

@@ -44,6 +44,8 @@ class Description:
     metrics: dict[str, Any] | None = None
     train: dict[str, Any] | None = None
     corpus: str | None = None
+    corpus_options: dict[str, Any] | None = None
+    pictures: dict[str, Any] | None = None
     trained_on: str | None = None
     best_epoch: int | None = None
 

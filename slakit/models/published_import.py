@@ -86,7 +86,8 @@ def load_published_checkpoint(
         decode=DecodeConfig(collapse_repeats=True), precision="float32",
     )  # fmt: skip
     kept = ("augment", "decode", "precision", "batch_size")
-    model.about = {"train": {name: to_dict(protocol)[name] for name in kept}, "trained_on": f"published as {path.name}"}
+    train = {name: to_dict(protocol)[name] for name in kept}
+    model.about = {"train": train, "pictures": {"aspect": "stretch"}, "trained_on": f"published as {path.name}"}
     return model.eval()
 
 

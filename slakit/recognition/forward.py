@@ -34,9 +34,10 @@ class ClipLogProbs:
     frames: np.ndarray | None = None
 
 
-# Bytes that the image encoder may take at once; counted on ViT-B/16 it takes 17 times a frame's tokens in float32.
+# Bytes that the image encoder may take at once. Counted on ViT-B/16 it takes 17 times what its tokens take in float32,
+# which is 17 times the picture; convolutions take about as much.
 ROOM = {"cpu": 2**30, "cuda": 8 * 2**30}
-TIMES_THE_TOKENS = 17
+TIMES = 17
 
 
 def placed(model: Recognizer, device: str | torch.device | None = None) -> Recognizer:
@@ -46,14 +47,14 @@ def placed(model: Recognizer, device: str | torch.device | None = None) -> Recog
     """
     if device is None and next(model.parameters()).device.type != "cpu":
         return model
-    return model.to(find_device(device))
+    return model.to(find_device(None if device is None else str(device)))
 
 
 def piece_of(model: Recognizer) -> int:
     """How many frames go through the image encoder at once, so that its memory does not grow with the clip."""
     tower, device = model.encoder.backbone, next(model.parameters()).device.type
     tokens = tower.prefix_tokens + tower.grid[0] * tower.grid[1]
-    bytes_of_one = 4 * TIMES_THE_TOKENS * tokens * tower.width
+    bytes_of_one = 4 * TIMES * max(tokens * tower.width, 3 * tower.image_size**2)
     return max(2 * model.encoder.reach, ROOM.get(device, ROOM["cpu"]) // bytes_of_one, 16)
 
 
@@ -69,7 +70,9 @@ def encode(model: Recognizer, frames: torch.Tensor, lengths: torch.Tensor, piece
         return model.encode(frames.to(device, non_blocking=True), lengths)
     counts, clips = lengths.tolist(), []
     Clips(counts).check(frames)
-    places = padded_index(counts) if model.config.padding == "published" else [torch.arange(count) for count in counts]
+    places = [torch.arange(count) for count in counts]
+    if model.config.padding == "published":
+        places = [padded_index([count])[0] for count in counts] if model.encoder.pads_each else padded_index(counts)
     for number, place in enumerate(places):
         clip, order = frames[sum(counts[:number]) : sum(counts[: number + 1])], place.to(frames.device)
         parts = []

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
-from slakit.config import AugmentConfig, TrainConfig, from_dict
+from slakit.config import AugmentConfig, TrainConfig, checked_dataclass, from_dict
 from slakit.data.augment import ClipTransform, apply_plan, evaluation_crop
 from slakit.data.video.cropping import Box, signer_box, squared
 from slakit.data.video.packed import PackedClip
@@ -22,7 +23,7 @@ def settings_for(model: Recognizer) -> TrainConfig:
     """Pictures, decoding and precision as the checkpoint was trained and chosen with, where it says so; otherwise the
     published ones at the model's picture size: frames of 8/7 of it, the middle kept."""
     if trained := about(model).get("train"):
-        names = ("augment", "decode", "precision")
+        names = ("augment", "decode", "precision", "batch_size")
         return from_dict(TrainConfig, {name: trained[name] for name in names if name in trained}, "train")
     side, _ = evaluation_crop(model.image_size)
     return TrainConfig(augment=AugmentConfig(image_size=side, crop_size=model.image_size))
@@ -31,6 +32,17 @@ def settings_for(model: Recognizer) -> TrainConfig:
 def about(model: Recognizer) -> Mapping[str, Any]:
     """What is known of where a model comes from: its checkpoint's description, or what fit() noted; {} for nothing."""
     return getattr(model, "about", None) or {}
+
+
+@checked_dataclass
+class PictureFacts:
+    """What a checkpoint keeps of a corpus' pictures: how they were made square, the size and filter of a prepared
+    corpus, or the shape [height, width] of a clip as it was filmed."""
+
+    aspect: Literal["stretch", "pad", "crop"] = "stretch"
+    resize_filter: Literal["lanczos4", "antialias"] = "lanczos4"
+    size: Annotated[int, Field(ge=8, le=4096)] | None = None
+    shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,17 +89,14 @@ def pictures_for(model: Recognizer, settings: TrainConfig | None = None) -> Pict
     squares, or does not say on what, is shown the square around the signer.
     """
     augment = (settings or settings_for(model)).augment
-    made = about(model).get("pictures")
-    if not made:
-        return Pictures(augment)
-    height, width = made.get("shape") or (0, 1)
-    aspect = "crop" if made["aspect"] == "stretch" and height == width else made["aspect"]
-    return Pictures(augment, aspect, made.get("size"), made.get("resize_filter", "lanczos4"))
+    made = from_dict(PictureFacts, about(model).get("pictures") or {"aspect": "crop"}, "pictures")
+    square = made.shape is not None and made.shape[0] == made.shape[1]
+    aspect = "crop" if made.aspect == "stretch" and square else made.aspect
+    return Pictures(augment, aspect, made.size, made.resize_filter)
 
 
 def picture_facts(samples: Sequence[Sample]) -> dict[str, Any]:
-    """How a corpus' pictures were made square, for the checkpoint: aspect, the filter and size of a prepared corpus,
-    and otherwise the shape [height, width] of the first clip that can be opened. What pictures_for() reads."""
+    """PictureFacts of a corpus, for the checkpoint, by the first of its clips that can be opened."""
     for sample in samples:
         try:
             source = open_source(sample.source)

@@ -20,7 +20,7 @@ import torch
 from slakit.config import TrainConfig, to_dict
 from slakit.data.video.cropping import Box
 from slakit.decoding import BeamStream, GlossSpan
-from slakit.decoding.hypothesis import check_positive
+from slakit.decoding.hypothesis import check_positive, collapse
 from slakit.decoding.stream import HORIZON
 from slakit.models.modes import evaluating
 from slakit.models.packing import FIELD, LEFT, STRIDE, Clips
@@ -33,11 +33,13 @@ from slakit.records import ConfigError, Sample
 
 @dataclass(frozen=True)
 class StreamState:
-    """What is known in the middle of a stream: the glosses of what is decided so far; the last may still change."""
+    """What is known in the middle of a stream: the glosses of what is decided so far; the first `settled` of them
+    cannot change any more."""
 
     glosses: tuple[str, ...]
     frames_received: int
     frames_decided: int
+    settled: int = 0
 
 
 class StreamingRecognizer:
@@ -136,7 +138,10 @@ class StreamingRecognizer:
         """Glosses of what was decided so far."""
         tokens = self.beam.hypotheses()[0].tokens
         done = min(self._decided * STRIDE, self.received)
-        return StreamState(tuple(self.model.vocabulary.decode(tokens)), self.received, done)
+        settled = [token for token, _ in self.beam.settled]
+        if self.beam.collapse_repeats:
+            settled, _ = collapse(settled, settled)
+        return StreamState(tuple(self.model.vocabulary.decode(tokens)), self.received, done, len(settled))
 
     def _spans(self, tokens: Sequence[int], cut: int | None) -> list[GlossSpan]:
         """Of these glosses, signed in the steps that are held, from `_first` to `cut` (None: the stream's end)."""

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from slakit.config import DecodeConfig, TrainConfig, to_dict
-from slakit.data.video.cropping import LOOKS, Box
+from slakit.data.video.cropping import Box
 from slakit.data.video.read import open_source
-from slakit.data.video.source import Source
+from slakit.data.video.source import AT_ONCE, Source
 from slakit.decoding import GlossSpan, beam_search, frame_spans, hypothesis_spans
 from slakit.models.packing import STRIDE
 from slakit.models.recognizer import Recognizer
@@ -24,7 +24,6 @@ from slakit.recognition.pauses import between_pauses
 from slakit.recognition.pictures import Pictures, pictures_for, settings_for, with_beam
 from slakit.records import ConfigError, Sample, VideoError, visible, write_files
 
-AT_ONCE = 2**30  # bytes of frames, as read or as the model sees them: more are read in pieces, kept on disk
 MAX_FRAMES = 100_000  # more than an hour: the sequence model reads a clip as a whole
 FPS = 25.0  # of what does not say: a folder of frames
 
@@ -67,7 +66,8 @@ class Recognition:
             f"{100 * span.confidence:3.0f} % sure"
             for span in self.spans
         ]
-        return "\n".join([" ".join(self.glosses) or "(nothing)", *rows, f"  log probability {self.score:.2f}"])
+        lines = [" ".join(self.glosses) or "(nothing)", *rows, f"  log probability {self.score:.2f}"]
+        return visible("\n".join(lines), keep="\n")
 
     def json(self) -> str:
         """Everything but frames and posteriors as JSON text; see `slakit.recognition.exports.as_json`."""
@@ -103,7 +103,8 @@ def clip_name(source: str | Path) -> str:
     path = Path(source)
     name = path.parent.name if path.name == "1" and path.parent.name else path.name
     name = name if path.is_dir() else Path(name).stem
-    return re.sub(r"[\s\x00-\x1f]+", "_", name).lstrip(".") or "video"
+    letters = (c if visible(c) == c else "_" for c in re.sub(r"[\s\x00-\x1f]+", "_", name))
+    return "".join(letters).lstrip(".;") or "video"
 
 
 def recognize(
@@ -178,8 +179,7 @@ def fitted_frames(source: Source, pictures: Pictures, crop: str | Box, on_damage
         return pictures.fit(frames, pictures.box(frames, crop))
     box = crop if isinstance(crop, Box) else None
     if box is None and pictures.looks(crop, info.height, info.width):
-        chosen = np.unique(np.linspace(0, info.num_frames - 1, LOOKS).round().astype(int))
-        box = pictures.box(source.read(chosen.tolist(), on_damage), crop)
+        box = pictures.box(source.look(on_damage), crop)
     parts = (pictures.fit(piece, box) for piece in source.pieces(None, on_damage))
     if info.num_frames * size * size * 3 <= AT_ONCE:
         return np.concatenate(list(parts))

@@ -17,6 +17,7 @@ In reading order:
     map_figures.py     figures of maps: energy, neighbours, masking curves
     sweep_figures.py   figures of a sweep's tables
     films.py           frames beside their maps as MP4 or GIF
+    commands.py        what evaluate, recognize and score print and write
     report.py          one recognition as a picture and as files; what a model knows
     live.py            curves that grow during a run, and a run in other processes
     player.py          a widget: one clip

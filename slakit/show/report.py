@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from slakit.show.figures import frame_strip, timeline
 from slakit.show.pictures import as_image, png, stack
 
 KINDS = ("json", "eaf", "vtt", "ctm", "png")
+MAP_BYTES = 2**30
 
 
 def model_facts(model: Recognizer) -> dict[str, Any]:
@@ -70,9 +71,10 @@ def _error_rates(metrics: Any) -> str:
 def clip_maps(model: Recognizer, result: Recognition) -> np.ndarray | None:
     """For every frame the map of the gloss that is signed there: float32 [T, h, w], 0 to 1 within each gloss.
 
-    None where nothing was recognised.
+    None where nothing was recognised, and where the maps of a long video would take more than MAP_BYTES.
     """
-    if not result.glosses:
+    grid = model.encoder.backbone.grid
+    if not result.glosses or 4 * len(result.glosses) * result.num_frames * grid[0] * grid[1] > MAP_BYTES:
         return None
     maps = gloss_maps(model, result.frames, model.vocabulary.encode(result.glosses))  # [glosses, T, h, w]
     shown = np.zeros(maps.shape[1:], np.float32)
@@ -102,29 +104,31 @@ def _gloss_at(result: Recognition, frame: int) -> str:
     return next((span.gloss for span in result.spans if span.start <= frame < span.end), "")
 
 
-def write_report(model: Recognizer, result: Recognition, out: str | Path) -> dict[str, Path]:
-    """Write one recognition in every format into a folder, named after its video; returns {kind: path}.
+def write_report(
+    model: Recognizer, result: Recognition, out: str | Path, kinds: Sequence[str] = KINDS
+) -> dict[str, Path]:
+    """Write one recognition in every format into a folder, named after its clip; returns {kind: path}.
 
     json (everything, with what the model is), eaf (ELAN, linked to the video), vtt (subtitles), ctm (scoring tools),
-    png (recognition_picture). All of them or, with a ConfigError that says why, none.
+    png (recognition_picture, which needs the result's frames). What has the same name is replaced. Raises ConfigError
+    and writes nothing where one of them cannot be written.
     """
-    name = file_name(Path(result.source).stem)
-    paths = {kind: Path(out) / f"{name}.{kind}" for kind in KINDS}
-    video = Path(result.source) if Path(result.source).is_file() else None
-    facts = {"source": Path(result.source).name, "score": result.score, "fps": result.fps, "frames": len(result.frames)}
-    alternatives = [{"glosses": glosses, "score": score} for glosses, score in result.alternatives]
-    contents = {
-        "json": as_json(result.spans, **facts, alternatives=alternatives, model=model_facts(model)) + "\n",
-        "eaf": as_elan({"recognised": result.spans}, video, beside=paths["eaf"]),
-        "vtt": as_webvtt(result.spans),
-        "ctm": as_ctm({name: result.spans}),
-        "png": png(recognition_picture(model, result)),
-    }
-    write_files({paths[kind]: content for kind, content in contents.items()})
+    video, alternatives = Path(result.source), [{"glosses": g, "score": score} for g, score in result.alternatives]
+    paths, contents = {kind: Path(out) / f"{result.id}.{kind}" for kind in kinds}, {}
+    for kind, path in paths.items():
+        if kind == "json":
+            parts = {"sentences": [list(part) for part in result.sentences]} if result.sentences else {}
+            contents[path] = as_json(
+                result.spans, source=video.name, score=result.score, fps=result.fps, frames=result.num_frames,
+                alternatives=alternatives, **parts, model=model_facts(model),
+            ) + "\n"  # fmt: skip
+        elif kind == "eaf":
+            contents[path] = as_elan({"recognised": result.spans}, video if video.is_file() else None, beside=path)
+        elif kind == "vtt":
+            contents[path] = as_webvtt(result.spans)
+        elif kind == "ctm":
+            contents[path] = as_ctm({result.id: result.spans})
+        else:
+            contents[path] = png(recognition_picture(model, result))
+    write_files(contents)
     return paths
-
-
-def file_name(text: str) -> str:
-    """The name of a video as one of files and as an id in CTM: no blanks, nothing that cannot be seen, no dot first."""
-    letters = (c if visible(c) == c else "_" for c in re.sub(r"[\s\x00-\x1f]+", "_", text))
-    return "".join(letters).lstrip(".;") or "video"

@@ -17,11 +17,14 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from slakit.data.video.cropping import Box, signer_box
-from slakit.data.video.read import probe_video, read_frames
+from slakit.data.video.read import open_source
+from slakit.data.video.resize import resize
+from slakit.data.video.source import AT_ONCE
 from slakit.explain import gloss_maps
 from slakit.models.recognizer import Recognizer
-from slakit.recognition.pictures import fit_frames
-from slakit.recognition.video import Recognition, recognize_frames
+from slakit.recognition.forward import placed
+from slakit.recognition.pictures import fit_frames, pictures_for
+from slakit.recognition.video import Recognition, recognize, recognize_frames
 from slakit.records import SlakitError, visible
 from slakit.scoring.escapes import as_html
 from slakit.show.pictures import overlay, png, scale_of
@@ -55,14 +58,16 @@ class VideoApp(ipywidgets.VBox):
     """Children that scripts may drive: example, upload, path, auto, left, top, side, recognise, frame, gloss; message,
     picture, answer, timeline, files show what came of it. Tab moves between controls, arrow keys change them.
 
-    model: any Recognizer. examples: {name: video file} to begin with, may be empty.
+    model: any Recognizer. examples: {name: video file} to begin with, may be empty. device: None is a GPU where there
+    is one.
     """
 
-    def __init__(self, model: Recognizer, examples: Mapping[str, str | Path]):
-        self.model = model
+    def __init__(self, model: Recognizer, examples: Mapping[str, str | Path], device: str | None = None):
+        self.model, self.pictures = placed(model, device), pictures_for(model)
         self.result: Recognition | None = None
         self.maps: np.ndarray | None = None  # [glosses, T, h, w]
-        self.frames = np.zeros((1, HEIGHT, HEIGHT, 3), np.uint8)
+        self.frames = np.zeros((1, HEIGHT, HEIGHT, 3), np.uint8)  # of a very large video smaller ones, to look at
+        self.smaller = 1.0  # how many pixels of the video are one of `frames`
         self.source, self.fps, self._busy = Path("none"), 25.0, False
         self._folder = tempfile.TemporaryDirectory(prefix="slakit-video-")
         wide = ipywidgets.Layout(width="420px")
@@ -109,25 +114,37 @@ class VideoApp(ipywidgets.VBox):
         side = min(self.side.value, height, width)  # a slider whose ends are equal is an error in browsers: see _place
         return Box(min(self.left.value, width - side), min(self.top.value, height - side), side)
 
+    @property
+    def crop(self) -> str | Box:
+        """What the model is shown: the square, or the whole picture where that is what it was trained on."""
+        height, width = self.frames.shape[1:3]
+        whole = self.auto.value and height != width and not self.pictures.looks("auto", height, width)
+        return "none" if whole else self.box
+
     def open_video(self, path: str | Path) -> None:
         """Read a video and show it; a file that cannot be read leaves what was there and says why."""
         path = Path(str(path).strip())
         self._say(f"Reading {path.name[:80]} …")
         try:
-            frames, fps = read_frames(path), probe_video(path).fps or 25.0
+            source = open_source(path)
+            info, fps = source.info, source.info.fps or 25.0
+            if info.num_frames * info.height * info.width * 3 <= AT_ONCE:
+                frames = source.read()
+            else:
+                size = HEIGHT, max(1, round(info.width * HEIGHT / info.height))
+                frames = np.concatenate([resize(piece, size, "antialias") for piece in source.pieces()])
         except (SlakitError, OSError) as error:  # OSError: a path that is too long to be one
             self._say(str(error)[:400], wrong=True)
             return
-        self.frames, self.source, self.fps = frames, path, fps
+        self.frames, self.source, self.fps, self.smaller = frames, path, fps, info.height / frames.shape[1]
         self._busy = True
         self.frame.max, self.frame.value = max(len(frames) - 1, 1), 0
         self.side.max = max(min(frames.shape[1:3]), 2)
         self.side.min = min(16, self.side.max - 1)
         self._busy = False
         self.recognise.disabled = False
-        height, width = frames.shape[1:3]
         length = f"{len(frames)} frames, {len(frames) / fps:.1f} s at {fps:.2f} frames a second"
-        self._say(f"{path.name}: {width}x{height} pixels, {length}.")
+        self._say(f"{path.name}: {info.width}x{info.height} pixels, {length}.")
         self._set_crop(None)
 
     def _open_named(self, name: str) -> None:
@@ -181,7 +198,7 @@ class VideoApp(ipywidgets.VBox):
         """Recognise what is on the screen, show it, make the files."""
         self._say("Recognising …")
         try:
-            result = recognize_frames(self.model, self.frames, fps=self.fps, source=str(self.source), crop=self.box)
+            result = self._recognised()
             tokens = self.model.vocabulary.encode(result.glosses)
             maps = gloss_maps(self.model, result.frames, tokens) if tokens else None
             paths = write_report(self.model, result, Path(self._folder.name, "report"))
@@ -204,17 +221,28 @@ class VideoApp(ipywidgets.VBox):
         self._show(None)
         return result
 
+    def _recognised(self) -> Recognition:
+        if self.smaller == 1:
+            return recognize_frames(self.model, self.frames, fps=self.fps, source=str(self.source), crop=self.crop)
+        crop = self.crop
+        if isinstance(crop, Box):  # in the video's own pixels
+            crop = Box(*(int(value * self.smaller) for value in (crop.left, crop.top, crop.side)))
+        return recognize(self.model, self.source, crop=crop)
+
     def _show(self, _) -> None:
         """The frame under the slider with its square; beside it what the model sees, under the chosen gloss' map."""
         t = min(self.frame.value, len(self.frames) - 1)
         whole = Image.fromarray(self.frames[t])
         scale = HEIGHT / whole.height
         whole = whole.resize((max(round(whole.width * scale), 1), HEIGHT), Image.Resampling.BILINEAR)
-        box = self.box
-        edges = [v * scale for v in (box.left, box.top, box.left + box.side - 1, box.top + box.side - 1)]
+        crop, box = self.crop, self.box
+        corners = box.left, box.top, box.left + box.side - 1, box.top + box.side - 1
+        if not isinstance(crop, Box):
+            corners = 0, 0, self.frames.shape[2] - 1, self.frames.shape[1] - 1
+        edges = [value * scale for value in corners]
         ImageDraw.Draw(whole).rectangle(edges, outline=BOX_COLOUR, width=3)
         if self.result is None:
-            cut = fit_frames(self.frames[t : t + 1], self.model.image_size, box)[0]
+            cut = fit_frames(self.frames[t : t + 1], self.model, crop)[0]
         else:
             cut = self.result.frames[t]
         number = cast(int, self.gloss.value)

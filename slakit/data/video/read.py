@@ -35,8 +35,10 @@ def open_source(path: ClipPath, seconds: float = 60.0) -> Source:
         return PackedClip(open_split(path.parent), path.name)
     if os.path.isdir(path):
         files = list_frames(path)
+        inside = [] if files else [p.name for p in sorted(path.iterdir())[:3]]
+        if inside == ["1"]:  # Phoenix-2014's <id>/1
+            files = list_frames(path / "1")
         if not files:
-            inside = [p.name for p in sorted(path.iterdir())[:3]]
             what = f"it holds {', '.join(inside)}" if inside else "it is empty"
             raise VideoError(f"{path}: no image files in this folder ({what}); point to the folder of the frames")
         return FrameFiles(files)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from slakit.data.video.cropping import LOOKS
 from slakit.records import ConfigError, VideoError
 
 MAX_BYTES = 4 * 2**30
+AT_ONCE = 2**30  # bytes of frames as read: a clip with more goes through memory in pieces where that is possible
 PIECE = 32  # frames that are decoded at a time where not all are kept: 200 MB of full HD
 ON_DAMAGE = ("error", "skip", "keep-readable")
 READERS = ("pyav", "decord", "both")
@@ -117,6 +119,23 @@ class Source(ABC):
             given += len(piece)
             yield np.ascontiguousarray(piece)
         self._settle((np.empty((given, 0)), problems), on_damage, numbers)
+
+    def look(self, on_damage: str = "error") -> np.ndarray:
+        """A few frames spread over the clip, those that signer_box() would choose of all."""
+        chosen = np.unique(np.linspace(0, self.num_frames - 1, LOOKS).round().astype(int))
+        return self.read(chosen.tolist(), on_damage)
+
+    def resized(
+        self,
+        change: Callable[[np.ndarray], np.ndarray],
+        indices: Sequence[int] | None = None,
+        on_damage: str = "error",
+    ) -> np.ndarray:
+        """change(frames) -> smaller ones, each by itself; of a large clip never all as they were read are in memory."""
+        count = self.num_frames if indices is None else len(indices)
+        if count <= PIECE or count * self.info.height * self.info.width * 3 <= AT_ONCE:
+            return change(self.read(indices, on_damage))
+        return np.concatenate([change(piece) for piece in self.pieces(indices, on_damage)])
 
     def _pieces(
         self, numbers: Sequence[int] | None, count: int, on_damage: str, problems: list[str]
