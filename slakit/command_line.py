@@ -91,14 +91,14 @@ def run_config(name: str, changes: Mapping[str, Any] | None = None) -> RunConfig
     """
     from slakit.config import from_dict, override
     from slakit.data.corpora import check_options
-    from slakit.models.methods import find_method
+    from slakit.models.methods import find_method, with_method
     from slakit.sweeps.experiment import check_blocks
     from slakit.training.presets import load_run, preset
 
     config = load_run(name) if name.endswith(".json") or Path(name).is_file() else preset(name)
     changes = {key.replace("-", "_"): value for key, value in (changes or {}).items()}
     if changes.get("model.method", config.model.method) != config.model.method:
-        config = replace(config, model=replace(config.model, method=changes["model.method"], options={}))
+        config = replace(config, model=with_method(config.model, changes["model.method"]))
     _check_places(config, changes)
     config = override(config, changes)
     from_dict(find_method(config.model.method).options, config.model.options, "model.options")
@@ -162,7 +162,7 @@ def info(checkpoint: str | None = None, /, as_json: Annotated[bool, arg(name="js
     """
     if checkpoint is None:
         facts = environment()
-        print(json.dumps(facts, indent=1) if as_json else "\n".join(f"{key:<17}{facts[key]}" for key in facts))
+        say(json.dumps(facts, indent=1) if as_json else "\n".join(f"{key:<17}{facts[key]}" for key in facts))
         return
     from slakit.models.description import checkpoint_bytes, describe, read_description
     from slakit.models.hub import find_checkpoint
@@ -172,9 +172,9 @@ def info(checkpoint: str | None = None, /, as_json: Annotated[bool, arg(name="js
     description = read_description(text_file if text_file.is_file() else path)
     if as_json:
         facts = {"path": str(path), "bytes": checkpoint_bytes(path), **description}
-        print(json.dumps(facts, indent=1, ensure_ascii=False))
+        say(json.dumps(facts, indent=1, ensure_ascii=False))
     else:
-        print(describe(description, path))
+        say(describe(description, path))
 
 
 def notebooks(folder: Path, /) -> None:
@@ -191,8 +191,8 @@ def notebooks(folder: Path, /) -> None:
         kept = target.exists()
         if not kept:
             target.write_bytes(source.read_bytes())
-        print(f"{target}{'  is there already, kept' * kept}")
-    print(f"open them with: jupyter lab {folder}")
+        say(f"{target}{'  is there already, kept' * kept}")
+    say(f"open them with: jupyter lab {folder}")
 
 
 def environment() -> dict[str, str]:
@@ -223,3 +223,22 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def convert(file: Path, /, gloss_dict: Path, out: Path | None = None) -> None:
+    """a released checkpoint of VAC, TLP, SEN, CorrNet, CorrNet+, SlowFastSign or AdaptSign as a file of ours
+
+    Args:
+        file: the .pt file of the released training code
+        gloss_dict: the gloss_dict.npy that it was trained with
+        out: the file to write (default: beside it, with the ending .safetensors)
+    """
+    from slakit import load_published_checkpoint, save_checkpoint
+
+    model = load_published_checkpoint(file, gloss_dict)
+    written = save_checkpoint(model, out or file.with_suffix(".safetensors"), **model.about)
+    glosses = len(model.vocabulary.glosses)
+    say(f"{file} is {model.config.method} with {glosses} glosses; written: {written}")
+    say(
+        f"python -m slakit evaluate --checkpoint {written} --corpus NAME --root FOLDER follows the published protocol"
+    )
