@@ -239,6 +239,4 @@ def convert(file: Path, /, gloss_dict: Path, out: Path | None = None) -> None:
     written = save_checkpoint(model, out or file.with_suffix(".safetensors"), **model.about)
     glosses = len(model.vocabulary.glosses)
     say(f"{file} is {model.config.method} with {glosses} glosses; written: {written}")
-    say(
-        f"python -m slakit evaluate --checkpoint {written} --corpus NAME --root FOLDER follows the published protocol"
-    )
+    say(f"python -m slakit evaluate --checkpoint {written} --corpus NAME --root FOLDER follows the published protocol")
