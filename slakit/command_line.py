@@ -164,7 +164,7 @@ def info(checkpoint: str | None = None, /, as_json: Annotated[bool, arg(name="js
     """
     if checkpoint is None:
         facts = environment()
-        print(json.dumps(facts, indent=1) if as_json else "\n".join(f"{key:<17}{facts[key]}" for key in facts))
+        say(json.dumps(facts, indent=1) if as_json else "\n".join(f"{key:<17}{facts[key]}" for key in facts))
         return
     from slakit.models.description import checkpoint_bytes, describe, read_description
     from slakit.models.hub import find_checkpoint
@@ -174,9 +174,9 @@ def info(checkpoint: str | None = None, /, as_json: Annotated[bool, arg(name="js
     description = read_description(text_file if text_file.is_file() else path)
     if as_json:
         facts = {"path": str(path), "bytes": checkpoint_bytes(path), **description}
-        print(json.dumps(facts, indent=1, ensure_ascii=False))
+        say(json.dumps(facts, indent=1, ensure_ascii=False))
     else:
-        print(describe(description, path))
+        say(describe(description, path))
 
 
 def notebooks(folder: Path, /) -> None:
@@ -193,8 +193,8 @@ def notebooks(folder: Path, /) -> None:
         kept = target.exists()
         if not kept:
             target.write_bytes(source.read_bytes())
-        print(f"{target}{'  is there already, kept' * kept}")
-    print(f"open them with: jupyter lab {folder}")
+        say(f"{target}{'  is there already, kept' * kept}")
+    say(f"open them with: jupyter lab {folder}")
 
 
 def environment() -> dict[str, str]:
@@ -240,7 +240,5 @@ def convert(file: Path, /, gloss_dict: Path, out: Path | None = None) -> None:
     model = load_published_checkpoint(file, gloss_dict)
     written = save_checkpoint(model, out or file.with_suffix(".safetensors"), **model.about)
     glosses = len(model.vocabulary.glosses)
-    print(f"{file} is {model.config.method} with {glosses} glosses; written: {written}")
-    print(
-        f"python -m slakit evaluate --checkpoint {written} --corpus NAME --root FOLDER follows the published protocol"
-    )
+    say(f"{file} is {model.config.method} with {glosses} glosses; written: {written}")
+    say(f"python -m slakit evaluate --checkpoint {written} --corpus NAME --root FOLDER follows the published protocol")

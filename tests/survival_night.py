@@ -1,12 +1,12 @@
 """A night of kills: training, prepare and drawing die at random moments and go on to the same bits; full disks.
 
-python tests/survival_night.py kills FOLDER SEED DEATHS | disks FOLDER          (make fire; `nice` it)
+python tests/survival_night.py kills FOLDER SEED DEATHS | disks FOLDER | memory COUNT          (make fire; `nice` it)
 
 `kills`: DEATHS in all, shared between training (warm start, adaptation, evaluation, checkpoints), prepare and drawing
 with two processes, by SIGKILL, SIGTERM, SIGHUP and SIGINT. Every run that comes to its end must have the bits of an
 uninterrupted one, and no process may be left over. `disks`: the kernel refuses every file of some size or more, for
 every size of file that fit, prepare, drawing, a report, a film and a collected table write: a sentence, nothing half
-written, and with room again the same bits.
+written, and with room again the same bits. `memory`: COUNT recognitions in one process.
 """
 
 from __future__ import annotations
@@ -255,8 +255,27 @@ def disks(folder: Path, names: tuple[str, ...] = tuple(WRITERS), most: int = 40)
     return found
 
 
+def memory(count: int) -> dict:
+    """MiB that this process has after a twentieth of `count` recognitions and after all of them."""
+    from slakit.recognition import recognize_frames
+
+    torch.set_num_threads(1)
+    model = tiny("sla-lora", blocks="2-3", rank=2).eval()
+    clips = [np.random.default_rng(k).integers(0, 256, (16 + k, 32, 32, 3), np.uint8) for k in range(4)]
+    first = [recognize_frames(model, clip, fps=25.0, crop="none").score for clip in clips]
+    process, begin = psutil.Process(), 0.0
+    for number in range(count):
+        score = recognize_frames(model, clips[number % 4], fps=25.0, crop="none").score
+        assert score == first[number % 4], "another answer than at first"
+        if number == count // 20:
+            begin = process.memory_info().rss / 2**20
+    return {"recognitions": count, "MiB at a twentieth": begin, "MiB at the end": process.memory_info().rss / 2**20}
+
+
 if __name__ == "__main__":
     tower("tiny-vit")  # written once, so that all children name the same file
     command, place, *more = sys.argv[1:]
-    run = {"kills": kills, "disks": disks}[command]
-    print(json.dumps(run(Path(place), *map(int, more)), indent=1))
+    if command == "memory":
+        print(json.dumps(memory(int(place)), indent=1))
+    else:
+        print(json.dumps({"kills": kills, "disks": disks}[command](Path(place), *map(int, more)), indent=1))

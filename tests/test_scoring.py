@@ -490,7 +490,7 @@ def test_the_alignment_in_blocks_is_that_of_the_whole_table(reference, hypothesi
 
 @pytest.mark.thorough
 def test_a_video_of_twenty_thousand_words_takes_little_memory():
-    """The whole table has 400 million cells; 100,000 words took 150 MB beyond the words themselves in the same way."""
+    """The whole table has 360 million cells."""
     random = np.random.default_rng(0)
     words = [f"G{k}" for k in random.integers(0, 1000, 20_000)]
     heard = [word for word in words if random.random() > 0.1]
