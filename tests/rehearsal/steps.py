@@ -23,7 +23,10 @@ SPECS = sorted(path.stem for path in (ROOT / "papermill_runs" / "specs").glob("*
 
 def corpora(walk: Walk) -> str:
     walk.roots = write_corpora(walk.work / "corpora", 8 if walk.full else 4)
-    walk.backbone, walk.archive = write_archive(walk.work / "weights", walk.full)
+    walk.backbone, walk.archive = narrow = write_archive(walk.work / "weights", full=False)
+    walk.shared["narrow"] = {"backbone": narrow[0], "pretrained": str(narrow[1]), "hidden_size": 64}
+    if walk.full:
+        walk.backbone, walk.archive = write_archive(walk.work / "weights" / "full", full=True)
     frames = {name: sum(1 for _ in root.rglob("*.[pj][np]g")) for name, root in walk.roots.items()}
     longest = max(len(list(folder.iterdir())) for folder in walk.roots["phoenix2014"].glob("features/*/train/*/1"))
     assert longest >= 300, f"the longest clip has {longest} frames"
@@ -54,7 +57,16 @@ def doctor(walk: Walk) -> str:
 def prepare(walk: Walk) -> str:
     for name in ("phoenix2014", "csl-daily"):
         out = walk.work / "prepared" / name
-        command = ("prepare", name, "--root", walk.roots[name], "--out", out, "--workers", 2)
+        command = (
+            "prepare",
+            name,
+            "--root",
+            walk.roots[name],
+            "--out",
+            out,
+            "--workers",
+            2 if name == "phoenix2014" else 1,
+        )
         walk.slakit(*command)
         made = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
         assert {"train.frames", "dev.frames", "test.frames", "train.index.npz"} <= set(made)
@@ -265,7 +277,7 @@ def notebooks(walk: Walk) -> str:
 def _settings(walk: Walk, out: Path, batch: int) -> Path:
     content = {
         "preset": "sla-lora/csl-daily", "root": str(walk.roots["csl-daily"]), "out_dir": str(out),
-        "corpus_options": {"prepared": str(walk.work / "prepared" / "csl-daily")}, "model": walk.model_options(),
+        "corpus_options": {"prepared": str(walk.work / "prepared" / "csl-daily")}, "model": walk.shared["narrow"],
         "train": {"epochs": 1, "batch_size": batch, "num_workers": 0, "augment": {"max_frames": 64}},
     }  # fmt: skip
     path = walk.work / f"{out.name}.json"
@@ -274,7 +286,8 @@ def _settings(walk: Walk, out: Path, batch: int) -> Path:
 
 
 def processes(walk: Walk) -> str:
-    """torchrun with two processes, and two machines of one: the loss of one process with both clips."""
+    """torchrun with two processes, and two machines of one: the loss of one process with both clips. On the CPU, with
+    the narrow tower, in both sizes: there is one GPU at most."""
     runs, losses = walk.work / "runs", {}
     alone = _settings(walk, runs / "alone", 2)
     walk.slakit("train", alone, "--device", "cpu")
