@@ -162,6 +162,26 @@ def test_ablations_say_what_the_tables_say(tmp_path):
     assert "hold: sla-adapter better than frozen" in executed.read_text()
 
 
+@pytest.mark.thorough
+def test_ablations_of_a_spec_of_ones_own(tmp_path):
+    """Its path as `experiment`, and the tables that `sweep collect` writes for it: no variant, no paper."""
+    from slakit.sweeps.tables import Results
+
+    text = "notebook: notebooks/10_ablation_run.ipynb\nbase: {preset: sla-lora/phoenix2014}\n"
+    (tmp_path / "my_ranks.yaml").write_text(text + "grid: {model.options.rank: [4, 8]}\n")
+    spec = load_spec(tmp_path / "my_ranks.yaml")
+    costs = {"seed": 0, "trainable": 1000, "epochs": 4, "training_hours": 0.1, "device": "a made-up one"}
+    ranks = ((4, 21.0, 22.0), (8, 20.0, 21.0))
+    rows = [{"run": f"r{rank}", "rank": rank, "dev_wer": dev, "test_wer": test} | costs for rank, dev, test in ranks]
+    Results(spec, pd.DataFrame(rows), pd.DataFrame(), {}).write(tmp_path / "results")
+    values = {"experiment": str(tmp_path / "my_ranks.yaml"), "results": str(tmp_path / "results"), "variant": ""}
+    values |= {"methods": ["frozen"], "timed_steps": 1, "out_dir": str(tmp_path / "out")}
+    executed = run_notebook(ROOT / "notebooks" / "06_ablations.ipynb", tmp_path / "run.ipynb", values, log=False)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["runs"] == 2 and metrics["experiment"] == "my_ranks" and metrics["verdicts"] == {}
+    assert "no pair of configurations was run here" in executed.read_text()
+
+
 def test_data_preparation_on_the_layout_of_a_real_corpus(tmp_path):
     """Six clips of MiniSign as Phoenix-2014 has them, read, examined and drawn by the same notebook."""
     corpus = load_corpus("minisign", tmp_path / "minisign", train=4, dev=1, test=1, progress=False)

@@ -8,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from slakit.config import IGNORED_BY_IDENTITY, RunConfig, TrainConfig, to_dict
-from slakit.config import digest as config_digest
+from slakit.config import RunConfig, TrainConfig
 from slakit.data.corpora import load_corpus
 from slakit.data.video.read import probe_video
 from slakit.machine import find_device
@@ -18,7 +17,7 @@ from slakit.models.recognizer import Recognizer
 from slakit.recognition import evaluate
 from slakit.records import ConfigError, Corpus, Sample
 from slakit.scoring import Score
-from slakit.sweeps.experiment import experiment
+from slakit.sweeps.experiment import digest, experiment
 from slakit.training.memory import GIB, memory_plan
 
 COUNTED = 100  # clips whose frames are counted where the annotation does not say how many they have
@@ -63,11 +62,7 @@ def load(config: RunConfig, show_progress: bool | None = None) -> Corpus:
 
 def run_name(config: RunConfig) -> str:
     """A name for a run's folder that changes with its setting, not with where its frames lie or who reads them."""
-    train = {key: value for key, value in to_dict(config.train).items() if key not in IGNORED_BY_IDENTITY}
-    options = {key: value for key, value in config.corpus_options.items() if key != "prepared"}
-    return (
-        f"{config.name.replace('/', '_')}_{config_digest([to_dict(config.model), train, config.corpus, options])[:6]}"
-    )
+    return f"{config.name.replace('/', '_')}_{digest(config, config.corpus_options)}"
 
 
 def expected_cost(model: Recognizer, corpus: Corpus, settings: TrainConfig, device: str | None = None) -> str:

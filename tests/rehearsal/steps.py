@@ -23,7 +23,10 @@ SPECS = sorted(path.stem for path in (ROOT / "papermill_runs" / "specs").glob("*
 
 def corpora(walk: Walk) -> str:
     walk.roots = write_corpora(walk.work / "corpora", 8 if walk.full else 4)
-    walk.backbone, walk.archive = write_archive(walk.work / "weights", walk.full)
+    walk.backbone, walk.archive = narrow = write_archive(walk.work / "weights", full=False)
+    walk.shared["narrow"] = {"backbone": narrow[0], "pretrained": str(narrow[1]), "hidden_size": 64}
+    if walk.full:
+        walk.backbone, walk.archive = write_archive(walk.work / "weights" / "full", full=True)
     frames = {name: sum(1 for _ in root.rglob("*.[pj][np]g")) for name, root in walk.roots.items()}
     longest = max(len(list(folder.iterdir())) for folder in walk.roots["phoenix2014"].glob("features/*/train/*/1"))
     assert longest >= 300, f"the longest clip has {longest} frames"
@@ -54,7 +57,16 @@ def doctor(walk: Walk) -> str:
 def prepare(walk: Walk) -> str:
     for name in ("phoenix2014", "csl-daily"):
         out = walk.work / "prepared" / name
-        command = ("prepare", name, "--root", walk.roots[name], "--out", out, "--workers", 2)
+        command = (
+            "prepare",
+            name,
+            "--root",
+            walk.roots[name],
+            "--out",
+            out,
+            "--workers",
+            2 if name == "phoenix2014" else 1,
+        )
         walk.slakit(*command)
         made = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
         assert {"train.frames", "dev.frames", "test.frames", "train.index.npz"} <= set(made)
@@ -127,7 +139,7 @@ def _wer(text: str) -> float:
 def evaluate(walk: Walk) -> str:
     """dev as training scored it; test with and without prepared files, its answers written."""
     root, prepared = walk.roots["phoenix2014"], walk.work / "prepared" / "phoenix2014"
-    common = ("evaluate", "--checkpoint", walk.shared["checkpoint"], *walk.on_device())
+    common = ("evaluate", *_model(walk))
     there = ("--corpus", "phoenix2014", "--root", root)
     packed = ("-o", "prepared", prepared)
     dev = _wer(walk.slakit(*common, *there, *packed, "--split", "dev"))
@@ -138,6 +150,11 @@ def evaluate(walk: Walk) -> str:
     walk.shared |= {"test_wer": raw, "test_ctm": next(out.rglob("*.ctm"))}
     with_files = _wer(walk.slakit(*common, *there, *packed, "--split", "test"))
     return f"dev {dev} % as in training; test {raw} % from PNG, {with_files} % prepared"
+
+
+def _model(walk: Walk) -> tuple[object, ...]:
+    """The trained checkpoint; its base weights are a file, which a checkpoint does not follow by itself."""
+    return ("--checkpoint", walk.shared["checkpoint"], "--pretrained", walk.archive, *walk.on_device())
 
 
 def describe(walk: Walk) -> str:
@@ -152,9 +169,9 @@ def recognise(walk: Walk) -> str:
     test = walk.roots["phoenix2014"] / "features/fullFrame-210x260px/test"
     clips = sorted(path.name for path in test.iterdir())
     out = walk.work / "answers"
-    common = ("--checkpoint", walk.shared["checkpoint"], *walk.on_device())
+    common = _model(walk)
     walk.slakit("recognize", test / clips[0] / "1", *common, "--out", out)
-    walk.slakit("recognize", test / clips[1], *common, "--out", out)
+    walk.slakit("recognize", clips[1], "--root", walk.roots["phoenix2014"], *common, "--out", out)
     for clip in clips[:2]:
         answer = json.loads((out / f"{clip}.json").read_text(encoding="utf-8"))
         assert answer["frames"] == len(list((test / clip / "1").iterdir()))
@@ -217,7 +234,7 @@ def notebooks(walk: Walk) -> str:
     quick = {"epochs": 1, "num_workers": 0}
     data = {"root": phoenix, "corpus_options": {"prepared": str(walk.work / "prepared" / "phoenix2014")}}
     trainer = data | {"model_options": walk.model_options(), "train_options": quick, "show_progress": False}
-    real = {"corpus": "phoenix2014", "checkpoint": checkpoint, **data}
+    real = {"corpus": "phoenix2014", "checkpoint": checkpoint, "pretrained": str(walk.archive), **data}
     isharah = {"root": str(walk.roots["isharah-500"]), "model_options": walk.model_options(), "train_options": quick}
     video = str(walk.work / "own video.mp4")
     calls = {
@@ -226,7 +243,15 @@ def notebooks(walk: Walk) -> str:
         "03": ("03", trainer | {"preset": "sla-adapter/phoenix2014", "paper_table": False}),
         "04": ("04", trainer | {"preset": "adaptsign/phoenix2014"}),
         "05": ("05", real | {"show_progress": False}),
-        "06": ("06", {"results": str(walk.shared["results"]), "experiment": "clip_sla_table3", "methods": ["frozen"]}),
+        "06": (
+            "06",
+            {
+                "results": str(walk.shared["results"]),
+                "experiment": "clip_sla_table3",
+                "methods": ["frozen"],
+                "variant": "",
+            },
+        ),
         "07": ("07", real | {"test_clips": 1, "curve_clips": 1, "repeats": 1, "kinds": ["gradient x token"]}),
         "09": ("09", real | {"video": video, "clips_joined": 2}),
         "10": ("10", isharah | {"preset": "sla-lora/isharah-500", "timed_steps": 1, "show_progress": False}),
@@ -252,7 +277,7 @@ def notebooks(walk: Walk) -> str:
 def _settings(walk: Walk, out: Path, batch: int) -> Path:
     content = {
         "preset": "sla-lora/csl-daily", "root": str(walk.roots["csl-daily"]), "out_dir": str(out),
-        "corpus_options": {"prepared": str(walk.work / "prepared" / "csl-daily")}, "model": walk.model_options(),
+        "corpus_options": {"prepared": str(walk.work / "prepared" / "csl-daily")}, "model": walk.shared["narrow"],
         "train": {"epochs": 1, "batch_size": batch, "num_workers": 0, "augment": {"max_frames": 64}},
     }  # fmt: skip
     path = walk.work / f"{out.name}.json"
@@ -261,7 +286,8 @@ def _settings(walk: Walk, out: Path, batch: int) -> Path:
 
 
 def processes(walk: Walk) -> str:
-    """torchrun with two processes, and two machines of one: the loss of one process with both clips."""
+    """torchrun with two processes, and two machines of one: the loss of one process with both clips. On the CPU, with
+    the narrow tower, in both sizes: there is one GPU at most."""
     runs, losses = walk.work / "runs", {}
     alone = _settings(walk, runs / "alone", 2)
     walk.slakit("train", alone, "--device", "cpu")
