@@ -8,6 +8,7 @@ or read_text(), JSON and YAML besides through strict.py, so that nothing endless
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,8 +76,10 @@ def read_text(path: str | Path, error: type[SlakitError] = CorpusError, limit: i
         raise error(
             f"{path}, line {line}: byte 0x{data[problem.start]:02x} is not UTF-8 (perhaps {guess}); save it as UTF-8"
         ) from None
-    if "\0" in text:
-        raise error(f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: a zero byte; not a text file")
+    if control := _CONTROL.search(text):
+        line = text[: control.start()].count("\n") + 1
+        name = "a zero byte" if control[0] == "\0" else f"the control character {control[0]!r}"
+        raise error(f"{path}, line {line}: {name}; not a text file")
     return text
 
 
@@ -125,6 +128,10 @@ class Vocabulary:
                 )
             if gloss.split() != [gloss]:
                 raise CorpusError(f"the vocabulary holds {gloss!r}; a gloss is one word without blanks")
+            if control_in(gloss):
+                raise CorpusError(
+                    f"the vocabulary holds {gloss!r}; a gloss has no control characters or lone surrogates"
+                )
         if len(self._index) != len(self.glosses):
             repeated = sorted(gloss for gloss, count in Counter(self.glosses).items() if count > 1)
             raise CorpusError(f"the vocabulary lists glosses twice: {', '.join(repeated[:5])}; list each once")
@@ -203,6 +210,7 @@ class Corpus:
         )
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # but those that are blanks or end lines
 # Format characters that a script needs: the joiners of Arabic and Indic letters, the signs written under numbers.
 _NEEDED = frozenset("\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2")
 

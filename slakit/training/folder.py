@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import zlib
@@ -26,9 +25,7 @@ def held(folder: Path) -> Iterator[None]:
         try:
             free = stack.enter_context(locked(folder, 5.0))  # a killed batch run takes its kernel along, a little later
         except OSError as error:
-            if error.errno not in (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK):  # a mounted Drive may have no locks
-                raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another out_dir") from error
-            free = True
+            raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another out_dir") from error
         if not free:
             raise SlakitError(f"another process is training in {folder}; wait for it, or give another out_dir")
         yield
