@@ -68,6 +68,11 @@ QUICK = {
         {"model_options": {"rank": 2}},
         "trainable",
     ),
+    "11_other_systems": (
+        TINY | {"systems": ["vac"], "epochs": 2, "warm_start_epochs": 2},
+        {"warm_start_epochs": 3},
+        ("results", "sla-lora", "last loss"),
+    ),
     "07_gradcam_analysis": (
         {"methods": ["sla-lora"], "test_clips": 1, "curve_clips": 1, "repeats": 1, "kinds": ["gradient x token"]},
         {"gloss_number": 2},
