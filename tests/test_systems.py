@@ -230,7 +230,7 @@ def test_grad_cam_is_of_the_last_map(method):
     """The kept gradient is how the score changes with the last map, by small steps in float64; chunks are exact."""
     model = tiny(method, image_size=64)
     stir(model, scale=0.05)
-    seen = explain.watch(model.double(), pictures(12, size=64).permute(0, 2, 3, 1).numpy())
+    seen = explain.watch(model.double().eval(), pictures(12, size=64).permute(0, 2, 3, 1).numpy())
     target = explain.targets_of(seen, [2, 1])[0]
     assert seen.grid == (2, 2) and explain.kinds_of(model) == ["grad-cam", "gradient x token"]
     whole, chunked = (explain.gradient_maps(seen, [target], "grad-cam", chunk=chunk) for chunk in (100, 5))
