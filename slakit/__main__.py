@@ -1,4 +1,5 @@
-"""The command line: python -m slakit demo | train | evaluate | recognize | convert | score | doctor | prepare | …
+"""The command line: python -m slakit demo | train | evaluate | recognize | convert | score | doctor | prepare | info |
+notebooks | sweep.
 
 A command is a function: its signature and docstring are its options and help (command_line.py). What it needs of the
 rooms it imports itself, so that --help and a misspelt option are answered at once.
@@ -8,7 +9,6 @@ Every mistake that a user can mend ends with one sentence and exit code 2.
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,13 +16,14 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from slakit import __version__
-from slakit.command_line import convert, environment, parse, run_config, settings_as_pairs, settings_help
+from slakit.command_line import convert, info, notebooks, parse, run_config, say, settings_as_pairs, settings_help
 from slakit.records import ConfigError, SlakitError
 from slakit.sweeps.command import Pairs, read_pairs, sweep
 
 Options = Annotated[Pairs, arg(aliases=("-o",))]
 Device = Annotated[str | None, arg(help="cpu, cuda or cuda:1 (default: a GPU where there is one)")]
-Checkpoint = Annotated[Path, arg(help="what training wrote (best, last), or a folder of data/demo_models")]
+Pretrained = Annotated[Path | None, arg(help="base weights, of a checkpoint that was trained from a local file")]
+Checkpoint = Annotated[Path, arg(help="what training wrote (best, last), a demo model (sla-lora), or hf://user/name")]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,17 +32,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return command(arguments)() or 0
     except SlakitError as error:
-        print(f"slakit: {error}", file=sys.stderr)
+        say(f"slakit: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nslakit: stopped; the same command goes on from here", file=sys.stderr)
+        say("\nslakit: stopped; the same command goes on from here", file=sys.stderr)
         return 130
 
 
 def command(arguments: list[str]):
     """What the arguments ask for, ready to be called. SystemExit after --help or for options that do not exist."""
     if arguments == ["--version"]:
-        return lambda: print(f"slakit {__version__}")
+        return lambda: say(f"slakit {__version__}")
     training = arguments[:1] == ["train"]
     try:
         if training:
@@ -50,7 +51,7 @@ def command(arguments: list[str]):
         return parse(COMMANDS, arguments)
     except SystemExit as end:
         if training and end.code == 0 and not arguments[1].startswith("-"):  # help for a preset or a file
-            return lambda: print("\n" + settings_help(run_config(arguments[1])))
+            return lambda: say("\n" + settings_help(run_config(arguments[1])))
         raise
 
 
@@ -60,8 +61,9 @@ def demo(
     """the main job on the generated corpus: build, train, score (about six minutes)
 
     Args:
-        spec: a YAML file with the notebook's parameters (default: papermill_runs/specs/demo.yaml)
-        out: folder of the executed notebook, the run and its checkpoint (default: papermill_runs/out/demo)
+        spec: a YAML file with the notebook's parameters (default: specs/demo.yaml, which slakit ships)
+        out: folder of the executed notebook, the run and its checkpoint (default: papermill_runs/out/demo of the
+            checkout, or runs/demo)
         parameter: change a parameter of the notebook, such as -p seed 1
     """
     from slakit.sweeps.demo import run_demo
@@ -107,11 +109,11 @@ def train(
         model = create_model(glosses=data.glosses, **settings.model_options())
         if processes.main:
             precision = str(half or torch.float32).removeprefix("torch.")
-            print(f"training on {target.type} in {precision}; {settings.out_dir}")
+            say(f"training on {target.type} in {precision}; {settings.out_dir}")
         run = fit(model, data, settings.out_dir, settings.train, device=device, processes=processes)
         if processes.main:
             best = run.out_dir / "best.safetensors"
-            print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch'] + 1}; {best}")
+            say(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch'] + 1}; {best}")
 
 
 def evaluate(
@@ -122,6 +124,7 @@ def evaluate(
     split: Literal["train", "dev", "test"] = "dev",
     option: Options = (),
     device: Device = None,
+    pretrained: Pretrained = None,
 ) -> None:
     """WER of a checkpoint on a split
 
@@ -136,8 +139,8 @@ def evaluate(
 
     target = find_device(device)
     data = load_corpus(corpus, root=root, **read_pairs(option))
-    model = load_checkpoint(checkpoint, glosses=data.glosses).to(target)
-    print(evaluate(model, data.split(split), data.name))
+    model = load_checkpoint(checkpoint, glosses=data.glosses, pretrained=pretrained).to(target)
+    say(evaluate(model, data.split(split), data.name))
 
 
 def recognize(
@@ -151,6 +154,7 @@ def recognize(
     json: bool = False,
     save: Annotated[tuple[Path, ...], UseAppendAction, arg(metavar="FILE")] = (),
     device: Device = None,
+    pretrained: Pretrained = None,
 ) -> None:
     """glosses, times and score of one video
 
@@ -167,18 +171,18 @@ def recognize(
     from slakit.data.video.cropping import Box
     from slakit.machine import find_device
 
-    model = load_checkpoint(checkpoint).to(find_device(device))
+    model = load_checkpoint(checkpoint, pretrained=pretrained).to(find_device(device))
     square = Box(*crop) if crop else "none" if no_crop else "auto"
     result = recognize(model, video, crop=square, on_damage=on_damage)
     for path in save:
         result.save(path)
-    print(result.json() if json else result)
+    say(result.json() if json else result)
     if out is not None:
         from slakit.show import model_card, write_report
 
         paths = write_report(model, result, out)
         lines = [model_card(model), *(f"{kind:<4}  {path}" for kind, path in paths.items())]
-        print("\n".join(lines), file=sys.stderr if json else sys.stdout)
+        say("\n".join(lines), file=sys.stderr if json else sys.stdout)
 
 
 def score(references: Path, hypotheses: Path, /, corpus: str | None = None) -> None:
@@ -192,16 +196,16 @@ def score(references: Path, hypotheses: Path, /, corpus: str | None = None) -> N
     from slakit.scoring import bootstrap_interval, confusions, per_signer, read_ctm, read_stm, score, variants
 
     stm = read_stm(references)
-    recognised = read_ctm(hypotheses, stm.references)
+    recognised = read_ctm(hypotheses, stm)
     result = score(stm.references, recognised, corpus)
     interval = bootstrap_interval(result)
     nothing = sum(not glosses for glosses in recognised.values())
-    print(result)
-    print(f"95 % interval {interval.low:.2f} to {interval.high:.2f}; nothing recognised in {nothing} videos")
+    say(result)
+    say(f"95 % interval {interval.low:.2f} to {interval.high:.2f}; nothing recognised in {nothing} videos")
     tables = {"scored in every way in use": variants(stm.references, recognised, corpus)}
     tables |= {"by signer": per_signer(result, stm.signers), "most confused": confusions(result, 10)}
     for title, table in tables.items():
-        print(f"\n{title}\n{table.to_string(float_format='%.2f') if len(table) else 'none'}")
+        say(f"\n{title}\n{table.to_string(float_format='%.2f') if len(table) else 'none'}")
 
 
 def doctor(
@@ -223,7 +227,7 @@ def doctor(
     if root is None and corpus != "minisign":
         raise ConfigError(f"doctor {corpus} needs --root, the folder that the corpus was extracted to")
     report = doctor(corpus, root, deep=deep, **read_pairs(option))
-    print(report.json() if json else report.text())
+    say(report.json() if json else report.text())
     return 0 if report.healthy else 1
 
 
@@ -263,34 +267,11 @@ def prepare(
         load_corpus(corpus, root=root, **read_pairs(option)), out, size=size, encoding=encoding, quality=quality,
         resize_filter=resize_filter, aspect=aspect, on_damage=on_damage, workers=workers,
     )  # fmt: skip
-    print(ready)
-    print("\n".join(ready.notes))
+    say(ready)
+    say("\n".join(ready.notes))
 
 
-def info(checkpoint: Path | None = None, /, as_json: Annotated[bool, arg(name="json")] = False) -> None:
-    """what a checkpoint is and what it scored; without one: versions, devices and folders, for a bug report
-
-    Args:
-        checkpoint: what training wrote (best, last), or a folder of data/demo_models
-        as_json: machine-readable output
-    """
-    if checkpoint is None:
-        facts = environment()
-        print(json.dumps(facts, indent=1) if as_json else "\n".join(f"{key:<17}{facts[key]}" for key in facts))
-        return
-    from slakit.models.checkpoints import read_description
-    from slakit.models.description import checkpoint_bytes, describe
-
-    text_file = checkpoint / "model.json"  # of a checkpoint in two files
-    description = read_description(text_file if text_file.is_file() else checkpoint)
-    if as_json:
-        facts = {"path": str(checkpoint), "bytes": checkpoint_bytes(checkpoint), **description}
-        print(json.dumps(facts, indent=1, ensure_ascii=False))
-    else:
-        print(describe(description, checkpoint))
-
-
-COMMANDS = (demo, train, evaluate, recognize, convert, score, doctor, prepare, info, sweep)
+COMMANDS = (demo, train, evaluate, recognize, convert, score, doctor, prepare, info, notebooks, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

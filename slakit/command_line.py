@@ -16,16 +16,21 @@ import typing
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import tyro
 from tyro.conf import DisallowNone, FlagCreatePairsOff, arg
 
 from slakit import __version__
-from slakit.records import ConfigError
+from slakit.records import ConfigError, visible
 
 if TYPE_CHECKING:
     from slakit.config import RunConfig
+
+
+def say(text: object, file: TextIO | None = None) -> None:
+    """Print to a terminal: no gloss, name or path in the text steers it; JSON stays the same JSON."""
+    print(visible(text, keep="\n"), file=file)
 
 
 def parse(commands: Iterable[Callable[..., int | None]], arguments: list[str]) -> Callable[[], int | None]:
@@ -148,22 +153,68 @@ def settings_help(config: RunConfig) -> str:
     return "\n".join(lines)
 
 
+def info(checkpoint: str | None = None, /, as_json: Annotated[bool, arg(name="json")] = False) -> None:
+    """what a checkpoint is and what it scored; without one: versions, devices and folders, for a bug report
+
+    Args:
+        checkpoint: what training wrote (best, last), a demo model (sla-lora), or hf://user/name
+        as_json: machine-readable output
+    """
+    if checkpoint is None:
+        facts = environment()
+        print(json.dumps(facts, indent=1) if as_json else "\n".join(f"{key:<17}{facts[key]}" for key in facts))
+        return
+    from slakit.models.description import checkpoint_bytes, describe, read_description
+    from slakit.models.hub import find_checkpoint
+
+    path = Path(find_checkpoint(checkpoint))
+    text_file = path / "model.json"  # of a checkpoint in two files
+    description = read_description(text_file if text_file.is_file() else path)
+    if as_json:
+        facts = {"path": str(path), "bytes": checkpoint_bytes(path), **description}
+        print(json.dumps(facts, indent=1, ensure_ascii=False))
+    else:
+        print(describe(description, path))
+
+
+def notebooks(folder: Path, /) -> None:
+    """write the numbered notebooks into a folder, to be opened with jupyter lab
+
+    Args:
+        folder: where to; a notebook that is there already stays as it is
+    """
+    from slakit.machine import shipped
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in sorted(shipped("notebooks").glob("[0-9]*.ipynb")):
+        target = folder / source.name
+        kept = target.exists()
+        if not kept:
+            target.write_bytes(source.read_bytes())
+        print(f"{target}{'  is there already, kept' * kept}")
+    print(f"open them with: jupyter lab {folder}")
+
+
 def environment() -> dict[str, str]:
     """Versions, devices and folders, for a bug report."""
     import torch
     from huggingface_hub.constants import HF_HUB_CACHE
 
     from slakit.data.corpora.minisign import default_root
+    from slakit.machine import checkout, find_device, output_folder, shipped
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    packages = ("torch", "torchvision", "open_clip_torch", "numpy", "numba", "av", "decord", "papermill", "ipywidgets")
     return {
-        "slakit": f"{__version__} in {Path(__file__).parent}",
+        "slakit": f"{__version__} in {Path(__file__).parent} ({'a checkout' if checkout() else 'installed'})",
         "python": f"{platform.python_version()} on {platform.platform()}",
-        **{name: _version(name) for name in ("torch", "open_clip_torch", "numpy", "numba", "av")},
+        **{name: _version(name) for name in packages},
         "devices": ", ".join([f"CPU ({os.cpu_count()} cores, {torch.get_num_threads()} threads)", *gpus]),
+        "trains on": str(find_device()),
         "demo corpus": str(default_root()),
         "base weights": f"{HF_HUB_CACHE}, {Path('~/.cache/clip').expanduser()}",
-        "runs": "the folder that --out names; of demo and sweep: papermill_runs/out in the checkout",
+        "shipped files": str(shipped("notebooks").parent),
+        "runs": f"the folder that --out names; of demo, sweep and notebooks: {output_folder()}",
     }
 
 

@@ -23,11 +23,14 @@ from slakit.strict import (
     Seed,
     TemporalScale,
     at_least,
+    brief,
+    check_plain,
     checked_dataclass,
     from_dict,
     from_json,
     nearest,
     override,
+    parse_json,
     to_dict,
     to_json,
 )  # fmt: skip
@@ -35,7 +38,8 @@ from slakit.strict import (
 __all__ = [
     "IGNORED_BY_IDENTITY", "AugmentConfig", "DecodeConfig", "LossWeights", "ModelConfig", "NotNegative", "Positive",
     "RunConfig", "TrainConfig",
-    "at_least", "checked_dataclass", "digest", "from_dict", "from_json", "nearest", "override", "to_dict", "to_json",
+    "at_least", "brief", "check_plain", "checked_dataclass", "digest", "from_dict", "from_json", "nearest", "override",
+    "parse_json", "to_dict", "to_json",
 ]  # fmt: skip
 
 
@@ -62,7 +66,7 @@ class ModelConfig:
     method: str = "sla-lora"
     backbone: str = "ViT-B-16"
     pretrained: str | None = "default"
-    image_size: Positive | None = None
+    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     seed: Seed = 0
     normalize: Literal["published", "clip", "kinetics"] = "published"
     padding: Literal["features", "published"] = "features"
@@ -104,7 +108,7 @@ class DecodeConfig:
     Phoenix-2014 0.09 / 0.15, Phoenix-2014-T 0.03 / 0.12, CSL-Daily 1.54 / 1.67.
     """
 
-    beam_width: Positive = 10
+    beam_width: Annotated[int, Field(ge=1, le=10_000)] = 10
     top_tokens: Positive = 40
     collapse_repeats: bool = False
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import tomllib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import psutil
 import torch
 import torch.distributed as dist
@@ -21,7 +25,7 @@ from tqdm.auto import tqdm
 from slakit.records import ConfigError
 
 
-def find_device(name: str | None = None) -> torch.device:
+def find_device(name: str | torch.device | None = None) -> torch.device:
     """The device of that name, or the GPU if there is one; ConfigError for one that is not here."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -123,6 +127,14 @@ class Processes:
         dist.all_gather_object(items, item)
         return items
 
+    def broadcast(self, item: Any) -> Any:
+        """Rank 0's item, in every process."""
+        if self.size == 1:
+            return item
+        items = [item]
+        dist.broadcast_object_list(items, 0)
+        return items[0]
+
     def barrier(self) -> None:
         """Wait for the others."""
         if self.size > 1:
@@ -150,12 +162,27 @@ ALONE = Processes()
 
 @contextmanager
 def launched(device: str = "auto") -> Iterator[Processes]:
-    """The processes that torchrun started; this one alone where it did not. On GPUs each process takes its own."""
+    """The processes that torchrun started; this one alone where it did not. On GPUs each process takes its own.
+
+    ConfigError where one GPU is named for all of them, or there are more processes than GPUs.
+    """
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
     if torch.cuda.is_available() and device != "cpu":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        wanted = int(os.environ.get("LOCAL_WORLD_SIZE", rank + 1))
+        if device not in ("auto", "cuda"):
+            raise ConfigError(
+                f"device {device} is one GPU for all processes; leave it out, torchrun's processes take one each "
+                "(CUDA_VISIBLE_DEVICES chooses which)"
+            )
+        if wanted > count:
+            raise ConfigError(
+                f"{wanted} processes on {count} GPU{'s' * (count != 1)}; start torchrun with --nproc-per-node {count}, "
+                "or train with --device cpu"
+            )
+        torch.cuda.set_device(rank)
         backend = "cpu:gloo,cuda:nccl"
     else:
         backend = "gloo"
@@ -166,41 +193,46 @@ def launched(device: str = "auto") -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def project_root() -> Path:
-    """The folder of the checkout; ConfigError when the package was installed without one."""
-    root = Path(__file__).resolve().parents[1]
-    if not (root / "pyproject.toml").is_file() or not (root / "data").is_dir():
-        raise ConfigError(
-            f"the data folder of the slakit checkout is not beside {root / 'slakit'}; clone the repository and install "
-            "it with `pip install -e .` to use what it ships"
-        )
-    return root
+_PACKAGE = Path(__file__).resolve().parent
+_SHIPPED = _PACKAGE / "_shipped"  # made by the build of a wheel (setup.py), never in a checkout
 
 
-def write_atomically(path: Path, content: bytes | memoryview | str, keep_as: Path | None = None) -> None:
-    """Write a file, sync it to disk and rename it to `path`: readers see the old file or the new one, never a half.
+def checkout() -> Path | None:
+    """The folder of the checkout that slakit runs from; None where it was installed from a wheel."""
+    return _PACKAGE.parent if (_PACKAGE.parent / "pyproject.toml").is_file() and not _SHIPPED.is_dir() else None
 
-    Text is UTF-8, its line ends as they are. keep_as: where the file that was at `path` goes, once the new one is safe.
-    OSError where it cannot be written: everything is then as it was.
+
+def shipped(name: str) -> Path:
+    """A file or folder that comes with slakit, in a checkout and in a wheel: "results/demo.csv", "notebooks", ….
+
+    The first part is a name of [tool.slakit.shipped] in pyproject.toml, which says where it lies in a checkout: specs,
+    results, measured (speed), notebooks, tiny_clip, demo_models. ConfigError for what is not there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        if keep_as is not None and path.exists():
-            os.replace(path, keep_as)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # elsewhere a folder cannot be synced
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    first, *rest = Path(name).parts
+    if (root := checkout()) is None:
+        path = _SHIPPED / name
+    else:
+        places = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["slakit"]["shipped"]
+        path = Path(root, places.get(first, first), *rest)
+    if not path.exists():
+        raise ConfigError(f"slakit ships no {name!r} ({path} is missing); install it anew, from a wheel or a checkout")
+    return path
+
+
+def output_folder(name: str = "") -> Path:
+    """Where a run of that name goes if nobody says: papermill_runs/out of the checkout, or runs in this folder."""
+    root = checkout()
+    return (root / "papermill_runs" / "out" if root else Path.cwd() / "runs") / name
+
+
+def cache_folder() -> Path:
+    """What is made once and used again (drawn clips): data of the checkout, or SLAKIT_HOME, or the user's cache."""
+    if root := checkout():
+        return root / "data"
+    return Path(os.environ.get("SLAKIT_HOME") or platformdirs.user_cache_path("slakit"))
+
+
+NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)  # of a mounted Drive, of some shared folders
 
 
 def _lock(folder: Path) -> FileLock:
@@ -221,6 +253,13 @@ def locked(folder: Path, seconds: float = 2.0) -> Iterator[bool]:
     except Timeout:
         yield False
         return
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(
+            f"{folder}: this disk has no locks ({error.strerror}); see to it that one process at a time works there",
+            stacklevel=3,
+        )
     try:
         yield True
     finally:
@@ -236,8 +275,10 @@ def is_locked(folder: Path) -> bool:
         lock.acquire(timeout=0.1, poll_interval=0.01)  # somebody else who asks has it for an instant
     except Timeout:
         return True
-    except PermissionError:  # somebody else's folder: whether it is in use cannot be asked
-        return False
+    except OSError as error:  # somebody else's folder, a disk without locks: whether it is in use cannot be asked
+        if isinstance(error, PermissionError) or error.errno in NO_LOCKS:
+            return False
+        raise
     lock.release()
     return False
 

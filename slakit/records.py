@@ -1,13 +1,22 @@
-"""The words of every room: Span, Sample, Vocabulary, Corpus, and the errors.
+"""The words of every room: Span, Sample, Vocabulary, Corpus, errors; the door by which files come in, how text is
+shown, and a file written whole.
 
-Each error's message names the file or setting, the value and the way out.
+Each error's message names the file or setting, the value and the way out. Text from outside goes through read_bytes()
+or read_text(), JSON and YAML besides through strict.py, so that nothing endless, huge or no text gets further.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from unicodedata import category
 
 
 class SlakitError(Exception):
@@ -28,6 +37,50 @@ class VideoError(SlakitError):
 
 class CheckpointError(SlakitError):
     """A checkpoint that is damaged, foreign, or does not fit the vocabulary or model at hand."""
+
+
+MAX_BYTES = 64 * 2**20  # of a text; the largest known annotation, Phoenix-2014-T's training file, has 2 MB
+MAX_GLOSS = 200  # characters
+
+
+def read_bytes(path: str | Path, error: type[SlakitError] = CorpusError, limit: int = MAX_BYTES) -> bytes:
+    """A file's bytes. `error` where it is not there, no file (a pipe never ends), or has more than `limit` bytes."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise error(f"{path}: not a file; correct the path")
+        with open(path, "rb") as file:
+            data = file.read(limit + 1)  # what calls itself empty, as /proc does, may go on
+    except FileNotFoundError:
+        raise error(f"{path}: no such file; check the path") from None
+    except (OSError, ValueError) as problem:  # ValueError: a zero byte in the name
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"{path}: cannot be read ({reason}); check the path and its rights") from None
+    if len(data) > limit:
+        size = max(status.st_size, len(data))
+        raise error(f"{path}: {size:,} bytes, more than the {limit:,} that such a file may have; look what it is")
+    return data
+
+
+def read_text(path: str | Path, error: type[SlakitError] = CorpusError, limit: int = MAX_BYTES) -> str:
+    """A text file in UTF-8, with or without byte order mark, line ends as they are; `error` names the encoding that it
+    seems to have."""
+    data = read_bytes(path, error, limit)
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (data and data.count(0) > len(data) // 8):
+        raise error(f"{path}: this is UTF-16 text; save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        line = data[: problem.start].count(b"\n") + 1
+        guess = "GB18030 or Latin-1" if any(byte > 0x7F for byte in data) else "binary"
+        raise error(
+            f"{path}, line {line}: byte 0x{data[problem.start]:02x} is not UTF-8 (perhaps {guess}); save it as UTF-8"
+        ) from None
+    if control := _CONTROL.search(text):
+        line = text[: control.start()].count("\n") + 1
+        name = "a zero byte" if control[0] == "\0" else f"the control character {control[0]!r}"
+        raise error(f"{path}, line {line}: {name}; not a text file")
+    return text
 
 
 @dataclass(frozen=True)
@@ -68,12 +121,20 @@ class Vocabulary:
     def __init__(self, glosses: Iterable[str]):
         self.glosses: tuple[str, ...] = tuple(glosses)
         self._index = {gloss: i + 1 for i, gloss in enumerate(self.glosses)}
+        for gloss in self.glosses:
+            if len(gloss) > MAX_GLOSS:
+                raise CorpusError(
+                    f"the vocabulary holds {gloss[:30]!r}…, {len(gloss):,} characters; a gloss has at most {MAX_GLOSS}"
+                )
+            if gloss.split() != [gloss]:
+                raise CorpusError(f"the vocabulary holds {gloss!r}; a gloss is one word without blanks")
+            if control_in(gloss):
+                raise CorpusError(
+                    f"the vocabulary holds {gloss!r}; a gloss has no control characters or lone surrogates"
+                )
         if len(self._index) != len(self.glosses):
-            repeated = sorted({g for g in self.glosses if self.glosses.count(g) > 1})
+            repeated = sorted(gloss for gloss, count in Counter(self.glosses).items() if count > 1)
             raise CorpusError(f"the vocabulary lists glosses twice: {', '.join(repeated[:5])}; list each once")
-        if any(not gloss or gloss != gloss.strip() or len(gloss.split()) != 1 for gloss in self.glosses):
-            bad = next(g for g in self.glosses if not g or g != g.strip() or len(g.split()) != 1)
-            raise CorpusError(f"the vocabulary holds {bad!r}; a gloss is one word without blanks")
 
     @classmethod
     def from_samples(cls, samples: Iterable[Sample]) -> Vocabulary:
@@ -124,6 +185,7 @@ class Corpus:
     """A corpus, read from its annotation files: three splits and one vocabulary.
 
     name also chooses the clean-up rules that scoring applies. notes: what the reader met and how it handled it.
+    options: of load_corpus, by which its annotation is read again (no folder among them); checkpoints keep them.
     """
 
     name: str
@@ -133,6 +195,7 @@ class Corpus:
     test: tuple[Sample, ...]
     glosses: Vocabulary
     notes: tuple[str, ...] = field(default=())
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """The samples of "train", "dev" or "test"."""
@@ -145,3 +208,87 @@ class Corpus:
             f"Corpus({self.name}: {len(self.train)} train, {len(self.dev)} dev, {len(self.test)} test clips, "
             f"{len(self.glosses.glosses)} glosses, {self.root})"
         )
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # but those that are blanks or end lines
+# Format characters that a script needs: the joiners of Arabic and Indic letters, the signs written under numbers.
+_NEEDED = frozenset("\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2")
+
+
+def control_in(text: str) -> str | None:
+    """The first control character or lone surrogate of a text, None where it has none; no gloss or id may hold one."""
+    return None if text.isprintable() else next((c for c in text if category(c) in ("Cc", "Cs")), None)
+
+
+def visible(text: object, keep: str = "") -> str:
+    """Text as it may be shown: what steers a terminal or turns the direction of reading becomes \\uXXXX, as in JSON.
+
+    These are control characters, line separators, lone surrogates, and format characters (right-to-left overrides,
+    marks, joins of zero width) but those that a script needs. keep: characters that stay, such as line ends.
+    """
+    text = str(text)
+    return text if text.isprintable() else "".join(c if _shown(c) or c in keep else _spelled(c) for c in text)
+
+
+def _shown(letter: str) -> bool:
+    return category(letter) not in ("Cc", "Cf", "Cs", "Zl", "Zp") or letter in _NEEDED
+
+
+def _spelled(letter: str) -> str:
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
+@contextmanager
+def written_whole(*paths: Path, keep_as: Path | None = None) -> Iterator[list[Path]]:
+    """Files to write in the block in the place of `paths`; at its end they are synced to disk and renamed to these.
+
+    Readers see the old files or the new ones, never a half. Where the block fails, everything is as it was. keep_as:
+    where the file that was at a single path goes, once the new one is safe. OSError where they cannot be written.
+    """
+    new = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in paths]
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():  # found before the first of several is renamed
+                raise IsADirectoryError(21, "Is a directory", str(path))
+        yield new
+        for file in new:
+            with open(file, "r+b") as written:
+                os.fsync(written.fileno())
+        if keep_as is not None and paths[0].exists():
+            os.replace(paths[0], keep_as)
+        for file, path in zip(new, paths, strict=True):
+            os.replace(file, path)
+    finally:
+        for file in new:
+            file.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere a folder cannot be synced
+        for parent in {path.parent for path in paths}:
+            folder = os.open(parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def write_atomically(path: Path, content: bytes | memoryview | str, keep_as: Path | None = None) -> None:
+    """`written_whole` for one file whose content is at hand. Text is UTF-8, its line ends as they are."""
+    with written_whole(path, keep_as=keep_as) as [new]:
+        new.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_files(contents: Mapping[Path, bytes | str]) -> None:
+    """Write files that belong together, all of them or none; ConfigError names what is in the way."""
+    try:
+        with written_whole(*contents) as files:
+            for file, content in zip(files, contents.values(), strict=True):
+                file.write_bytes(content.encode() if isinstance(content, str) else content)
+    except (OSError, ValueError) as error:
+        raise unwritable(next(iter(contents)), error) from None
+
+
+def unwritable(path: Path, error: OSError | ValueError) -> ConfigError:
+    """The sentence for a file that could not be written. ValueError: a NUL or a lone surrogate in its name or text."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return ConfigError(f"{path} cannot be written ({reason}); make room or give another folder")

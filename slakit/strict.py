@@ -7,7 +7,8 @@
     Search(beam_width=0)                    # ConfigError: beam_width=0; it is 1 or more
     from_dict(Search, {"beam": 4})          # ConfigError: 'beam' is no setting of Search; did you mean 'beam_width'?
 
-Nothing is converted silently, but for a whole number where a float is wanted, and a list where a tuple is.
+Nothing is converted silently, but for a whole number where a float is wanted, and a list where a tuple is. JSON of any
+origin is parsed by parse_json(), which bounds its length and depth.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import types
 import typing
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, is_dataclass
 from functools import cache
@@ -67,7 +69,7 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     where: what the sentence of a ConfigError puts before the names, as in "train.decode".
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{where or kind.__name__} is {values!r}; expected a mapping of settings")
+        raise ConfigError(f"{where or kind.__name__} is {brief(values)}; expected a mapping of settings")
     instance = object.__new__(_checked_kind(kind))
     _fill(instance, (), values, where)
     return instance
@@ -131,10 +133,55 @@ def to_json(settings: Any) -> str:
 
 def from_json(kind: type[T], text: str) -> T:
     """The inverse of to_json(), strict about names and types; ConfigError where the text is no JSON."""
+    return from_dict(kind, parse_json(text, f"the {kind.__name__}"))
+
+
+MAX_CHARACTERS, MAX_DEPTH = 32 * 2**20, 32
+
+
+def parse_json(text: str, where: object) -> Any:
+    """What a JSON text holds. ConfigError, which begins with `where`, for what is none, too long or nested too deep."""
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"{where}: {len(text):,} characters of JSON, more than {MAX_CHARACTERS:,}; look what it is")
     try:
-        return from_dict(kind, json.loads(text))
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"the {kind.__name__} is no JSON: {error}") from None
+        content = json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ConfigError(f"{where} is nested more than {MAX_DEPTH} deep; settings are not") from None
+    except ValueError as error:  # also a number of more digits than Python reads
+        raise ConfigError(f"{where} is no JSON: {error}") from None
+    check_plain(content, where)
+    return content
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {brief(twice)} stands twice in one object; keep one of them")
+    return values
+
+
+def check_plain(content: Any, where: object, depth: int = MAX_DEPTH) -> None:
+    """ConfigError where plain data is nested too deep, holds text that cannot be written, or numbers nothing counts."""
+    if depth < 0:
+        raise ConfigError(f"{where} is nested more than {MAX_DEPTH} deep; settings are not")
+    if isinstance(content, Mapping):
+        for key, value in content.items():
+            check_plain(key, where, depth)
+            check_plain(value, where, depth - 1)
+    elif isinstance(content, list | tuple):
+        for value in content:
+            check_plain(value, where, depth - 1)
+    elif isinstance(content, str) and not content.isascii() and any("\ud800" <= c <= "\udfff" for c in content):
+        raise ConfigError(f"{where} holds {brief(content)}, half of a character (a lone surrogate); write it anew")
+    elif isinstance(content, int) and abs(content) >= 2**64:
+        raise ConfigError(f"{where} holds a whole number of {content.bit_length()} bits; 64 are the most")
+
+
+def brief(value: Any, limit: int = 120) -> str:
+    """The value as Python writes it, cut to `limit` characters: for a sentence."""
+    text = repr(value[: 2 * limit] if isinstance(value, str | bytes | list | tuple) else value)
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def at_least(least: int, **values: float | None) -> None:
@@ -180,24 +227,26 @@ def _sentence(kind: type, errors: list[ErrorDetails], where: str) -> str:
     head = names[head] if isinstance(head, int) else head  # by position
     path, hint = _path(where, head), _hints(kind).get(head)
     if hint is None:
-        return f"{path!r} is no setting of {kind.__name__}{nearest(head, names)}"
+        return f"{brief(path)} is no setting of {kind.__name__}{nearest(head, names)}"
     inner = [part for part in inner if isinstance(part, int) or typing.get_origin(hint) is dict]  # no names of types
     path += "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in inner)
     words = [word for choice in _choices(hint) for word in typing.get_args(choice) if isinstance(word, str)]
     if (words and isinstance(value, str)) or sort == "literal_error":
         switch = ["true", "false"] if bool in _choices(hint) else []
         if value in switch:
-            return f"{path} is the word {value!r}; write {value} without quotation marks"
-        return f"{path}={value!r} is not possible{nearest(value, [*words, *switch])}"
+            return f"{path} is the word {brief(value)}; write {value} without quotation marks"
+        return f"{path}={brief(value)} is not possible{nearest(value, [*words, *switch])}"
     if sort == "value_error":
-        return f"{path}={value!r}; {context['error']}"
+        return f"{path}={brief(value)}; {context['error']}"
     for bound, text in _BOUNDS.items():
         if bound in context:
-            return f"{path}={value!r}; it is {text.format(context[bound])}"
+            return f"{path}={brief(value)}; it is {text.format(context[bound])}"
     if inner:
-        return f"{path}={value!r} is no {_INNER.get(sort.partition('_')[0], 'such value')}"
+        return f"{path}={brief(value)} is no {_INNER.get(sort.partition('_')[0], 'such value')}"
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value):  # as YAML reads 2e-4
+        return f"{path}={value!r} is a text to YAML; write {float(value):f}".rstrip("0")
     types_of = ("a finite float",) if sort == "finite_number" else map(_words, _choices(hint))
-    return f"{path}={value!r} is of type {type(value).__name__}; expected {' | '.join(types_of)}"
+    return f"{path}={brief(value)} is of type {type(value).__name__}; expected {' | '.join(types_of)}"
 
 
 def _words(hint: Any) -> str:

@@ -1,7 +1,7 @@
 """MiniSign, or any other corpus, written in the layout of a public one: annotation files, folder names, frames.
 
 So the readers of the real corpora, `doctor` and `prepare` can be tried end to end without the real data. Clips get new
-names where the layout demands them (CSL-Daily, CSL, Isharah).
+names where the layout demands them (CSL-Daily, CSL, Isharah, CE-CSL, GSL).
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ LAYOUTS = {
     "isharah-500": (256, 256),
     "isharah-1000": (256, 256),
     "isharah-2000": (256, 256),
+    "ce-csl": (256, 256),
+    "gsl-si": (480, 848),
+    "gsl-sd": (480, 848),
     "folder": (0, 0),
 }
 
@@ -72,7 +75,7 @@ def write_frames(frames: np.ndarray, folder: Path, pattern: str, size: tuple[int
     """Image files named by `pattern`, which takes the frame's number from 0 as {n} and from 1 as {k}."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, frame in enumerate(resize(frames, size, "antialias")):
-        options = {"quality": 95} if pattern.endswith("jpg") else {}
+        options = {"quality": 95} if pattern.endswith("jpg") else {"compress_level": 1}
         Image.fromarray(frame).save(folder / pattern.format(n=number, k=number + 1), **options)
 
 
@@ -145,6 +148,31 @@ def _isharah(out: Path, layout: str, splits: dict[str, list[Sample]]) -> Written
         _lines(out / f"annotations_v2/isharah{size}/SI/{split}.csv", ["id|gloss", *rows])
 
 
+def _ce_csl(out: Path, layout: str, splits: dict[str, list[Sample]]) -> Written:
+    numbers = _signer_numbers(splits)
+    for split, samples in splits.items():
+        rows = []
+        for number, sample in enumerate(samples, start=1):
+            name, signer = f"{split}-{number:05d}", "ABCDEFGHIJKL"[numbers[sample.signer]]
+            rows.append(f"{name},{signer},{''.join(sample.glosses)}。,{'/'.join(sample.glosses)},")
+            yield sample, out / f"CE-CSL/video/{split}/{signer}/{name}", "{n:05d}.jpg"
+        _lines(out / f"CE-CSL/label/{split}.csv", ["Number,Translator,Chinese Sentences,Gloss,Note", *rows])
+
+
+def _gsl(out: Path, layout: str, splits: dict[str, list[Sample]]) -> Written:
+    numbers, setup = _signer_numbers(splits), layout.removeprefix("gsl-").upper()
+    names = {"SI": "GSL_SI/gsl_split_SI_{}.csv", "SD": "GSL_SD_{}.csv"}[setup]
+    sentence = 0
+    for split, samples in splits.items():
+        rows = []
+        for sample in samples:
+            name = f"police1/police1_signer{numbers[sample.signer] + 1}_rep1_sentences/sentences{sentence:04d}"
+            rows.append(f"{name}|{' '.join(sample.glosses)}")
+            yield sample, out / "GSL_continuous" / name, "frame_{n:04d}.jpg"
+            sentence += 1
+        _lines(out / "GSL_continuous_files" / names.format(split), rows)
+
+
 def _folder(out: Path, layout: str, splits: dict[str, list[Sample]]) -> Written:
     rows = ["path,glosses,split,signer,id"]
     for split, samples in splits.items():
@@ -180,5 +208,8 @@ _WRITERS = {
     "csl-daily": _csl_daily,
     "csl": _csl,
     "isharah": _isharah,
+    "ce-csl": _ce_csl,
+    "gsl-si": _gsl,
+    "gsl-sd": _gsl,
     "folder": _folder,
 }

@@ -33,12 +33,12 @@ def pictures(count: int, height: int = 48, width: int = 64, seed: int = 0) -> np
 
 
 def write_video(
-    path: Path, frames: np.ndarray, codec: str = "libx264", pixels: str = "yuv420p", **options: str
+    path: Path, frames: np.ndarray, codec: str = "libx264", pixels: str = "yuv420p", rate: int = 25, **options: str
 ) -> Path:
-    """Encode frames at 25 a second; options are the codec's (movflags goes to the container)."""
+    """Encode frames at `rate` a second; options are the codec's (movflags goes to the container)."""
     container_options = {k: options.pop(k) for k in ("movflags",) if k in options}
     with av.open(str(path), "w", options=container_options) as container:
-        stream = container.add_stream(codec, rate=25)
+        stream = container.add_stream(codec, rate=rate)
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
         stream.options = options
         for frame in frames:

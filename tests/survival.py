@@ -24,7 +24,7 @@ from media import pictures, write_frames
 from tiny_models import stir, tiny, tower
 
 import slakit
-from slakit import machine
+from slakit import records
 from slakit.config import AugmentConfig, DecodeConfig, TrainConfig
 from slakit.machine import launched
 from slakit.recognition import evaluate, transcribe
@@ -98,13 +98,13 @@ def doomed(clips: Path, out: Path, journal: Path, fatal: int, half: bool, settin
 
         return wrapped
 
-    class Writing:  # machine's view of os: everything as it is, but for the two calls
+    class Writing:  # records' view of os: everything as it is, but for the two calls
         fsync, replace = staticmethod(dying(os.fsync, True)), staticmethod(dying(os.replace, False))
 
         def __getattr__(self, name):
             return getattr(os, name)
 
-    machine.os = Writing()
+    records.os = Writing()
     write_down_steps(journal)
     quietly(train, clips, out, settings)
 

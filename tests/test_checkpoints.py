@@ -139,7 +139,7 @@ def test_weights_that_do_not_fit_are_named(model, tmp_path):
 def test_a_checkpoint_is_whole_or_not_there(model, tmp_path, monkeypatch):
     file = save_checkpoint(model, tmp_path / "best")
     before = file.read_bytes()
-    monkeypatch.setattr("slakit.machine.os.fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr("slakit.records.os.fsync", lambda number: (_ for _ in ()).throw(OSError(28, "No space left")))
     stir(model, seed=3)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(model, file)

@@ -8,6 +8,8 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tracemalloc
+import unicodedata
 from collections import OrderedDict
 from pathlib import Path
 
@@ -258,6 +260,92 @@ def test_own_videos(tmp_path):
         load_corpus("folder", tmp_path)
 
 
+def ce_csl(root: Path, train: str, dev: str = "dev-00003,A,一本书。,一/书/看1/。,\n") -> Path:
+    """Rows as in the official files (UTF-8, CRLF); no videos."""
+    for split, rows in (("train", train), ("dev", dev), ("test", "test-00003,L,好。,雨/更2/好/。,\n")):
+        text = "Number,Translator,Chinese Sentences,Gloss,Note\n" + rows
+        write(root / f"CE-CSL/label/{split}.csv", text.replace("\n", "\r\n"))
+    return root
+
+
+def test_ce_csl_glosses_published_and_raw(tmp_path):
+    rows = "train-00001,A,2023年高考到了。,2/0/2/3/高/考/时间/到/。,\n"
+    rows += "train-00002,B,你能。,告诉（我）/（你）给（我）/10/更2/?,办\n"
+    root = ce_csl(tmp_path, rows)
+    corpus = load_corpus("ce-csl", root)
+    assert [s.glosses for s in corpus.train] == [
+        ("2", "0", "2", "3", "高", "考", "时间", "到", "。"),
+        ("告诉", "给", "10", "更", "？"),
+    ]
+    assert [s.signer for s in corpus.train] == ["A", "B"] and corpus.dev[0].glosses == ("一", "书", "看", "。")
+    assert corpus.test[0].source == root / "CE-CSL/video/test/L/test-00003.mp4"
+    assert corpus.glosses.glosses == tuple(sorted(corpus.glosses.glosses))
+    raw = load_corpus("ce-csl", root / "CE-CSL", glosses="raw")
+    assert raw.train[1].glosses == ("告诉（我）", "（你）给（我）", "10", "更2", "?") and "看1" in raw.glosses
+    with pytest.raises(ConfigError, match="glosses='Raw'"):
+        load_corpus("ce-csl", root, glosses="Raw")
+    ce_csl(tmp_path, "train-1,A,x,/,\n")
+    with pytest.raises(CorpusError, match=r"train\.csv, line 2: the clip train-1 has no glosses"):
+        load_corpus("ce-csl", root)
+    ce_csl(tmp_path, "train-1,../A,x,高,\n")
+    with pytest.raises(CorpusError, match=r"train\.csv, line 2: Translator '../A'"):
+        load_corpus("ce-csl", root)
+
+
+@pytest.mark.parametrize("place", ["GSL_continuous_files/GSL_SI", "GSL_continuous_files", "GSL_continuous", "."])
+def test_gsl_lists(tmp_path, place):
+    clip = "police1/police1_signer{}_rep1_sentences/sentences{:04d}|{}\n"
+    for split, text in (
+        ("train", clip.format(1, 0, "ΓΕΙΑ ΕΓΩ(1) ΜΠΟΡΩ ΒΟΗΘΩ")),
+        ("dev", clip.format(3, 2, "ΠΡΟΒΛΗΜΑ ΤΙ")),
+        ("test", clip.format(3, 3, "ΓΕΙΑ").rstrip()),  # the last line has no end in the official files
+    ):
+        write(tmp_path / place / f"gsl_split_SI_{split}.csv", text)
+    (tmp_path / "GSL_continuous").mkdir(exist_ok=True)
+    corpus = load_corpus("gsl-si", tmp_path)
+    sample = corpus.train[0]
+    assert (sample.id, sample.signer, sample.fps) == ("police1_signer1_rep1_sentences_sentences0000", "1", 30.0)
+    assert sample.glosses == ("ΓΕΙΑ", "ΕΓΩ(1)", "ΜΠΟΡΩ", "ΒΟΗΘΩ") and corpus.test[0].signer == "3"
+    assert sample.source == tmp_path / "GSL_continuous/police1/police1_signer1_rep1_sentences/sentences0000"
+    assert len(corpus.glosses) == 7 and any("never occur in train" in note for note in corpus.notes)
+    with pytest.raises(CorpusError, match=r"GSL_SD_train\.csv"):
+        load_corpus("gsl-sd", tmp_path)
+    for bad in ("police1_signer1_rep1_sentences/sentences0003|a|B", "../x/x_signer1_rep1_sentences/sentences1|B", "x|"):
+        write(tmp_path / place / "gsl_split_SI_dev.csv", bad)
+        with pytest.raises(CorpusError, match=r"gsl_split_SI_dev\.csv, line 1"):
+            load_corpus("gsl-si", tmp_path)
+
+
+def test_decomposed_glosses_become_one_class_and_that_is_said(tmp_path):
+    apart = unicodedata.normalize("NFD", "ÄRGER")
+    write(tmp_path / "annotations.csv", f"path,glosses,split\na.mp4,{apart} ICH,train\nb.mp4,ÄRGER,dev\n")
+    corpus = load_corpus("folder", tmp_path)
+    assert corpus.glosses.glosses == ("ICH", "ÄRGER") and corpus.train[0].glosses == ("ÄRGER", "ICH")
+    assert any("1 glosses are written with combining characters" in note and "ÄRGER" in note for note in corpus.notes)
+    write(tmp_path / "annotations.csv", "path,glosses,split\na.mp4,ÄRGER ICH,train\nb.mp4,ÄRGER,dev\n")
+    assert not any("combining" in note for note in load_corpus("folder", tmp_path).notes)
+
+
+def test_control_characters_are_refused_with_their_line(tmp_path):
+    for code in (0x07, 0x1B, 0x7F, 0x9B):
+        write(tmp_path / "annotations.csv", f"path,glosses,split\na.mp4,A,train\nb.mp4,B{chr(code)}C,dev\n")
+        with pytest.raises(CorpusError, match=rf"annotations\.csv, line 3: the control character {code:#04x}"):
+            load_corpus("folder", tmp_path)
+
+
+def test_a_senseless_file_is_refused_without_reading_it_into_rows(tmp_path):
+    """Memory: many short lines once took thirty times the file before line 2 was refused."""
+    for layout, name in (("phoenix2014", "annotations/manual/train.corpus.csv"), ("csl", "train.txt"),
+                         ("folder", "annotations.csv")):  # fmt: skip
+        header = {"phoenix2014": "id|folder|signer|annotation\n", "folder": "path,glosses,split\n"}.get(layout, "")
+        write(tmp_path / name, header + "ab\n" * 1_000_000)
+        tracemalloc.start()
+        with pytest.raises(CorpusError, match=r"line [12]"):
+            load_corpus(layout, tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 100 * 2**20  # 64 MiB to read any file
+        tracemalloc.stop()
+
+
 HOSTILE = [
     "/etc/passwd",
     "../../x",
@@ -417,6 +505,9 @@ FILES = {
     "csl lists": ("csl", "train.txt"),
     "csl sentences": ("csl", "corpus.txt"),
     "isharah-1000": ("isharah-1000", "annotations_v2/isharah1000/SI/train.csv"),
+    "ce-csl": ("ce-csl", "CE-CSL/label/train.csv"),
+    "gsl-si": ("gsl-si", "GSL_continuous_files/GSL_SI/gsl_split_SI_train.csv"),
+    "gsl-sd": ("gsl-sd", "GSL_continuous_files/GSL_SD_test.csv"),
     "folder": ("folder", "annotations.csv"),
     "minisign clips": ("minisign", "annotations/train.csv"),
     "minisign spans": ("minisign", "annotations/spans.csv"),

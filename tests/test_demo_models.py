@@ -9,7 +9,7 @@ import torch
 from tiny_models import tiny
 
 import slakit
-from slakit.machine import project_root
+from slakit.machine import shipped
 from slakit.models.checkpoints import read_description, with_suffix
 from slakit.models.towers.weights import demo_model, demo_models
 from slakit.records import ConfigError
@@ -32,7 +32,7 @@ def test_a_shipped_model_loads_and_says_what_it_was_trained_on(method):
 
 def measured_models() -> list[tuple[str, str, dict]]:
     """(file, method, which model it was): every part of a benchmark's results that names its demo model."""
-    folder, found = project_root() / "benchmarks" / "results", []
+    folder, found = shipped("measured"), []
     for name in ("maps.json", "streaming.json"):
         content = json.loads((folder / name).read_text(encoding="utf-8"))
         parts = {content.get("model"): content} if "rows" in content else content

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from slakit.data.annotation_checks import check_annotation
 from slakit.data.augment import ClipTransform
+from slakit.data.clip_checks import Look, absent, check_clips, strays
 from slakit.data.clips import needed_steps, time_steps
 from slakit.data.corpora import load_corpus
 from slakit.data.corpora.official import OFFICIAL
+from slakit.data.findings import Finding, Report, size_text
 from slakit.data.prepare import BYTES_PER_PIXEL, SPLITS
 from slakit.data.video.images import FrameFiles
 from slakit.data.video.packed import PackedClip
@@ -21,66 +21,9 @@ from slakit.data.video.read import open_source, read_frames
 from slakit.machine import progress
 from slakit.records import Corpus, Sample, SlakitError, VideoError
 
-NAMED = 8  # clips that a finding names
+__all__ = ["Finding", "Report", "doctor"]
+
 SAMPLED = 30  # clips whose frames are decoded without deep=True, spread over each split
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One result. level: "ok", "note", "warning" (training is possible) or "error". advice: what to do about it."""
-
-    level: str
-    check: str
-    message: str
-    advice: str = ""
-    clips: tuple[str, ...] = ()
-
-
-@dataclass
-class Report:
-    """What doctor found. splits: split -> clips, official, tokens, glosses, frames, bytes. healthy: no error in it.
-
-    lengths: frames of every clip that could be opened, by its id (not in the JSON).
-    """
-
-    name: str
-    root: str
-    deep: bool
-    findings: list[Finding] = field(default_factory=list)
-    splits: dict[str, dict] = field(default_factory=dict)
-    lengths: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def healthy(self) -> bool:
-        return all(finding.level != "error" for finding in self.findings)
-
-    def add(self, level: str, check: str, message: str, advice: str = "", clips: Sequence[str] = ()) -> None:
-        self.findings.append(Finding(level, check, message, advice, tuple(clips[:NAMED])))
-
-    def json(self) -> str:
-        """Everything but `lengths` as JSON."""
-        content = {"healthy": self.healthy, **asdict(replace(self, lengths={}))}
-        del content["lengths"]
-        return json.dumps(content, ensure_ascii=False, indent=1)
-
-    def text(self) -> str:
-        """A table of the splits, the findings with the worst first, and the verdict."""
-        lines = [f"{self.name} in {self.root}{' (every frame decoded)' if self.deep else ''}", ""]
-        if self.splits:
-            lines.append("split    clips  official   tokens  glosses     frames      disk")
-        for split, row in self.splits.items():
-            lines.append(
-                f"{split:6}{row['clips']:8,}{row['official'] or '-':>10}{row['tokens']:9,}{row['glosses']:9,}"
-                f"{row['frames']:11,}{_size(row['bytes']):>10}"
-            )
-        order = {"error": 0, "warning": 1, "note": 2, "ok": 3}
-        for finding in sorted(self.findings, key=lambda f: order[f.level]):
-            lines += ["", f"{finding.level.upper():8}{finding.check}: {finding.message}"]
-            if finding.clips:
-                lines.append(f"        clips: {', '.join(finding.clips)}")
-            if finding.advice:
-                lines.append(f"        -> {finding.advice}")
-        return "\n".join([*lines, "", "healthy" if self.healthy else "NOT healthy: see the errors above"])
 
 
 def doctor(
@@ -105,28 +48,49 @@ def doctor(
         return report
     report.root = str(corpus.root)
     for note in corpus.notes:
-        report.add("note", "layout", note)
-    lengths = {split: _lengths(corpus.split(split), split, report, show_progress) for split in SPLITS}
+        if "never occur in train" not in note:  # that comes below, with its share
+            report.add("note", "layout", note)
+    looks: dict[str, Look] = {}
+    outside = bool(options.get("allow_outside"))
+    lengths = {split: _lengths(corpus.split(split), split, report, looks, outside, show_progress) for split in SPLITS}
     report.lengths = {clip: count for counts in lengths.values() for clip, count in counts.items()}
     for split in SPLITS:
-        _count(corpus, split, lengths[split], report)
-    _classes(corpus, report)
-    _unseen(corpus, report)
+        report.splits[split] = _sizes(corpus, split, lengths[split])
+    check_annotation(corpus, report)
     for split in SPLITS:
         _alignable(corpus.split(split), split, lengths[split], report)
         _readable(corpus.split(split), split, lengths[split], deep, report, show_progress)
+    check_clips(corpus, looks, report)
     _room(report, size)
     return report
 
 
-def _lengths(samples: Sequence[Sample], split: str, report: Report, show: bool | None) -> dict[str, int]:
-    """Frames of every clip by its file names or packets; clips that cannot be opened become findings."""
+def _sizes(corpus: Corpus, split: str, lengths: dict[str, int]) -> dict:
+    samples, official = corpus.split(split), OFFICIAL.get(corpus.name)
+    return {
+        "clips": len(samples),
+        "official": " or ".join(f"{n}" for n in (getattr(official, split) if official else ())),
+        "tokens": sum(len(sample.glosses) for sample in samples),
+        "glosses": len({gloss for sample in samples for gloss in sample.glosses}),
+        "frames": sum(lengths.values()),
+        "bytes": _bytes(samples, lengths),
+    }
+
+
+def _lengths(
+    samples: Sequence[Sample], split: str, report: Report, looks: dict[str, Look], outside: bool, show: bool | None
+) -> dict[str, int]:
+    """Frames of every clip by its file names or packets; clips that cannot be opened become findings.
+
+    outside: whether links may leave the corpus' folder. looks: takes what is known of the others without decoding.
+    """
     counts: dict[str, int] = {}
-    missing, broken, differ = [], [], []
+    missing, broken, differ, gaps, links = [], [], [], [], []
     reasons: dict[str, str] = {}
     for sample in progress(samples, f"counting {split}", show):
         try:
-            counts[sample.id] = open_source(sample.source).num_frames
+            source = open_source(sample.source)
+            counts[sample.id], looks[sample.id] = source.num_frames, Look.at(source)
         except VideoError as error:
             there = isinstance(sample.source, tuple) or sample.source.exists()
             (broken if there else missing).append(sample.id)
@@ -134,6 +98,10 @@ def _lengths(samples: Sequence[Sample], split: str, report: Report, show: bool |
             continue
         if sample.num_frames not in (None, counts[sample.id]):
             differ.append(f"{sample.id} ({counts[sample.id]} for {sample.num_frames})")
+        if isinstance(source, FrameFiles) and (gap := absent(source.files)):
+            gaps.append(f"{sample.id} ({gap} missing)")
+        if isinstance(source, FrameFiles) and not outside and strays(source.files, Path(report.root).resolve()):
+            links.append(sample.id)
     if missing:
         advice = f"{reasons[missing[0]]}; extract the archive again, or correct the root"
         report.add("error", "frames", f"{split}: {len(missing)} of {len(samples)} clips are not there", advice, missing)
@@ -143,51 +111,19 @@ def _lengths(samples: Sequence[Sample], split: str, report: Report, show: bool |
     if differ:
         message = f"{split}: {len(differ)} clips have another number of frames than annotated"
         report.add("warning", "frames", message, "the frames count; extract again if many clips are shorter", differ)
+    if links:
+        message = f"{split}: {len(links)} clips have frames that are links out of the corpus' folder"
+        advice = "copy the files there, or pass -o allow_outside true if that is intended"
+        report.add("error", "frames", message, advice, links)
+    if gaps:
+        message = f"{split}: {len(gaps)} clips have gaps in the numbers of their frames"
+        report.add("warning", "frames", message, "the signing jumps there; extract these clips again", gaps)
+    if single := [clip for clip, count in counts.items() if count == 1]:
+        message = f"{split}: {len(single)} clips have a single frame"
+        report.add("warning", "frames", message, "no sign can be seen in one picture; leave them out", single)
     if samples and not missing and not broken:
         report.add("ok", "frames", f"{split}: all {len(samples)} clips are there")
     return counts
-
-
-def _count(corpus: Corpus, split: str, lengths: dict[str, int], report: Report) -> None:
-    samples, official = corpus.split(split), OFFICIAL.get(report.name)
-    accepted = getattr(official, split) if official else ()
-    report.splits[split] = {
-        "clips": len(samples),
-        "official": " or ".join(f"{n}" for n in accepted),
-        "tokens": sum(len(sample.glosses) for sample in samples),
-        "glosses": len({gloss for sample in samples for gloss in sample.glosses}),
-        "frames": sum(lengths.values()),
-        "bytes": _bytes(samples, lengths),
-    }
-    if accepted and len(samples) not in accepted:
-        message = f"{split}: {len(samples)} clips, officially {' or '.join(map(str, accepted))}"
-        advice = "numbers cannot be compared with published ones; is this the full release?"
-        report.add("warning", "counts", message, advice)
-    elif accepted:
-        report.add("ok", "counts", f"{split}: {len(samples)} clips, the official number")
-    repeated = [sample.id for sample in samples if needed_steps(sample.glosses) > len(sample.glosses)]
-    if repeated:
-        message = f"{split}: {len(repeated)} clips have a gloss twice in a row"
-        report.add("note", "glosses", message, "with collapse_repeats=True, as published, never recognised fully")
-
-
-def _classes(corpus: Corpus, report: Report) -> None:
-    official = OFFICIAL.get(report.name)
-    if official and official.classes and len(corpus.glosses) != official.classes:
-        message = f"{len(corpus.glosses)} classes with blank, published dictionaries have {official.classes}"
-        report.add("warning", "glosses", message, "published checkpoints will not fit this vocabulary")
-
-
-def _unseen(corpus: Corpus, report: Report) -> None:
-    known = {gloss for sample in corpus.train for gloss in sample.glosses}
-    for split in ("dev", "test"):
-        tokens = [gloss for sample in corpus.split(split) for gloss in sample.glosses]
-        unseen = Counter(gloss for gloss in tokens if gloss not in known)
-        if unseen:
-            share = 100 * sum(unseen.values()) / len(tokens)
-            message = f"{split}: {len(unseen)} glosses never occur in train, {share:.2f} % of the tokens"
-            advice = f"no model can learn them: WER has this floor ({next(iter(unseen))}, …)"
-            report.add("note", "glosses", message, advice)
 
 
 def _alignable(samples: Sequence[Sample], split: str, lengths: dict[str, int], report: Report) -> None:
@@ -262,17 +198,7 @@ def _room(report: Report, size: int) -> None:
     frames = sum(row["frames"] for row in report.splits.values())
     need = {name: frames * size * size * factor for name, factor in BYTES_PER_PIXEL.items()}
     free = shutil.disk_usage(report.root).free
-    message = (
-        f"prepared at {size} x {size}: about {_size(need['jpeg'])} as JPEG, {_size(need['raw'])} as raw pixels; "
-        f"free here: {_size(free)}"
-    )
+    jpeg, raw = size_text(need["jpeg"]), size_text(need["raw"])
+    message = f"prepared at {size} x {size}: about {jpeg} as JPEG, {raw} as raw pixels; free here: {size_text(free)}"
     level = "note" if free > need["jpeg"] else "warning"
     report.add(level, "room", message, "" if level == "note" else "prepare into a folder on another disk")
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from slakit.decoding.hypothesis import LOG_PROB_LIMIT, bad_value, check_input
+from slakit.decoding.hypothesis import LOG_PROB_LIMIT, bad_value, check_input, check_nats
 from slakit.records import ConfigError, Span, Vocabulary
 
 
@@ -62,11 +62,16 @@ def align(
     wrong = np.argwhere(~(scores <= LOG_PROB_LIMIT))
     if wrong.size:
         raise bad_value(tensor, 0, int(wrong[0, 0]))
-    labels = [int(token) for token in tokens]
+    labels = list(tokens)
     for token in labels:
-        if not 0 <= token < classes or token == blank:
+        if (
+            isinstance(token, bool)
+            or not isinstance(token, int | np.integer)
+            or not 0 <= token < classes
+            or token == blank
+        ):
             raise ConfigError(
-                f"token {token} cannot be aligned; tokens are class indices 0 to {classes - 1}, not blank"
+                f"token {token!r} cannot be aligned; tokens are class indices 0 to {classes - 1}, not blank"
             )
     if not labels:
         return []
@@ -182,8 +187,7 @@ def scaled_likelihoods(log_probs: torch.Tensor | np.ndarray, prior_weight: float
         raise ConfigError(
             f"log_probs has shape {list(getattr(log_probs, 'shape', []))}; give one clip, [frames, classes]"
         )
-    if not (np.isfinite(prior_weight) and prior_weight >= 0):
-        raise ConfigError(f"prior_weight is {prior_weight!r}; it must be a number, 0 or more")
+    prior_weight = check_nats("prior_weight", prior_weight, 0)
     values = torch.as_tensor(log_probs).detach().cpu().double().numpy()
     if len(values) == 0:
         return values

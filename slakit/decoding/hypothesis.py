@@ -49,7 +49,8 @@ def check_input(
     if isinstance(log_probs, np.ndarray):
         if log_probs.dtype.kind != "f":
             raise ConfigError(f"log_probs has type {log_probs.dtype}; pass natural log probabilities, floating")
-        tensor = torch.from_numpy(np.require(log_probs, requirements=["C", "W"]))  # copies what torch cannot hold
+        native = {2: np.float16, 4: np.float32}.get(log_probs.dtype.itemsize, np.float64)  # torch holds no other
+        tensor = torch.from_numpy(np.require(log_probs, native, ["C", "W"]))  # copies what torch cannot hold
     if not isinstance(tensor, torch.Tensor):
         raise ConfigError(f"log_probs is a {type(log_probs).__name__}; pass a torch tensor or a NumPy array [B, T', V]")
     if tensor.ndim != 3 or tensor.shape[2] < 1:
@@ -60,15 +61,20 @@ def check_input(
     if tensor.dtype not in (torch.float32, torch.float64):
         tensor = tensor.float()
     batch, steps, classes = tensor.shape
-    if not 0 <= blank < classes:
-        raise ConfigError(f"blank is {blank} but log_probs has {classes} classes; choose 0 to {classes - 1}")
+    if isinstance(blank, bool) or not isinstance(blank, int | np.integer) or not 0 <= blank < classes:
+        raise ConfigError(f"blank is {blank!r} but log_probs has {classes} classes; choose 0 to {classes - 1}")
     if lengths is None:
         return tensor, np.full(batch, steps, np.int64)
-    raw = lengths.detach().cpu().numpy() if isinstance(lengths, torch.Tensor) else np.asarray(lengths)
+    try:
+        raw = lengths.detach().cpu().numpy() if isinstance(lengths, torch.Tensor) else np.asarray(lengths)
+    except (ValueError, TypeError) as error:  # lists of different lengths
+        raise ConfigError(f"lengths are no numbers ({error}); give one length a clip") from None
     if raw.shape != (batch,):
         raise ConfigError(f"lengths has shape {list(raw.shape)} for a batch of {batch} clips; give one length a clip")
-    if batch and not (np.issubdtype(raw.dtype, np.integer) or np.array_equal(raw, np.floor(raw))):
-        raise ConfigError(f"lengths holds {raw[raw != np.floor(raw)][0]}; lengths are whole numbers of time steps")
+    if batch and raw.dtype.kind not in "iuf":
+        raise ConfigError(f"lengths are of type {raw.dtype} ({raw[0]!r}); they are whole numbers of time steps")
+    if batch and (odd := raw[~np.isfinite(raw) | (raw != np.floor(raw))]).size:
+        raise ConfigError(f"lengths holds {odd[0]}; lengths are whole numbers of time steps")
     whole = raw.astype(np.int64)
     if batch and (whole.min() < 0 or whole.max() > steps):
         bad = int(np.flatnonzero((whole < 0) | (whole > steps))[0])
@@ -76,11 +82,25 @@ def check_input(
     return tensor, whole
 
 
-def check_positive(**values: int) -> None:
-    """ConfigError for the first value that is no whole number from 1 on."""
+MOST = 10**9  # of anything that is counted
+
+
+def check_positive(most: int = MOST, **values: int) -> None:
+    """ConfigError for the first value that is no whole number from 1 to `most`."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ConfigError(f"{name} is {value!r}; it must be a whole number, 1 or more")
+        if value > most:
+            raise ConfigError(f"{name} is {value}; the most is {most:,}")
+
+
+def check_nats(name: str, value: float, least: float = -1e6) -> float:
+    """The value as a float; ConfigError where it is no number from `least` to a million."""
+    numbers = int | float | np.integer | np.floating
+    if isinstance(value, bool) or not isinstance(value, numbers) or not least <= value <= 1e6:
+        kind = "a finite number of nats" if least < 0 else "a number, 0 or more"
+        raise ConfigError(f"{name} is {value!r}; it must be {kind}, a million at most")
+    return float(value)
 
 
 def bad_value(log_probs: torch.Tensor, clip: int, step: int) -> ConfigError:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from slakit.records import ConfigError, CorpusError, Vocabulary
+from slakit.records import ConfigError, CorpusError, Vocabulary, read_text
 
 LN10 = math.log(10.0)
+MAX_ARPA_BYTES = 256 * 2**20  # five million n-grams
 Ngrams = dict[tuple[int, ...], tuple[float, float]]  # tokens -> ln probability of the last one, ln back-off weight
 
 NO_LANGUAGE_MODEL = (
@@ -137,11 +138,7 @@ class NgramLanguageModel:
         ngrams: Ngrams = {}
         unknown: tuple[float, float] | None = None
         section, order = 0, 0
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise CorpusError(f"{path}: cannot be read as an ARPA file in UTF-8 ({error}); check the path") from error
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(read_text(path, limit=MAX_ARPA_BYTES).splitlines(), 1):
             line = line.strip()
             if line == "\\end\\":
                 section = -1

@@ -20,11 +20,21 @@ import numpy as np
 import torch
 
 from slakit.decoding.beam import search
-from slakit.decoding.hypothesis import LOG_PROB_LIMIT, Hypothesis, bad_value, check_input, check_positive, collapse
+from slakit.decoding.hypothesis import (
+    LOG_PROB_LIMIT,
+    Hypothesis,
+    bad_value,
+    check_input,
+    check_nats,
+    check_positive,
+    collapse,
+)  # fmt: skip
 from slakit.decoding.language_model import NO_LANGUAGE_MODEL, NgramLanguageModel
-from slakit.decoding.select import select_gpu, select_tokens
+from slakit.decoding.select import select
 from slakit.records import ConfigError
 
+IMPOSSIBLE = "every class of some frame has probability 0 in this clip; pass logits.log_softmax(-1)"
+MAX_BEAM, MAX_NODES = 10_000, 10**8  # prefixes at a time; over a whole clip, 3 GB of them
 LogProbs = torch.Tensor | np.ndarray
 Lengths = Sequence[int] | torch.Tensor | np.ndarray | None
 
@@ -48,6 +58,8 @@ def greedy_search(
         wrong = np.flatnonzero(~(value <= LOG_PROB_LIMIT))
         if wrong.size:
             raise bad_value(tensor, clip, int(wrong[0]))
+        if np.isneginf(value).any():
+            raise ConfigError(IMPOSSIBLE)
         starts = np.flatnonzero(np.r_[True, token[1:] != token[:-1]]) if size else np.zeros(0, int)
         runs = [(a, b) for a, b in zip(starts, np.r_[starts[1:], size], strict=True) if token[a] != blank]
         tokens = tuple(int(token[a]) for a, _ in runs)
@@ -86,29 +98,28 @@ def beam_search(
     hypothesis with score 0. Raises ConfigError for wrong shapes, lengths, settings, NaN and values above 0.
     """
     tensor, sizes = check_input(log_probs, lengths, blank)
-    check_positive(beam_width=beam_width, top_tokens=top_tokens, n_best=n_best)
+    check_positive(MAX_BEAM, beam_width=beam_width, n_best=n_best)
+    check_positive(top_tokens=top_tokens)
+    if (nodes := tensor.shape[1] * beam_width) > MAX_NODES:
+        raise ConfigError(f"beam_width={beam_width} over {tensor.shape[1]} steps keeps {nodes:,} prefixes; lower it")
     if n_best > beam_width:
         raise ConfigError(f"n_best is {n_best} but the beam holds {beam_width}; raise beam_width to {n_best} or more")
     classes = tensor.shape[2]
     bonus = _token_bonus(classes, blank, insertion_bonus, hot_words)
+    if language_model is not None and not isinstance(language_model, NgramLanguageModel):
+        raise ConfigError(f"language_model is a {type(language_model).__name__}; give an NgramLanguageModel")
     if language_model is not None and language_model.classes != classes:
         raise ConfigError(
             f"the language model knows {language_model.classes} classes but log_probs has {classes}; "
             "build it from the vocabulary of this recognizer"
         )
-    if not (np.isfinite(lm_weight) and lm_weight >= 0):
-        raise ConfigError(f"lm_weight is {lm_weight!r}; it must be a number, 0 or more")
+    lm_weight = check_nats("lm_weight", lm_weight, 0)
     if len(sizes) == 0:
         return []
     lm = language_model.arrays if language_model is not None and lm_weight > 0 else NO_LANGUAGE_MODEL
     keep = beam_width if collapse_repeats else n_best  # the collapse can make two hypotheses equal
-    settings = (beam_width, blank, keep, bonus, float(lm_weight), lm)
-    if tensor.device.type == "cpu":
-        array = np.ascontiguousarray(tensor.numpy())
-        values, tokens, clip, step = select_tokens(array, sizes, top_tokens, LOG_PROB_LIMIT)
-    else:  # the choice of tokens where the probabilities are, the search, which is short, on the CPU
-        chosen, classes_chosen, clip, step = select_gpu(tensor, sizes, top_tokens, LOG_PROB_LIMIT)
-        values, tokens = chosen.cpu().numpy(), classes_chosen.int().cpu().numpy()
+    settings = (beam_width, blank, keep, bonus, lm_weight, lm)
+    values, tokens, clip, step = select(tensor, sizes, top_tokens, LOG_PROB_LIMIT)
     if clip >= 0:
         raise bad_value(tensor, clip, step)
     beams = search(values, tokens, sizes, classes, *settings)
@@ -131,23 +142,22 @@ def _hypotheses(beam: Sequence[np.ndarray], n_best: int, collapse_repeats: bool)
             sequences.add(sequence)
         result.append(Hypothesis(sequence, float(scores[n]), times, float(totals[n])))
     if not result:
-        raise ConfigError("every class of some frame has probability 0 in this clip; pass logits.log_softmax(-1)")
+        raise ConfigError(IMPOSSIBLE)
     return result
 
 
 def _token_bonus(classes: int, blank: int, insertion_bonus: float, hot_words: Mapping[int, float] | None) -> np.ndarray:
     """What each token adds to a prefix, float64 [V]; empty where nothing does."""
-    if not np.isfinite(insertion_bonus):
-        raise ConfigError(f"insertion_bonus is {insertion_bonus!r}; it must be a finite number of nats")
+    insertion_bonus = check_nats("insertion_bonus", insertion_bonus)
+    if hot_words is not None and not isinstance(hot_words, Mapping):
+        raise ConfigError(f"hot_words is a {type(hot_words).__name__}; give {{class index: nats}}")
     if not insertion_bonus and not hot_words:
         return np.zeros(0)
-    bonus = np.full(classes, float(insertion_bonus))
+    bonus = np.full(classes, insertion_bonus)
     for token, nats in (hot_words or {}).items():
         if isinstance(token, bool) or not isinstance(token, (int, np.integer)) or not 0 <= token < classes:
             raise ConfigError(f"hot word {token!r} is no class index; give Vocabulary.encode([gloss])[0]")
         if token == blank:
             raise ConfigError(f"hot word {token} is the blank; only glosses can be hot words")
-        if not np.isfinite(nats):
-            raise ConfigError(f"the bonus of hot word {token} is {nats!r}; it must be a finite number of nats")
-        bonus[token] += nats
+        bonus[token] += check_nats(f"the bonus of hot word {token}", nats)
     return bonus

@@ -20,7 +20,8 @@ packing.py      videos one after the other, the padding of their ends, steps of 
 towers/         image encoders: open_clip's and FLAVA's towers, opened into blocks
 methods/        one file a method: what is adapted, and how it is registered
 exact/          the same algebra, faster: never needed to understand a model
-checkpoints.py  written and read
+checkpoints.py  written and read; description.py, what they say of themselves; hub.py, by name on the Hub; merging.py,
+                LoRA folded into the weights
 published_import.py   released checkpoints of eight systems; adaptsign_import.py, AdaptSign's; published_files.py
 parameters.py   what each method trains, beside the papers' figures (README.md has the table)
 compiled.py     blocks through torch.compile on a GPU
@@ -30,7 +31,9 @@ Imports records, config and machine, never data; within it methods -> towers -> 
 """
 
 from slakit.models.adaptsign_import import load_adaptsign_checkpoint
-from slakit.models.checkpoints import load_checkpoint, merge, open_clip_weights, save_checkpoint
+from slakit.models.checkpoints import load_checkpoint, save_checkpoint
+from slakit.models.hub import push_to_hub
+from slakit.models.merging import merge, open_clip_weights
 from slakit.models.methods import Encoder, register_method
 from slakit.models.packing import Clips
 from slakit.models.parameters import ParameterTable, compare_with_papers, count_parameters
@@ -43,6 +46,6 @@ from slakit.models.towers.weights import demo_model
 __all__ = [
     "Backbone", "Clips", "Encoder", "Logits", "ParameterTable", "Recognizer", "backbone_names", "build_model",
     "compare_with_papers", "count_parameters", "create_model", "demo_model", "load_adaptsign_checkpoint",
-    "load_backbone", "load_checkpoint", "load_published_checkpoint", "merge", "open_clip_weights", "record_attention",
-    "register_method", "save_checkpoint",
+    "load_backbone", "load_checkpoint", "load_published_checkpoint", "merge", "open_clip_weights", "push_to_hub",
+    "record_attention", "register_method", "save_checkpoint",
 ]  # fmt: skip

@@ -3,38 +3,41 @@
 For methods that leave the backbone's weights alone only the adapters and heads are stored (a few MB and the head);
 the base comes again from backbone + pretrained, and its checksum is compared. A folder with `model.safetensors` and
 `model.json`, as the shipped demo models are, is read as well.
+
+A checkpoint may come from anyone. Its description is read strictly, its shapes are compared with the model it describes
+before either takes memory, a checksum covers all of it; and it names weights by tag, or a file beside itself, but never
+another place on the disk or in the net.
 """
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
+import open_clip
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from slakit.config import ModelConfig, from_dict, to_dict
-from slakit.machine import write_atomically
+from slakit.models.description import FORMAT, HEADER, checksum, files_of, read_description, read_shapes, with_suffix
+from slakit.models.hub import find_checkpoint
 from slakit.models.methods import find_method
-from slakit.models.methods.sla_lora import merge_lora
 from slakit.models.recognizer import Recognizer, build_model
-from slakit.models.towers.open_clip import OpenClipTower
-from slakit.records import CheckpointError, ConfigError, Vocabulary
+from slakit.models.towers.definition import read_definition, unpacked
+from slakit.models.towers.flava import FLAVA_TAG
+from slakit.models.towers.weights import TINY_CLIP
+from slakit.records import CheckpointError, CorpusError, SlakitError, Vocabulary, write_atomically
 
-FORMAT = 1
-SUFFIX = ".safetensors"
-HEADER = "slakit"  # the key of the description in safetensors' own metadata, which maps strings to strings
-
-
-def with_suffix(path: str | Path) -> Path:
-    """The checkpoint's file: `out/best` is short for `out/best.safetensors`."""
-    return Path(path) if Path(path).suffix == SUFFIX else Path(f"{path}{SUFFIX}")
+MAX_PARAMETERS = (
+    3e9  # of a model whose frozen weights are not in the file, which bounds it otherwise; ViT-bigG has 1.8e9
+)
 
 
 def save_checkpoint(
@@ -56,6 +59,8 @@ def save_checkpoint(
         "glosses": list(model.vocabulary.glosses),
         "include_base": include_base,
         "base_checksum": model.encoder.backbone.base_checksum,
+        "activation": model.encoder.backbone.activation,
+        "backbone_definition": model.encoder.backbone.definition,
         "tensors": len(tensors),
         "parameters": sum(value.numel() for value in tensors.values()),
         "versions": {name: _version(name) for name in ("slakit", "torch", "open_clip_torch")},
@@ -64,65 +69,64 @@ def save_checkpoint(
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     if half:
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    description = json.loads(json.dumps(description))  # as it will be read
+    description["checksum"] = checksum(description, tensors)
     file = with_suffix(path)
     write_atomically(file, save(tensors, {HEADER: json.dumps(description, ensure_ascii=False)}))
     return file
 
 
-def load_checkpoint(path: str | Path, glosses: Vocabulary | Sequence[str] | None = None) -> Recognizer:
+def load_checkpoint(
+    path: str | Path,
+    glosses: Vocabulary | Sequence[str] | None = None,
+    pretrained: str | Path | None = None,
+) -> Recognizer:
     """The recognizer that save_checkpoint() wrote, in evaluation mode; its `about` holds the description.
 
-    path: `x.safetensors`, with or without that ending, or a folder of two files. glosses: a corpus' vocabulary to
-    compare with; the message of the CheckpointError says what differs. Raises CheckpointError too for missing, damaged
-    or foreign files and for other base weights than it was trained on.
+    path: `x.safetensors`, with or without that ending, a folder of two files, `hf://user/name@revision` on the Hub, or
+    a demo model's name ("sla-lora"). glosses: a corpus' vocabulary to compare with; the message of the CheckpointError
+    says what differs. pretrained: the file (or folder) of the base weights, where it was trained from one: a
+    checkpoint's own word for where it lies is not followed, but for a file beside it. Raises CheckpointError too for
+    missing, damaged or foreign files and for other base weights than it was trained on.
     """
+    path = find_checkpoint(path)  # once: what is fetched is asked for once
     description = read_description(path)
-    weights, text_file = _files(path)
-    vocabulary = Vocabulary(description["glosses"])
+    weights, text_file = files_of(path)
+    try:
+        vocabulary = Vocabulary(description["glosses"])
+    except CorpusError as error:
+        raise CheckpointError(f"{text_file}: {error}") from None
     if glosses is not None:
         compare_glosses(vocabulary, glosses if isinstance(glosses, Vocabulary) else Vocabulary(glosses), weights)
-    tensors = load_tensors(path)
-    config = from_dict(ModelConfig, description["config"], str(text_file))
-    if description["include_base"]:  # nothing to fetch: the tower is built empty and filled below
-        model = build_model(from_dict(ModelConfig, {**description["config"], "pretrained": None}), vocabulary)
-        model.config = config
-        model.encoder.backbone.base_checksum = description["base_checksum"]
+    config = from_dict(ModelConfig, description["config"], f"{text_file}: config")
+    include_base = description["include_base"]
+    header = read_shapes(weights)
+    if config.lstm_layers > len(header):
+        raise CheckpointError(f"{text_file}: lstm_layers={config.lstm_layers}, more than {weights} has tensors")
+    with _backbone(config, description, weights.parent, text_file) as name:
+        empty = replace(config, backbone=name, pretrained=None)
+        expected = _planned(empty, vocabulary, include_base, text_file)
+        check_fit(header, weights, config.method, expected, expected)
+        tensors = load_tensors(path)
+        if description.get("checksum") not in (None, checksum(description, tensors)):
+            raise CheckpointError(f"{weights}: its checksum is wrong, so it is damaged or was edited; copy it again")
+        source = config.pretrained if include_base and pretrained is None else _base(config, pretrained, weights)
+        model = build_model(empty if include_base else replace(empty, pretrained=source), vocabulary)
+    backbone = model.encoder.backbone
+    backbone.name, backbone.definition = config.backbone, description.get("backbone_definition")
+    model.config = replace(model.config, backbone=config.backbone, pretrained=source)
+    if include_base:  # nothing was fetched: the tower is filled below
+        backbone.base_checksum = description["base_checksum"]
     else:
-        model = build_model(config, vocabulary)
         _check_base(model, description, text_file)
-    restore(model, tensors, weights, model.state_dict() if description["include_base"] else _without_base(model))
+    restore(model, tensors, weights, model.state_dict() if include_base else _without_base(model))
     model.about = description
     return model.eval()
 
 
-def read_description(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint says of itself, read from its header alone; CheckpointError where it is missing, damaged or
-    foreign. Training's own hold the run's whole setting ("train", "corpus") and its score ("metrics") as well."""
-    weights, text_file = _files(path)
-    if not text_file.is_file():
-        raise CheckpointError(
-            f"{path} holds no checkpoint ({text_file} is missing); "
-            f"give best{SUFFIX} or last{SUFFIX} of a training run, or one in data/demo_models"
-        )
-    try:
-        text = _header(weights) if text_file == weights else text_file.read_text(encoding="utf-8")
-        description = json.loads(text or "{}")
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{text_file} cannot be read: {error}") from error
-    needed = ("format", "config", "glosses", "include_base", "base_checksum")
-    missing = [key for key in needed if not isinstance(description, dict) or key not in description]
-    if missing:
-        raise CheckpointError(f"{text_file} is no slakit checkpoint: it lacks {', '.join(missing)}")
-    if description["format"] != FORMAT:
-        raise CheckpointError(
-            f"{text_file} has format {description['format']}, this slakit reads format {FORMAT}; update slakit"
-        )
-    return description
-
-
 def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     """A checkpoint's tensors by name, as stored; CheckpointError where they are missing or cannot be read."""
-    weights, text_file = _files(path)
+    weights, text_file = files_of(path)
     if not weights.is_file():
         raise CheckpointError(f"{weights} is missing; a checkpoint in a folder is that file and {text_file} together")
     try:
@@ -143,21 +147,34 @@ def restore(
     may be.
     """
     required, known = (expected, expected) if expected is not None else (model.trainable_state(), model.state_dict())
+    check_fit(tensors, source, model.config.method, required, known)
+    model.load_state_dict(tensors, strict=False)
+
+
+def check_fit(
+    found: Mapping[str, torch.Tensor],
+    source: str | Path,
+    method: str,
+    required: Mapping[str, torch.Tensor],
+    known: Mapping[str, torch.Tensor],
+) -> None:
+    """CheckpointError that names `source` where tensors do not fit by name, shape and type. float16 passes for another
+    float: checkpoints to hand on are stored so."""
     other = "it belongs to another model: give the file of this one, or another out_dir"
     for name in required:
-        if name not in tensors:
+        if name not in found:
             raise CheckpointError(f"{source} lacks the tensor {name}; {other}")
-    for name, value in tensors.items():
+    for name, value in found.items():
         if name not in known:
-            raise CheckpointError(
-                f"{source} holds {name!r}, which this {model.config.method} model does not have; {other}"
-            )
+            raise CheckpointError(f"{source} holds {name[:120]!r}, which this {method} model does not have; {other}")
         if value.shape != known[name].shape:
             raise CheckpointError(
                 f"{source}: {name} has shape {tuple(value.shape)}, the model's description says "
                 f"{tuple(known[name].shape)}; {other}"
             )
-    model.load_state_dict(tensors, strict=False)
+        stored, wanted = value.dtype, known[name].dtype
+        if stored != wanted and not (stored == torch.float16 and wanted.is_floating_point):
+            raise CheckpointError(f"{source}: {name} holds {stored}, the model has {wanted}; save it again by slakit")
 
 
 def compare_glosses(checkpoint: Vocabulary, corpus: Vocabulary, path: Path) -> None:
@@ -179,23 +196,67 @@ def compare_glosses(checkpoint: Vocabulary, corpus: Vocabulary, path: Path) -> N
     )
 
 
-def _files(path: str | Path) -> tuple[Path, Path]:
-    """(file with the weights, file with the description): the same one, or the two of a folder, named by either."""
-    path, file = Path(path), with_suffix(path)
-    stem = path.with_suffix("") if path.suffix in (SUFFIX, ".json") else path / "model"
-    pair = Path(f"{stem}{SUFFIX}"), Path(f"{stem}.json")
-    if file.is_file() and not (pair[1].is_file() and _header(file) is None):
-        return file, file
-    return pair if pair[1].is_file() or path.is_dir() else (file, file)
-
-
-def _header(file: Path) -> str | None:
-    """The description's text; None where there is none, CheckpointError for a file that is no whole safetensors."""
+def _planned(config: ModelConfig, glosses: Vocabulary, include_base: bool, text_file: Path) -> dict[str, torch.Tensor]:
+    """The tensors that a checkpoint of this model has, without their numbers: a model of any size takes no memory."""
     try:
-        with safe_open(file, "pt") as content:
-            return (content.metadata() or {}).get(HEADER)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read, it may be cut short: {str(error)[:200]}") from error
+        with torch.device("meta"):
+            plan = build_model(config, glosses)
+    except (SlakitError, RuntimeError, TypeError, ValueError, ArithmeticError, LookupError, MemoryError) as error:
+        raise CheckpointError(f"{text_file}: the model that it describes cannot be built: {error}") from None
+    size = sum(value.numel() for value in plan.state_dict().values())
+    if not include_base and size > MAX_PARAMETERS:
+        raise CheckpointError(
+            f"{text_file} describes a model of {size:,} numbers; no checkpoint of slakit's has as many"
+        )
+    return plan.state_dict() if include_base else _without_base(plan)
+
+
+@contextmanager
+def _backbone(config: ModelConfig, description: Mapping[str, Any], folder: Path, text_file: Path) -> Iterator[str]:
+    """What load_backbone() builds the tower from: its name; or a JSON file, as the description holds it, or as it lies
+    beside the checkpoint. A whole tower (include_base) gets its activation, which no file of weights comes to tell."""
+    own, beside = config.backbone.endswith(".json"), folder / PureWindowsPath(config.backbone).name
+    definition = description.get("backbone_definition") if own else None
+    if own and definition is None:
+        if not os.path.isfile(beside):
+            raise CheckpointError(
+                f"{text_file}: its image tower is defined by {config.backbone[:200]}, a file that is not followed "
+                f"there; copy it to {beside}"
+            )
+        definition = read_definition(beside)
+    if description["include_base"] and _activation(config, description) == "quick_gelu":
+        if not own and config.backbone in open_clip.list_models():  # another name could be one to fetch
+            definition = open_clip.get_model_config(config.backbone)
+        definition = {**definition, "quick_gelu": True} if definition else None
+    if definition is None:
+        yield config.backbone
+        return
+    with unpacked(definition, beside.name) as file:
+        yield file
+
+
+def _activation(config: ModelConfig, description: Mapping[str, Any]) -> str | None:
+    """The tower's activation as the checkpoint says; one of slakit 0.1 says its tag alone."""
+    if (said := description.get("activation")) is not None or config.pretrained is None:
+        return said
+    tag = open_clip.get_pretrained_cfg(config.backbone, config.pretrained)
+    return "quick_gelu" if tag.get("quick_gelu") else "gelu"
+
+
+def _base(config: ModelConfig, given: str | Path | None, weights: Path) -> str | None:
+    """Where the base weights come from: what the user gives, a tag, or the file beside the checkpoint."""
+    named = config.pretrained
+    if given is not None:
+        return str(given)
+    if named in (None, "default", TINY_CLIP, FLAVA_TAG) or named in {tag for _, tag in open_clip.list_pretrained()}:
+        return named
+    beside = weights.parent / PureWindowsPath(named).name
+    if os.path.exists(beside) and beside.name not in ("", "..", weights.name):
+        return str(beside)
+    raise CheckpointError(
+        f"{weights} was trained from the weights {named[:200]}, which is no tag, and a checkpoint's word for where "
+        "files lie is not followed; give them: --pretrained FILE, or load_checkpoint(…, pretrained=FILE)"
+    )
 
 
 def _without_base(model: Recognizer) -> dict[str, torch.Tensor]:
@@ -206,12 +267,20 @@ def _without_base(model: Recognizer) -> dict[str, torch.Tensor]:
 
 
 def _check_base(model: Recognizer, description: dict[str, Any], file: Path) -> None:
-    checksum = model.encoder.backbone.base_checksum
-    if checksum != description["base_checksum"]:
+    backbone, trained = model.encoder.backbone, description.get("activation")
+    found, names = backbone.base_checksum, {"quick_gelu": "QuickGELU", "gelu": "GELU"}
+    if trained is None:
+        found = backbone.weights_checksum  # slakit 0.1's did not tell the activations apart
+    elif trained != backbone.activation:
+        raise CheckpointError(
+            f"{file} was trained with {names.get(trained, trained[:40])}, the weights {model.config.pretrained} come "
+            f"with {names[backbone.activation]} here; give the file that it was trained from: --pretrained FILE"
+        )
+    if found != description["base_checksum"]:
         raise CheckpointError(
             f"{file} was trained on other base weights than {model.config.backbone} with "
             f"pretrained={model.config.pretrained!r} gives here (checksum {description['base_checksum'][:12]}…, found "
-            f"{checksum[:12]}…); put the same weights back, or save the checkpoint with include_base=True"
+            f"{found[:12]}…); put the same weights back, or save the checkpoint with include_base=True"
         )
 
 
@@ -220,40 +289,3 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "not installed as a package"
-
-
-def merge(model: Recognizer) -> Recognizer:
-    """A copy of an SLA-LoRA model with W + s B A in place of every LoRA layer: the same function, no adapters.
-
-    Sums are taken in float32 or better. The temporal shift has no weights and stays. ConfigError for other methods.
-    """
-    if model.config.method != "sla-lora":
-        raise ConfigError(f"merge() folds LoRA layers; this is a {model.config.method} model, which has none")
-    merged = copy.deepcopy(model)
-    merge_lora(merged.encoder)
-    merged.config = replace(model.config, pretrained=None, options={**model.config.options, "targets": []})
-    return merged
-
-
-def open_clip_weights(model: Recognizer) -> dict[str, torch.Tensor]:
-    """The image tower under open_clip's names (`visual.…`, q, k, v fused), LoRA merged, in float32.
-
-    For other tools. It is the whole encoder where nothing else was added: with the temporal shift or adapters the
-    stock tower does not know of them, so ConfigError for methods other than frozen, partial, full and sla-lora.
-    """
-    if model.config.method not in ("frozen", "partial", "full", "sla-lora"):
-        raise ConfigError(f"a {model.config.method} encoder is no plain image tower; its adapters cannot be merged")
-    merged = merge(model) if model.config.method == "sla-lora" else model
-    backbone = merged.encoder.backbone
-    if not isinstance(backbone.tower, OpenClipTower):
-        raise ConfigError(f"{backbone.name} is no open_clip VisionTransformer; only those can be written back")
-    named = {f"visual.{name}": value for name, value in backbone.tower.state_dict().items()}
-    for index, block in enumerate(backbone.blocks):
-        state = block.state_dict()
-        start = f"visual.transformer.resblocks.{index}."
-        for part in ("weight", "bias"):
-            rows = [state.pop(f"attn.{letter}_proj.{part}") for letter in "qkv"]
-            named[f"{start}attn.in_proj_{part}"] = torch.cat(rows)
-        for name, value in state.items():
-            named[start + name.replace("mlp.fc1", "mlp.c_fc").replace("mlp.fc2", "mlp.c_proj")] = value
-    return {name: value.detach().float().clone() for name, value in named.items()}

@@ -10,29 +10,31 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from slakit.records import ConfigError, CorpusError
+from slakit.records import ConfigError, CorpusError, control_in, read_text, write_files
 from slakit.scoring.cleanup import BLANKS, words_of
 from slakit.scoring.wer import Sentences, check_ids, fold
 
 
 class Stm(NamedTuple):
-    """An STM file: video id -> glosses, and video id -> signer."""
+    """An STM file: video id -> glosses, -> signer, and -> channel."""
 
     references: dict[str, str]
     signers: dict[str, str]
+    channels: dict[str, str]
+
+
+# Words with a meaning of their own: a segment that is not to be scored; alternatives in a CTM file.
+_IGNORED = "ignore_time_segment_in_scoring"
+_ALTERNATIVES = ("<alt>", "<alt_begin>", "<alt_end>")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Numbered lines that hold something; ";;" begins a comment line."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: is not UTF-8 (byte {error.start}); convert it to UTF-8") from error
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         line = line.strip(" \t\r\f\v")
         if line and not line.startswith(";;"):
+            if (letter := control_in(BLANKS.sub(" ", line))) is not None:
+                raise CorpusError(f"{path}:{number}: holds the control character {letter!r}; delete it")
             yield number, line
 
 
@@ -49,54 +51,69 @@ def _seconds(text: str, path: Path, number: int) -> float:
 def read_stm(path: str | Path) -> Stm:
     """Read references: lines `<id> <channel> <signer> <start> <end> [<label>] gloss gloss ...`, one line a video.
 
-    CorpusError names file and line of a line that is too short, a bad time, or an id that comes twice.
+    CorpusError names file and line of a line that is too short, a bad time, an id that comes twice, and of what asks
+    for another count than that of one sentence: alternatives "{ A / B }" and IGNORE_TIME_SEGMENT_IN_SCORING.
     """
     path = Path(path)
     references: dict[str, str] = {}
     signers: dict[str, str] = {}
+    channels: dict[str, str] = {}
     for number, line in _lines(path):
         fields = BLANKS.split(line)
         if len(fields) < 5:
             raise CorpusError(f"{path}:{number}: {len(fields)} fields; an STM line has id, channel, signer, start, end")
-        video, _, signer, start, end, *glosses = fields
+        video, channel, signer, start, end, *glosses = fields
         if _seconds(end, path, number) < _seconds(start, path, number):
             raise CorpusError(f"{path}:{number}: ends at {end} before it starts at {start}; mend the times")
         if glosses and glosses[0].startswith("<") and glosses[0].endswith(">"):
             glosses = glosses[1:]
         if video in references:
             raise CorpusError(f"{path}:{number}: the video {video!r} comes a second time; keep one line a video")
-        references[video], signers[video] = " ".join(glosses), signer
+        for gloss in glosses:
+            if "{" in gloss:
+                raise CorpusError(
+                    f"{path}:{number}: {gloss!r} begins alternatives, as in {{ A / B }}; keep the one that was signed"
+                )
+            if _IGNORED in fold(gloss):
+                raise CorpusError(f"{path}:{number}: {gloss} leaves {video!r} out of scoring; delete it here and there")
+        references[video], signers[video], channels[video] = " ".join(glosses), signer, channel
     if not references:
         raise CorpusError(f"{path}: holds no reference; check that it is an STM file")
-    return Stm(references, signers)
+    return Stm(references, signers, channels)
 
 
 def write_stm(path: str | Path, references: Sentences, signers: Mapping[str, str] | None = None) -> None:
     """Write references sorted by id as the official files have them: whole video, channel 1.
 
     signers: a name for each id ("unknown" without it). What STM could not carry is a CorpusError: ids or signers with
-    blanks, glosses such as "{" or a first gloss "<...>", which STM reads as markup.
+    blanks, control characters, glosses such as "{" or a first gloss "<...>", which STM reads as markup. ConfigError
+    where the file cannot be written.
     """
     rows = []
     for video in sorted(references, key=str):
         signer = "unknown" if signers is None else signers.get(video, "")
-        glosses = words_of(references[video])
-        marked = [g for g in glosses if g in ("{", "}", "/")] + [g for g in glosses[:1] if g[0] == "<" and g[-1] == ">"]
+        glosses = [_gloss(gloss, video) for gloss in words_of(references[video])]
+        marked = [g for g in glosses if "{" in g or g in ("}", "/") or _IGNORED in fold(g)]
+        marked += [g for g in glosses[:1] if g[0] == "<" and g[-1] == ">"]
         if marked:
             raise CorpusError(f"the gloss {marked[0]!r} of {video} is markup in an STM file; rename it")
-        rows.append([_name(video, "id"), "1", _name(signer, f"signer of {video}"), "0.0", "1.79769e+308", *glosses])
+        rows.append(
+            [word_for(video, "id"), "1", word_for(signer, f"signer of {video}"), "0.0", "1.79769e+308", *glosses]
+        )
     _write(path, rows)
 
 
-def read_ctm(path: str | Path, ids: Iterable[str] | None = None) -> dict[str, str]:
+def read_ctm(path: str | Path, ids: Iterable[str] | Stm | None = None) -> dict[str, str]:
     """Read hypotheses: lines `<id> <channel> <start> <duration> <gloss> [<confidence>]`, glosses in order of start.
 
     A CTM file says nothing of a video where nothing was recognised; ids (of the references, say) gives those "". An id
-    outside ids, a line that is too short, two glosses of a video at the same time, and a file without any gloss (as a
-    program leaves it that failed) are a CorpusError.
+    outside ids, a line that is too short, two glosses of a video at the same time, alternatives (<ALT>), another
+    channel than before or than that of the Stm given as ids, and a file without any gloss (as a program leaves it that
+    failed) are a CorpusError.
     """
     path = Path(path)
-    known = None if ids is None else list(ids)
+    channels = {video: fold(name) for video, name in ids.channels.items()} if isinstance(ids, Stm) else {}
+    known = None if ids is None else list(ids.references if isinstance(ids, Stm) else ids)
     found: dict[str, dict[float, str]] = {}
     for number, line in _lines(path):
         fields = BLANKS.split(line)
@@ -105,7 +122,13 @@ def read_ctm(path: str | Path, ids: Iterable[str] | None = None) -> dict[str, st
                 f"{path}:{number}: {len(fields)} fields; a CTM line has id, channel, start, duration, gloss, "
                 "and perhaps a confidence"
             )
-        video, _, start, duration, gloss = fields[:5]
+        video, channel, start, duration, gloss = fields[:5]
+        if fold(gloss) in _ALTERNATIVES:
+            raise CorpusError(f"{path}:{number}: {gloss} belongs to alternatives; keep the glosses of one of them")
+        if fold(channel) != channels.setdefault(video, fold(channel)):
+            raise CorpusError(
+                f"{path}:{number}: channel {channel!r} of {video!r}, elsewhere {channels[video]!r}; mend it"
+            )
         time = _seconds(start, path, number)
         _seconds(duration, path, number)
         if time in found.setdefault(video, {}):
@@ -125,27 +148,38 @@ def read_ctm(path: str | Path, ids: Iterable[str] | None = None) -> dict[str, st
 def write_ctm(path: str | Path, hypotheses: Sentences) -> None:
     """Write hypotheses sorted by id, with the nominal times of the published repositories: gloss i at i/100 s.
 
-    A video without glosses leaves no line. For real times see `slakit.recognition.exports.write_ctm_spans`.
+    A video without glosses leaves no line. For real times see `slakit.recognition.exports.write_ctm_spans`. CorpusError
+    for ids and glosses that CTM cannot carry, ConfigError where the file cannot be written.
     """
     rows = []
     for video in sorted(hypotheses, key=str):
         for i, gloss in enumerate(words_of(hypotheses[video])):
-            rows.append([_name(video, "id"), "1", f"{i / 100:.2f}", f"{(i + 1) / 100:.2f}", gloss])
+            rows.append([word_for(video, "id"), "1", f"{i / 100:.2f}", f"{(i + 1) / 100:.2f}", ctm_word(gloss, video)])
     _write(path, rows)
 
 
-def _name(text: str, what: str) -> str:
-    if not isinstance(text, str) or not text or BLANKS.search(text) or text.startswith(";;"):
-        raise CorpusError(f"the {what} is {text!r}; it must be text without blanks")
+def word_for(text: str, what: str) -> str:
+    """An id or the name of a signer as STM and CTM can carry it: one word that begins no comment, or CorpusError."""
+    if not isinstance(text, str) or not text or BLANKS.search(text) or text.startswith(";;") or control_in(text):
+        raise CorpusError(f"the {what} is {text!r}; it must be text without blanks or control characters")
     return text
 
 
+def ctm_word(gloss: str, video: str) -> str:
+    """A gloss as CTM can carry it, or CorpusError."""
+    if fold(_gloss(gloss, video)) in _ALTERNATIVES or BLANKS.search(gloss):
+        raise CorpusError(f"the gloss {gloss!r} of {video} is no word in a CTM file; rename it")
+    return gloss
+
+
+def _gloss(gloss: str, video: str) -> str:
+    if control_in(gloss):
+        raise CorpusError(f"the gloss {gloss!r} of {video} holds control characters; rename it")
+    return gloss
+
+
 def _write(path: str | Path, rows: list[list[str]]) -> None:
-    try:
-        content = "".join(" ".join(row) + "\n" for row in rows).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise CorpusError(f"{path}: {error.object[error.start]!r} is no character of UTF-8; rename it") from error
-    Path(path).write_bytes(content)
+    write_files({Path(path): "".join(" ".join(row) + "\n" for row in rows)})
 
 
 def sclite_command() -> list[str] | None:

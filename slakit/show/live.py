@@ -14,8 +14,8 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from slakit.config import RunConfig, to_json
-from slakit.machine import progress, write_atomically
-from slakit.records import SlakitError
+from slakit.machine import progress
+from slakit.records import SlakitError, write_atomically
 from slakit.show.figures import training_curves
 
 # How lines of torchrun and of its processes begin that say nothing about the run.

@@ -12,18 +12,18 @@ def run_demo(spec_file: Path | None, out: Path | None, parameters: dict) -> int:
     """Run the demo's notebook, print its table; 0, or 1 where a cell failed."""
     from papermill.exceptions import PapermillExecutionError
 
-    from slakit.machine import project_root
+    from slakit.machine import output_folder, shipped
     from slakit.sweeps import load_spec, run_notebook
+    from slakit.sweeps.checks import notebook_path
     from slakit.training.presets import preset
 
-    root = project_root()
-    spec = load_spec(spec_file or root / "papermill_runs" / "specs" / "demo.yaml")
-    out = (out or root / "papermill_runs" / "out" / "demo").resolve()
+    spec = load_spec(spec_file or shipped("specs/demo.yaml"))
+    out = (out or output_folder("demo")).resolve()
     parameters = spec.base | {"out_dir": str(out)} | parameters
-    notebook = root / spec.notebook
+    notebook = notebook_path(spec.notebook)
     preset(f"{parameters.get('method', 'sla-lora')}/minisign")  # a misspelt method stops here, not in the notebook
     print(f"Running {notebook.name} (corpus, training, evaluation); the same command resumes a run that was stopped.")
-    started = time.time()
+    started = time.monotonic()
     try:
         executed = run_notebook(notebook, out / notebook.name, parameters)
     except PapermillExecutionError as error:
@@ -31,7 +31,7 @@ def run_demo(spec_file: Path | None, out: Path | None, parameters: dict) -> int:
         print(f"slakit: see {out / notebook.name}; run the same command again to go on", file=sys.stderr)
         return 1
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    print(_table(metrics, time.time() - started, executed, out))
+    print(_table(metrics, time.monotonic() - started, executed, out))
     return 0
 
 

@@ -22,8 +22,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from slakit.machine import is_locked, locked, write_atomically
-from slakit.records import SlakitError
+from slakit.machine import checkout, is_locked, locked
+from slakit.records import SlakitError, write_atomically
 
 Status = Literal["new", "running", "done", "failed", "interrupted"]
 DONE, FAILED, TAKEN = 0, 1, 3  # exit codes of a run's process; TAKEN: somebody else has it or has done it
@@ -107,7 +107,7 @@ def execute(folder: str | Path, run: dict[str, Any]) -> int:
             return TAKEN
         run = run | {"versions": versions(), "device": device(), "started": _now(), "ended": None, "status": "running"}
         write_run(folder, run)
-        begin, outcome = time.time(), "interrupted"
+        begin, outcome = time.monotonic(), "interrupted"
         try:
             run_notebook(run["notebook_path"], notebook, run["parameters"] | {"out_dir": str(folder)})
             outcome = "done"
@@ -115,7 +115,7 @@ def execute(folder: str | Path, run: dict[str, Any]) -> int:
             print(f"cell {error.exec_count} failed: {error.ename}: {error.evalue}", flush=True)
             outcome = "failed"
         finally:
-            run |= {"ended": _now(), "seconds": round(time.time() - begin, 1), "status": outcome}
+            run |= {"ended": _now(), "seconds": round(time.monotonic() - begin, 1), "status": outcome}
             write_run(folder, run)
         return DONE if outcome == "done" else FAILED
 
@@ -162,7 +162,8 @@ def versions() -> dict[str, str]:
 
 def commit() -> str:
     """The commit of the checkout that runs, with "+changes" where files differ from it; "" outside of git."""
-    folder = Path(__file__).resolve().parents[2]
+    if (folder := checkout()) is None:
+        return ""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, timeout=30).stdout.strip()

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from slakit.records import SlakitError
+from slakit.records import SlakitError, visible, write_files
+from slakit.scoring import escapes
 from slakit.sweeps.checks import checked_points
 from slakit.sweeps.runs import read_run, status
 from slakit.sweeps.spec import Point, Spec
@@ -59,7 +60,7 @@ class Results:
         numbers = [column for column in self.runs.dropna(axis="columns", how="all") if column in figures]
         groups = self.runs.groupby(keys, sort=False, dropna=False)
         table = pd.DataFrame({"runs": groups.size()}).join(pd.DataFrame(groups[numbers].mean()))
-        for column in ("dev_wer", "test_wer"):
+        for column in [name for name in ("dev_wer", "test_wer") if name in table]:
             table.insert(list(table).index(column) + 1, f"{column}_std", groups[column].std())
         papers = [column for column in self.runs if column.startswith("paper_")]
         table = table.join(pd.DataFrame(groups[papers].first())).reset_index()
@@ -80,27 +81,34 @@ class Results:
     def write(self, folder: str | Path) -> list[Path]:
         """runs.csv, curves.csv, summary.csv, .md and .tex in FOLDER/SPEC; returns their paths.
 
-        SlakitError where no run is finished: empty tables never replace those that are there.
+        They are written together or not at all. SlakitError where no run is finished (empty tables never replace those
+        that are there) or where the folder cannot be written.
         """
         folder = Path(folder) / self.spec.name
         if self.runs.empty:
             raise SlakitError(f"no run of {self.spec.name} is finished: {folder} is left as it is; run the sweep first")
-        folder.mkdir(parents=True, exist_ok=True)
         summary = self.summary()
-        self.runs.round(5).to_csv(folder / "runs.csv", index=False)
-        self.curves.round(4).to_csv(folder / "curves.csv", index=False)
-        summary.round(5).to_csv(folder / "summary.csv", index=False)
         shown = readable(summary)
-        (folder / "summary.md").write_text(as_markdown(shown, self.spec), encoding="utf-8")
-        (folder / "summary.tex").write_text(as_latex(shown, self.spec), encoding="utf-8")
-        return sorted(folder.glob("*.*"))
+        contents = {
+            "runs.csv": _csv(self.runs.round(5)),
+            "curves.csv": _csv(self.curves.round(4)),
+            "summary.csv": _csv(summary.round(5)),
+            "summary.md": as_markdown(shown, self.spec),
+            "summary.tex": as_latex(shown, self.spec),
+        }
+        write_files({folder / name: content for name, content in contents.items()})
+        return sorted(folder / name for name in contents)
 
     def __str__(self) -> str:
         lines = [f"{self.spec.name}: {self.spec.title}", f"{len(self.runs)} runs, {len(self.missing)} not done"]
         lines += [f"  {name}: {state}" for name, state in self.missing.items() if state.startswith("done")]
         if len(self.runs):
             lines.append(readable(self.summary()).to_string(index=False))
-        return "\n".join(lines)
+        return visible("\n".join(lines), keep="\n")
+
+
+def _csv(table: pd.DataFrame) -> str:
+    return table.map(escapes.as_csv).to_csv(index=False, lineterminator="\n")
 
 
 def paper_table(spec: Spec) -> pd.DataFrame:
@@ -117,10 +125,10 @@ def read_results(spec: Spec, folder: str | Path) -> Results | None:
     folder = Path(folder) / spec.name
     if not (folder / "runs.csv").is_file() or not (folder / "runs.csv").read_text(encoding="utf-8").strip():
         return None
-    runs = pd.read_csv(folder / "runs.csv", keep_default_na=False, na_values=[""])
+    runs = pd.read_csv(folder / "runs.csv", keep_default_na=False, na_values=[""]).map(escapes.from_csv)
     curves = folder / "curves.csv"
     has_curves = curves.is_file() and bool(curves.read_text(encoding="utf-8").strip())
-    return Results(spec, runs, pd.read_csv(curves) if has_curves else pd.DataFrame(), {})
+    return Results(spec, runs, pd.read_csv(curves).map(escapes.from_csv) if has_curves else pd.DataFrame(), {})
 
 
 def orders(summary: pd.DataFrame, column: str = "test_wer", names: list[str] | None = None) -> pd.DataFrame:
@@ -268,17 +276,17 @@ def as_markdown(table: pd.DataFrame, spec: Spec) -> str:
     """A Markdown table with the spec's title and note."""
 
     def row(cells: Any) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(map(escapes.as_markdown, cells)) + " |"
 
-    lines = [f"**{spec.title or spec.name}** ({spec.source or spec.notebook})", ""]
-    lines += [row(table.columns), row("---" for _ in table.columns), *(row(cells) for cells in table.to_numpy())]
-    return "\n".join(lines + (["", spec.note] if spec.note else [])) + "\n"
+    title, source, note = map(escapes.as_markdown, (spec.title or spec.name, spec.source or spec.notebook, spec.note))
+    lines = [f"**{title}** ({source})", "", row(table.columns), f"|{' --- |' * len(table.columns)}"]
+    lines += map(row, table.to_numpy())
+    return "\n".join(lines + (["", note] if note else [])) + "\n"
 
 
 def as_latex(table: pd.DataFrame, spec: Spec) -> str:
     """A LaTeX table for \\input, with booktabs rules, caption and label."""
-    title = re.sub(r"[&%_#$]", r"\\\g<0>", spec.title or spec.name)
     style = table.astype(str).style
-    style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis=1)
-    text = style.to_latex(hrules=True, position_float="centering", caption=title, label=f"tab:{spec.name}")
-    return text.replace("±", r"$\pm$")
+    style.hide(axis="index").format(escapes.as_latex).format_index(escapes.as_latex, axis=1)
+    title, label = escapes.as_latex(spec.title or spec.name), re.sub(r"[^\w.:-]", "-", spec.name, flags=re.ASCII)
+    return style.to_latex(hrules=True, position_float="centering", caption=title, label=f"tab:{label}")

@@ -7,7 +7,6 @@ compare with).
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +17,13 @@ from slakit.config import (
     ModelConfig,
     RunConfig,
     TrainConfig,
+    brief,
     nearest,
     override,
-)
+    parse_json,
+)  # fmt: skip
 from slakit.models.methods import with_method
-from slakit.records import ConfigError
+from slakit.records import ConfigError, read_text
 
 # CLIP-SLA Table 1 and section 4.2: corpus -> (LoRA options, its WER, adapter options, its WER).
 _SLA = {
@@ -207,13 +208,12 @@ def load_run(path: str | Path) -> RunConfig:
 
     {"preset": "sla-lora/phoenix2014", "root": "/data/phoenix", "train": {"batch_size": 4}}
     """
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"the settings file {path} cannot be read: {error}") from error
+    values = parse_json(read_text(path, ConfigError), f"the settings file {path}")
     if not isinstance(values, dict):
         raise ConfigError(f"the settings file {path} must hold one JSON object")
-    start = preset(values.pop("preset")) if "preset" in values else RunConfig()
+    if not isinstance(name := values.pop("preset", RunConfig), str | type):
+        raise ConfigError(f"{path}: preset={brief(name)} is no name; known: {', '.join(preset_names())}")
+    start = preset(name) if isinstance(name, str) else RunConfig()
     changed = values.get("model")
     if isinstance(changed, dict) and changed.get("method", start.model.method) != start.model.method:
         start = replace(start, model=with_method(start.model, changed["method"]))

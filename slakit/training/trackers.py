@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slakit.config import nearest
-from slakit.machine import write_atomically
-from slakit.records import ConfigError
+from slakit.records import ConfigError, write_atomically
 
 
 class Logger(Protocol):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,14 @@ CORPORA: dict[str, str] = {
     "isharah-500": "slakit.data.corpora.isharah",
     "isharah-1000": "slakit.data.corpora.isharah",
     "isharah-2000": "slakit.data.corpora.isharah",
+    "ce-csl": "slakit.data.corpora.ce_csl",
+    "gsl-si": "slakit.data.corpora.gsl",
+    "gsl-sd": "slakit.data.corpora.gsl",
     "folder": "slakit.data.corpora.folder",
 }
+
+
+NOT_OF_A_CORPUS = ("progress", "workers")  # options that change how it is read, not what
 
 
 def load_corpus(
@@ -53,6 +60,12 @@ def load_corpus(
     load = find_corpus(name)
     check_options(name, options)
     corpus = load(root, **options)
+    kept = {
+        option: str(value) if isinstance(value, Path) else value
+        for option, value in options.items()
+        if option not in NOT_OF_A_CORPUS
+    }
+    corpus = replace(corpus, options={**corpus.options, **kept})
     return corpus if prepared is None else read_prepared(corpus, prepared)
 
 

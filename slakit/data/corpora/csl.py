@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from slakit.data.corpora.reading import Row, find_root, first_folder, inside, make_corpus, read_text
+from slakit.data.corpora.reading import find_root, first_folder, inside, make_corpus, read_lines
 from slakit.data.video.images import natural_key
 from slakit.records import Corpus, CorpusError, Sample
 
@@ -37,7 +37,7 @@ def load(
     splits = {}
     for split in ("train", "dev"):
         samples, lines = [], {}
-        for row in _lines(folder / f"{split}.txt"):
+        for row in read_lines(folder / f"{split}.txt"):
             path, separator, glosses = row.fields["line"].partition("|")
             name = re.fullmatch(r"(?:.*[/\\])?(video([0-9]{1,5}))/?", path.strip())
             if not separator or not name:
@@ -54,19 +54,11 @@ def load(
     return make_corpus("csl", folder, splits, vocabulary, notes, drop_last_sample)
 
 
-def _lines(path: Path) -> list[Row]:
-    lines = read_text(path).splitlines()
-    rows = [Row(path, number, {"line": line}) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not rows:
-        raise CorpusError(f"{path}: the file is empty; extract it again")
-    return rows
-
-
 def _load_sentences(folder: Path, vocabulary: str, drop_last_sample: bool, allow_outside: bool) -> Corpus:
     splits: dict[str, list[Sample]] = {"train": [], "dev": []}
     notes, lines = ["packaging: a folder for each sentence, with corpus.txt", "there is no test split"], {}
     color = first_folder(folder, ("color", "video", "."))
-    for row in _lines(folder / "corpus.txt"):
+    for row in read_lines(folder / "corpus.txt"):
         fields = row.fields["line"].split()
         if len(fields) < 2 or not re.fullmatch(r"[0-9]{1,6}", fields[0]):
             raise row.error(f"{row.fields['line'][:80]!r} is not <number> <words>; correct the line")

@@ -75,9 +75,10 @@ def _from_pickle(path: Path) -> dict[str, tuple[int, tuple[str, ...]]]:
         glosses = entry["label_gloss"]
         if not isinstance(glosses, (list, tuple)) or not all(isinstance(g, str) for g in glosses):
             raise CorpusError(f"{path}, entry {number}: label_gloss is no list of words; get the official file")
-        row = Row(path, number, {"name": str(entry["name"]), "length": str(entry["length"])})
+        fields = {"name": str(entry["name"]), "length": str(entry["length"]), "label_gloss": " ".join(glosses)}
+        row = Row(path, number, fields)
         name = clean_id(row, "name")
         if name in annotated:
             raise row.error(f"name {name!r} comes twice; get the official file")
-        annotated[name] = row.number("length", 1), tuple(word for g in glosses for word in g.split())
+        annotated[name] = row.number("length", 1), tuple(row.fields["label_gloss"].split())
     return annotated

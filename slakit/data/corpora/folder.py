@@ -8,14 +8,12 @@ annotations.csv:
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from dataclasses import replace
 from pathlib import Path
 
-from slakit.data.corpora.reading import Row, clean_id, find_root, inside, make_corpus, read_text
-from slakit.records import Corpus, CorpusError, Sample
+from slakit.data.corpora.reading import Row, clean_id, find_root, inside, make_corpus, read_csv
+from slakit.records import Corpus, Sample
 
 REQUIRED, OPTIONAL = ("path", "glosses", "split"), ("id", "signer", "num_frames", "fps")
 
@@ -38,7 +36,7 @@ def load(
     folder = find_root(root, "folder", annotations, ())
     splits: dict[str, list[Sample]] = {"train": [], "dev": [], "test": []}
     lines: dict[str, int] = {}
-    for row in _rows(folder / annotations):
+    for row in read_csv(folder / annotations, REQUIRED, OPTIONAL):
         sample = _sample(folder, row, allow_outside)
         if sample.id in lines:
             raise row.error(f"the clip {sample.id!r} stands in line {lines[sample.id]} already; give it another id")
@@ -48,30 +46,6 @@ def load(
             raise row.error(f"split {split[:40]!r} is none of train, dev, test; correct the line")
         splits[split].append(sample)
     return make_corpus("folder", folder, splits, vocabulary, [f"annotation from {annotations}"])
-
-
-def _rows(path: Path) -> list[Row]:
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)  # a line break in a cell stays
-    rows: list[Row] = []
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        missing = [name for name in REQUIRED if name not in header]
-        if missing or len(set(header)) != len(header):
-            raise CorpusError(
-                f"{path}, line 1: {'no column ' + repr(missing[0]) if missing else 'a column comes twice'} in "
-                f"{','.join(header)[:80]!r}; expected {','.join(REQUIRED)} and perhaps {','.join(OPTIONAL)}"
-            )
-        for fields in reader:
-            if not any(field.strip() for field in fields):
-                continue
-            if len(fields) != len(header):
-                raise CorpusError(f"{path}, line {reader.line_num}: {len(fields)} fields instead of {len(header)}")
-            rows.append(Row(path, reader.line_num, dict(zip(header, fields, strict=True))))
-    except csv.Error as error:
-        raise CorpusError(f"{path}, line {reader.line_num}: {error}; check the quotes") from None
-    if not rows:
-        raise CorpusError(f"{path}: no rows; write one line for each clip")
-    return rows
 
 
 def _sample(folder: Path, row: Row, allow_outside: bool) -> Sample:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from slakit.config import from_dict
-from slakit.data.corpora.reading import clean_id, inside, read_table, read_text, unique
+from slakit.data.corpora.reading import clean_id, inside, read_table, unique
+from slakit.machine import cache_folder
 from slakit.minisign.clips import SPLITS, Settings, landmark_file
 from slakit.minisign.corpus import MANIFEST, build, content_key, is_complete, read_manifest
-from slakit.records import Corpus, CorpusError, Sample, Span, Vocabulary
+from slakit.records import Corpus, CorpusError, Sample, Span, Vocabulary, read_text
 
 BESIDE = ("progress", "workers", "prepared")  # options that change no clip
 
@@ -33,9 +34,8 @@ class Landmarks:
 
 
 def default_root() -> Path:
-    """data/minisign of the project when slakit runs from a checkout, otherwise of the current folder."""
-    project = Path(__file__).resolve().parents[3]
-    return (project if (project / "pyproject.toml").is_file() else Path.cwd()) / "data" / "minisign"
+    """data/minisign when slakit runs from a checkout, otherwise minisign in SLAKIT_HOME or the user's cache."""
+    return cache_folder() / "minisign"
 
 
 def load(root: str | Path | None = None, **options: Any) -> Corpus:
@@ -61,7 +61,10 @@ def load(root: str | Path | None = None, **options: Any) -> Corpus:
         splits = {split: _read_split(folder, split, spans, glosses) for split in SPLITS}
     except CorpusError as error:
         raise CorpusError(f"{error} (MiniSign is generated: or delete {folder} to build it anew)") from error
-    return Corpus("minisign", folder, splits["train"], splits["dev"], splits["test"], glosses)
+    settings = read_manifest(folder)[
+        "settings"
+    ]  # all of them: the same clips are drawn again wherever they are missing
+    return Corpus("minisign", folder, splits["train"], splits["dev"], splits["test"], glosses, options=settings)
 
 
 def load_landmarks(corpus_root: str | Path, sample_id: str) -> Landmarks:

@@ -13,8 +13,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from slakit.data.corpora.reading import read_bytes
-from slakit.records import CorpusError
+from slakit.records import CorpusError, read_bytes
 
 ALLOWED = {
     ("collections", "OrderedDict"): OrderedDict,

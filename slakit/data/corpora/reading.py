@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
-import stat
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from slakit.records import ConfigError, Corpus, CorpusError, Sample, Vocabulary
+from slakit.records import ConfigError, Corpus, CorpusError, Sample, Vocabulary, read_text
 
-MAX_ANNOTATION_BYTES = 256 * 2**20  # the largest known, Phoenix-2014-T's training file, has 2 MB
+CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # what stays is blanks and ends of lines
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".rar", ".7z")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: where it stands, and its fields by column."""
+    """One line of a table: where it stands, and its fields by column. CorpusError for control characters in them."""
 
     path: Path
     line: int
     fields: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if control := next(filter(None, map(CONTROL.search, self.fields.values())), None):
+            raise self.error(f"the control character {ord(control[0]):#04x} in {control.string[:40]!r}; remove it")
 
     def error(self, problem: str) -> CorpusError:
         """A CorpusError that names file and line."""
@@ -37,58 +43,26 @@ class Row:
         return int(text)
 
 
-def read_bytes(path: Path) -> bytes:
-    """An annotation file's bytes. CorpusError where it is not there, no file (a pipe never ends), or absurdly large."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise CorpusError(f"{path}: not a file; give the corpus' folder as it was extracted")
-        if status.st_size > MAX_ANNOTATION_BYTES:
-            raise CorpusError(f"{path}: {status.st_size:,} bytes is no annotation file; look what it is")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: no such annotation file; check the root, or extract the corpus again") from None
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from None
-
-
-def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without byte order mark; CorpusError names the encoding that it seems to have."""
-    data = read_bytes(path)
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (data and data.count(0) > len(data) // 8):
-        raise CorpusError(f"{path}: this is UTF-16 text; save it as UTF-8")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        guess = "GB18030 or Latin-1" if any(byte > 0x7F for byte in data) else "binary"
-        raise CorpusError(
-            f"{path}, line {line}: byte 0x{data[error.start]:02x} is not UTF-8 (perhaps {guess}); save it as UTF-8"
-        ) from None
-    if "\0" in text:
-        raise CorpusError(f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: a zero byte; not a text file")
-    return text
-
-
 def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = (), separator: str = "|") -> list[Row]:
     """The rows of a table whose first line names the columns; CorpusError names file and line of what does not fit.
 
     All of `columns` must be there, in any order; `optional` ones may. Empty lines are passed over. No quoting: the
     official files have none.
     """
-    lines = read_text(path).replace("\r\n", "\n").split("\n")
-    header = [name.strip() for name in lines[0].split(separator)]
+    lines = io.StringIO(read_text(path).replace("\r\n", "\n"), newline="\n")
+    first = lines.readline().rstrip("\n")
+    header = [name.strip() for name in first.split(separator)]
     missing = [name for name in columns if name not in header]
     if missing:
         raise CorpusError(
-            f"{path}, line 1: no column {missing[0]!r} in {lines[0][:80]!r}; expected {separator.join(columns)}"
+            f"{path}, line 1: no column {missing[0]!r} in {first[:80]!r}; expected {separator.join(columns)}"
         )
     known = {*columns, *optional}
     rows = []
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(lines, start=2):
         if not line.strip():
             continue
-        fields = line.split(separator)
+        fields = line.rstrip("\n").split(separator)
         if len(fields) != len(header):
             raise CorpusError(
                 f"{path}, line {number}: {len(fields)} fields instead of {len(header)} ({separator.join(header)}); "
@@ -97,6 +71,45 @@ def read_table(path: Path, columns: Sequence[str], optional: Sequence[str] = (),
         rows.append(Row(path, number, {k: v for k, v in zip(header, fields, strict=True) if k in known}))
     if not rows:
         raise CorpusError(f"{path}: only a header, no rows; the file is incomplete, extract it again")
+    return rows
+
+
+def read_lines(path: Path) -> Iterator[Row]:
+    """The lines of a list without a header, each as the field "line"; CorpusError where there is none."""
+    line = ""
+    for number, line in enumerate(io.StringIO(read_text(path), newline=None), start=1):
+        if line.strip():
+            yield Row(path, number, {"line": line.rstrip("\n")})
+    if not line:
+        raise CorpusError(f"{path}: the file is empty; extract it again")
+
+
+def read_csv(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> list[Row]:
+    """The rows of a comma-separated table with quotes, as spreadsheets write it; the first line names the columns.
+
+    CorpusError names file and line of what does not fit. Empty lines are passed over.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)  # a line break in a cell stays
+    rows: list[Row] = []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        missing = [name for name in required if name not in header]
+        if missing or len(set(header)) != len(header):
+            raise CorpusError(
+                f"{path}, line 1: {'no column ' + repr(missing[0]) if missing else 'a column comes twice'} in "
+                f"{','.join(header)[:80]!r}; expected {','.join(required)}"
+                + (f" and perhaps {','.join(optional)}" if optional else "")
+            )
+        for fields in reader:
+            if not any(field.strip() for field in fields):
+                continue
+            if len(fields) != len(header):
+                raise CorpusError(f"{path}, line {reader.line_num}: {len(fields)} fields instead of {len(header)}")
+            rows.append(Row(path, reader.line_num, dict(zip(header, fields, strict=True))))
+    except csv.Error as error:
+        raise CorpusError(f"{path}, line {reader.line_num}: {error}; check the quotes") from None
+    if not rows:
+        raise CorpusError(f"{path}: no rows; write one line for each clip")
     return rows
 
 
@@ -181,6 +194,19 @@ def first_folder(root: Path, candidates: Sequence[str]) -> Path:
     return next((root / c for c in candidates if (root / c).is_dir()), root / candidates[0])
 
 
+def _composed(splits: dict[str, list[Sample]]) -> tuple[dict[str, list[Sample]], set[str]]:
+    """The splits with every gloss in Unicode's form NFC, and those that this changed, as they now are."""
+    changed: set[str] = set()
+    composed: dict[str, list[Sample]] = {}
+    for split, samples in splits.items():
+        composed[split] = []
+        for sample in samples:
+            glosses = tuple(unicodedata.normalize("NFC", gloss) for gloss in sample.glosses)
+            changed.update(new for new, old in zip(glosses, sample.glosses, strict=True) if new != old)
+            composed[split].append(sample if glosses == sample.glosses else replace(sample, glosses=glosses))
+    return composed, changed
+
+
 def make_corpus(
     name: str,
     root: Path,
@@ -198,6 +224,12 @@ def make_corpus(
     if vocabulary not in ("published", "train"):
         raise ConfigError(f"vocabulary={vocabulary!r} is none of published, train")
     notes = list(notes)
+    splits, changed = _composed(splits)
+    if changed:
+        notes.append(
+            f"{len(changed)} glosses are written with combining characters and were composed (Unicode NFC), so that "
+            f"one gloss is one class: {', '.join(sorted(changed)[:5])}"
+        )
     if drop_last_sample:
         dropped = [samples[-1].id for samples in splits.values() if samples]
         splits = {split: samples[:-1] for split, samples in splits.items()}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from slakit.data.video.source import Decoded, Source, VideoInfo
 from slakit.records import VideoError
@@ -15,6 +18,10 @@ from slakit.records import VideoError
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")  # by content: Pillow would run PostScript of any name
 MAX_PIXELS = 64_000_000  # of one frame; a larger header is taken for a bomb and refused before any memory is taken
+UNREADABLE = (  # what Pillow raises for bytes of any kind
+    OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError,
+    MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
@@ -49,11 +56,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _open(path: Path) -> Image.Image:
     """The image with nothing but its header read; VideoError where it is none, or absurdly large."""
-    if path.exists() and not path.is_file():  # a pipe or a device would be waited for, or never end
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device would be waited for, or never end
         raise VideoError(f"{path}: not a file, so not a frame; remove it")
     try:
         image = Image.open(path, formats=FORMATS)
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise VideoError(f"{path}: not a readable image ({error}); replace it or leave the clip out") from None
     if image.width * image.height > MAX_PIXELS:
         image.close()
@@ -67,7 +74,7 @@ def read_image(path: Path) -> np.ndarray:
         try:
             image.load()
             return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except UNREADABLE as error:
             raise VideoError(f"{path}: the image is damaged ({error}); replace it or leave the clip out") from None
 
 
@@ -77,7 +84,10 @@ def image_size(path: Path) -> tuple[int, int]:
         width, height = image.size
         if image.format == "PNG":  # its orientation may stand behind the pixels
             return read_image(path).shape[:2]
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        try:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        except UNREADABLE as error:
+            raise VideoError(f"{path}: the image is damaged ({error}); replace it or leave the clip out") from None
     return (width, height) if turned else (height, width)
 
 
@@ -105,7 +115,7 @@ class FrameFiles(Source):
         frames: np.ndarray | None = None
         filled = 0
         for path in files:
-            if frames is None and path.is_file():  # only the header is read before memory is taken
+            if frames is None and os.path.isfile(path):  # only the header is read before memory is taken
                 with _open(path) as image:
                     self._check_room(len(files), *image.size, max_bytes)
             try:

@@ -31,18 +31,18 @@ def open_source(path: ClipPath, seconds: float = 60.0) -> Source:
     if not isinstance(path, (str, os.PathLike)):
         return FrameFiles(tuple(Path(file) for file in path))
     path = Path(path)
-    if path.parent.suffix == SUFFIX and path.parent.is_file():
+    if path.parent.suffix == SUFFIX and os.path.isfile(path.parent):
         return PackedClip(open_split(path.parent), path.name)
-    if path.is_dir():
+    if os.path.isdir(path):
         files = list_frames(path)
         if not files:
             inside = [p.name for p in sorted(path.iterdir())[:3]]
             what = f"it holds {', '.join(inside)}" if inside else "it is empty"
             raise VideoError(f"{path}: no image files in this folder ({what}); point to the folder of the frames")
         return FrameFiles(files)
-    if not path.exists():
+    if not os.path.exists(path):  # also for names that no file can have
         raise VideoError(f"{path}: no such file or folder; check the path")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise VideoError(f"{path}: neither a file nor a folder; copy the video to a file first")
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty (0 bytes); copy or download it again")

@@ -36,6 +36,7 @@ imported here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -147,10 +148,10 @@ def chosen_blocks(blocks: str | tuple[int, ...] | None, depth: int) -> tuple[int
     if blocks is None:
         return tuple(range(depth // 3, depth))
     if isinstance(blocks, str):
-        first, dash, last = blocks.partition("-")
-        if not first.strip().isdigit() or (dash and not last.strip().isdigit()):
+        first, _, last = blocks.partition("-")
+        if not re.fullmatch(r"\s*\d{1,9}\s*(-\s*\d{1,9}\s*)?", blocks, re.ASCII):
             raise ConfigError(f'blocks={blocks!r} is no range of blocks; write it as "5-12", or as a list of numbers')
-        numbers = tuple(range(int(first), int(last or first) + 1))
+        numbers = tuple(range(int(first), min(int(last or first), depth + 1) + 1))
     else:
         numbers = blocks
     if not numbers or any(not 1 <= number <= depth for number in numbers):

@@ -13,6 +13,7 @@ True
 blocks.py     Tower, Attention, MLP, Block: a transformer block with separate q, k, v and output projections
 open_clip.py  open_clip's ViTs (OpenAI, LAION, CoCa) and timm's (SigLIP) as Tower and Blocks; flava.py: FLAVA's
 weights.py    where weights come from: a tag, a file in a published layout, the tiny CLIP that is shipped
+definition.py the JSON files that define a tower, bounded
 backbones.py  Backbone = Tower and Blocks; load_backbone() by name
 encoder.py    Encoder: an adapted Backbone over packed frames; attention weights recorded on request
 

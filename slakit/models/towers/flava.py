@@ -5,7 +5,6 @@ An extra: `pip install "slakit[flava]"`. The frame feature is the class token af
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 
 from slakit.config import nearest
 from slakit.models.towers.blocks import MLP, Attention, Block, Tower
+from slakit.models.towers.definition import read_definition
 from slakit.models.towers.weights import read_tower_weights, resample_positions
 from slakit.records import CheckpointError, ConfigError
 
@@ -62,10 +62,9 @@ def is_flava(name: str) -> bool:
 
 def _read(name: str) -> dict[str, Any]:
     try:
-        content = json.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_definition(Path(name))
+    except ConfigError:
         return {}  # load_backbone() says what is wrong with the file
-    return content if isinstance(content, dict) else {}
 
 
 def load_flava(

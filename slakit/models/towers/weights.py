@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import torch
@@ -12,27 +14,74 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from slakit.machine import project_root
-from slakit.records import CheckpointError, ConfigError
+from slakit.config import parse_json
+from slakit.machine import shipped
+from slakit.records import CheckpointError, ConfigError, read_text
 
 TINY_CLIP = "tiny-clip"
+# What a damaged or hostile file can make a loader raise; nothing of it has been executed then.
+UNREADABLE = (
+    SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError,
+    EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, MemoryError,
+)  # fmt: skip
+# In a folder: as open_clip and the hubs name the weights, the first that is there.
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 
 
 def tiny_clip_files() -> tuple[Path, Path]:
     """(model config, weights) of the small CLIP that the project ships. Trained by us, these are not OpenAI's."""
-    folder = project_root() / "data" / "tiny_clip"
-    files = folder / f"{TINY_CLIP}.json", folder / f"{TINY_CLIP}.safetensors"
-    if not files[0].is_file():
-        raise ConfigError(f"{files[0]} is missing; restore data/tiny_clip from the repository")
-    return files
+    return shipped(f"tiny_clip/{TINY_CLIP}.json"), shipped(f"tiny_clip/{TINY_CLIP}.safetensors")
 
 
 def is_torchscript(path: Path) -> bool:
     """Whether the file is a TorchScript archive, as OpenAI published CLIP."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except UNREADABLE:
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
+
+
+def weights_file(place: Path) -> Path:
+    """The weights at a place: the file itself, or the one in a folder as open_clip, a hub or its cache lays it out.
+
+    CheckpointError where there is none, or more than one and none of them under a usual name.
+    """
+    if place.is_file():
+        return place
+    if snapshots := sorted(place.glob("snapshots/*")):  # of a hub's cache: refs/main names the one in use
+        main = place / "refs" / "main"
+        current = place / "snapshots" / read_text(main, CheckpointError, 1000).strip() if main.is_file() else place
+        place = current if current in snapshots else snapshots[-1]
+    files = sorted(p for p in place.glob("*") if p.suffix in (".safetensors", ".bin", ".pt", ".pth") and p.is_file())
+    usual = [place / name for name in WEIGHTS if place / name in files]
+    if not usual and len(files) != 1:
+        held = f"{len(files)} files" if files else "no file"
+        raise CheckpointError(f"{place} holds {held} of weights, none of them {WEIGHTS[0]}; give the file itself")
+    return usual[0] if usual else files[0]
+
+
+def quick_gelu(file: Path) -> tuple[bool | None, str]:
+    """(whether the weights were trained with QuickGELU, how that is known); None where nothing tells.
+
+    Files of weights do not say it. OpenAI's archive has it always; beside other files lies open_clip's or transformers'
+    configuration, as hubs hand it out.
+    """
+    if is_torchscript(file):
+        return True, "archives of OpenAI's form have it"
+    for name in ("open_clip_config.json", "config.json"):
+        if not (beside := file.parent / name).is_file():
+            continue
+        content = parse_json(read_text(beside, CheckpointError, 2**20), beside)
+        content = content if isinstance(content, dict) else {}
+        model, vision = (
+            content[key] if isinstance(content.get(key), dict) else {} for key in ("model_cfg", "vision_config")
+        )
+        if model:
+            return bool(model.get("quick_gelu", False)), f"{name} beside it says"
+        if isinstance(activation := vision.get("hidden_act", content.get("hidden_act")), str):
+            return activation == "quick_gelu", f"{name} beside it says"
+    return None, "the backbone's name says, and nothing beside the file"
 
 
 def read_tower_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -50,8 +99,9 @@ def read_tower_weights(path: Path) -> dict[str, torch.Tensor]:
             tensors = torch.jit.load(str(path), map_location="cpu").state_dict()
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise CheckpointError(f"the weights file {path} cannot be read: {str(error).splitlines()[0][:200]}") from error
+    except UNREADABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(f"the weights file {path} cannot be read: {reason}") from error
     if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
         tensors = tensors["state_dict"]
     if not isinstance(tensors, dict) or not all(isinstance(key, str) for key in tensors):
@@ -104,21 +154,26 @@ def checksum(tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def with_activation(checksum: str, activation: str) -> str:
+    """A checksum of weights as one of the tower that they make: GELU's is the weights' own."""
+    return checksum if activation == "gelu" else hashlib.sha256(f"{checksum} {activation}".encode()).hexdigest()
+
+
 def demo_models() -> list[str]:
-    """The methods of which the checkout ships a trained demo model: a folder each, or a file each."""
-    home = project_root() / "data" / "demo_models"
+    """The methods of which slakit ships a trained demo model: a folder each, or a file each."""
+    home = shipped("demo_models")
     return sorted(
         {path.parent.name for path in home.glob("*/model.json")} | {p.stem for p in home.glob("*.safetensors")}
     )
 
 
 def demo_model(method: str = "sla-lora") -> Path:
-    """The trained demo model that the checkout ships for `method`, for load_checkpoint().
+    """The trained demo model that slakit ships for `method`, for load_checkpoint().
 
     It knows MiniSign's glosses and nothing else. ConfigError, with the names that there are, for another method.
     """
-    home, shipped = project_root() / "data" / "demo_models", demo_models()
-    if method not in shipped:
-        known = ", ".join(shipped) or "none"
+    home, methods = shipped("demo_models"), demo_models()
+    if method not in methods:
+        known = ", ".join(methods) or "none"
         raise ConfigError(f"no demo model of {method!r} is shipped in {home}; there are: {known}")
     return home / method
