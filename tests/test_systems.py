@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import pickle
+from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from tiny_models import golden
+import torchvision
+from safetensors.torch import save_file
+from tiny_models import NETWORKS, WHOLE_CLIP, golden, stir, tiny, tower
+from tiny_models import frames as pictures
 
-from slakit.models import load_published_checkpoint
+from slakit import explain
+from slakit.__main__ import main
+from slakit.config import ModelConfig, from_dict
+from slakit.models import create_model, load_checkpoint, load_published_checkpoint
+from slakit.models.methods import with_method
+from slakit.models.packing import Clips
 from slakit.models.published_import import UNUSED, described
+from slakit.recognition import StreamingRecognizer
+from slakit.recognition.forward import settings_for
+from slakit.recognition.video import recognize_frames
+from slakit.records import CheckpointError, ConfigError
 from slakit.training.losses import recognition_loss
+from slakit.training.memory import memory_plan
 from slakit.training.presets import preset
 
 FILES = {
@@ -56,9 +72,9 @@ def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> None
 def test_features_and_logits_equal_the_public_code(name, tmp_path):
     model, numbers = published(name, tmp_path)
     assert model.config.method == FILES[name]
-    for part, pictures, lengths in (("batch", frames(), LENGTHS), ("single", frames()[22:], LENGTHS[1:])):
+    for part, clips, lengths in (("batch", frames(), LENGTHS), ("single", frames()[22:], LENGTHS[1:])):
         with torch.no_grad():
-            features = model.encode(pictures, lengths)
+            features = model.encode(clips, lengths)
             logits = model.recognize_features(features, lengths)
         close(features, numbers[f"out.{part}.features"], 1e-5)
         close(logits.conv.transpose(0, 1), numbers[f"out.{part}.conv_logits"], 1e-5)
@@ -108,3 +124,216 @@ def test_losses_gradients_and_statistics_equal_the_public_code(name, tmp_path):
         assert abs(found - expected) <= 1e-5 * expected + 1e-9, theirs
         counted += 1
     assert counted > 100
+
+
+def test_a_training_file_becomes_a_checkpoint_of_ours(tmp_path, capsys):
+    """vac.pt is as VAC's code writes it: DataParallel's names, random states. The command line walks the whole way."""
+    golden("systems/vac")
+    source = Path(__file__).resolve().parents[2] / "shared" / "golden" / "systems" / "vac.pt"
+    np.save(tmp_path / "gloss_dict.npy", np.array(GLOSSES, dtype=object), allow_pickle=True)
+    out = tmp_path / "vac.safetensors"
+    assert main(["convert", str(source), "--gloss-dict", str(tmp_path / "gloss_dict.npy"), "--out", str(out)]) == 0
+    assert "is vac with 12 glosses" in capsys.readouterr().out
+    model, numbers = load_checkpoint(out), golden("systems/vac")
+    with torch.no_grad():
+        close(model(frames()[22:], LENGTHS[1:]).sequence.transpose(0, 1), numbers["out.single.sequence_logits"], 1e-5)
+    protocol = settings_for(model)
+    assert (protocol.augment.image_size, protocol.augment.crop_size, protocol.batch_size) == (256, 224, 2)
+    assert (protocol.decode.collapse_repeats, protocol.precision, model.config.padding) == (
+        True,
+        "float32",
+        "published",
+    )
+
+
+def test_other_files_and_dictionaries_are_named(tmp_path):
+    golden("systems/vac")
+    source = Path(__file__).resolve().parents[2] / "shared" / "golden" / "systems" / "vac.pt"
+    csl_daily = {f"G{i}": [i, 1] for i in range(1, 2001)}
+    with pytest.raises(CheckpointError, match=r"has 12 glosses, the gloss dictionary 2000 \(csl-daily has so many\)"):
+        load_published_checkpoint(source, csl_daily)
+    torch.save({"model_state_dict": {"conv3d.weight": torch.zeros(2)}}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"none of adaptsign, slowfastsign, .* its first key is 'conv3d.weight'"):
+        load_published_checkpoint(tmp_path / "other.pt", GLOSSES)
+    state = torch.load(source, weights_only=False)["model_state_dict"]
+    del state["temporal_model.rnn.bias_hh_l0"]
+    torch.save({"model_state_dict": state}, tmp_path / "cut.pt")
+    with pytest.raises(CheckpointError, match=r"sequence\.lstm\.bias_hh_l0 is missing there"):
+        load_published_checkpoint(tmp_path / "cut.pt", GLOSSES)
+
+
+def test_resnet_is_torchvisions(tmp_path):
+    torch.manual_seed(0)
+    stock = torchvision.models.resnet18().eval()
+    for name, buffer in stock.named_buffers():
+        if "running" in name:
+            buffer.uniform_(0.5, 1.5)
+    for suffix, write in ((".pth", torch.save), (".safetensors", save_file)):
+        write(stock.state_dict(), tmp_path / f"resnet{suffix}")
+        model = create_model("vac", ["A"], pretrained=tmp_path / f"resnet{suffix}", hidden_size=32).eval()
+        images = torch.randn(2, 3, 224, 224)
+        with torch.no_grad():
+            expected = torch.nn.Sequential(*list(stock.children())[:-1])(images).flatten(1)
+            close(model.encoder(images, Clips([2])), expected, 1e-5)
+    with pytest.raises(CheckpointError, match=r"resnet.pth does not fit: .* is \(64,\) there and \(16,\) here"):
+        create_model("vac", ["A"], pretrained=tmp_path / "resnet.pth", width=16)
+
+
+def test_correlations_and_temporal_gates_start_as_resnet():
+    plain, *others = (tiny(method).eval() for method in ("vac", "corrnet", "corrnet+"))
+    for other in others:
+        assert torch.equal(plain.encode(pictures(8), [8]), other.encode(pictures(8), [8]))
+
+
+def test_what_a_method_cannot_stand_on_is_refused():
+    with pytest.raises(ConfigError, match="sla-lora adapts a ViT tower; ResNet-18 is the network of vac, vac-smkd"):
+        create_model("sla-lora", ["A"], backbone="ResNet-18", pretrained=None)
+    with pytest.raises(
+        ConfigError, match="corrnet has a network of its own, ResNet-18, and cannot stand on 'ViT-B-16'"
+    ):
+        create_model("corrnet", ["A"], backbone="ViT-B-16", pretrained=None)
+    with pytest.raises(ConfigError, match="ResNet-18 has no weights 'imagnet', and that is no file; known: 'imagenet'"):
+        create_model("vac", ["A"], pretrained="imagnet")
+    with pytest.raises(CheckpointError, match=r"SLOWFAST_64x2_R101_50_50\.pkl is no file here; give pretrained=FILE"):
+        create_model("slowfastsign", ["A"])
+    with pytest.raises(ConfigError, match=r"stages=\(5,\) are not stages"):
+        tiny("corrnet", stages=(5,))
+
+
+def test_a_setting_goes_from_a_tower_to_a_network_and_back():
+    there = with_method(preset("sla-lora/phoenix2014").model, "sen")
+    assert (there.backbone, there.pretrained, there.padding, there.classifier) == (
+        "ResNet-18", "imagenet", "published", "linear",
+    )  # fmt: skip
+    assert not there.options
+    assert with_method(there, "frozen") == from_dict(ModelConfig, {"method": "frozen"})
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_streams_are_exact_or_refused(method):
+    model = tiny(method).eval()
+    stir(model, scale=0.05)
+    if method in WHOLE_CLIP:
+        with pytest.raises(ConfigError, match=f"{method.replace('+', '.')} cannot recognise a stream: it has"):
+            StreamingRecognizer(model)
+        return
+    raw = pictures(30).permute(0, 2, 3, 1).contiguous().numpy()
+    stream = StreamingRecognizer(model, chunk_frames=9, context_steps=100, lookahead_steps=100)
+    for part in np.split(raw, [4, 19]):
+        stream.push(part)
+    whole = recognize_frames(model, raw, source="stream")
+    assert np.allclose(stream.finish().posteriors, whole.posteriors, atol=2e-5)
+
+
+@pytest.mark.parametrize("method", ["corrnet", "slowfastsign"])
+def test_grad_cam_is_of_the_last_map(method):
+    """The kept gradient is how the score changes with the last map, by small steps in float64; chunks are exact."""
+    model = tiny(method, image_size=64)
+    stir(model, scale=0.05)
+    seen = explain.watch(model.double().eval(), pictures(12, size=64).permute(0, 2, 3, 1).numpy())
+    target = explain.targets_of(seen, [2, 1])[0]
+    assert seen.grid == (2, 2) and explain.kinds_of(model) == ["grad-cam", "gradient x token"]
+    whole, chunked = (explain.gradient_maps(seen, [target], "grad-cam", chunk=chunk) for chunk in (100, 5))
+    assert whole.shape == (1, 12, 2, 2) and whole.std() > 0
+    np.testing.assert_allclose(chunked, whole, atol=1e-6 * whole.max())
+    cotangent, places = explain.feature_gradients(seen, [target])[0], seen.packed(seen.frames[seen.order.numpy()])
+    with torch.enable_grad(), explain.kept_tokens(model, -1) as kept:
+        features = model.encoder(model.normalise(places).double(), Clips([len(places)]))
+        (gradient,) = torch.autograd.grad(features, kept[0], cotangent)
+    step = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(3)).double()
+
+    def score(size: float) -> float:
+        def move(_, __, output):
+            return output + size * step.transpose(1, 2).view_as(output)
+
+        handle = model.encoder.backbone.tower.maps.register_forward_hook(move)
+        with torch.no_grad():
+            logits = model(seen.packed(), torch.tensor([12])).sequence[0]
+        handle.remove()
+        return float(target(logits.log_softmax(-1)))
+
+    analytic = float((gradient * step).sum())
+    assert analytic == pytest.approx((score(1e-5) - score(-1e-5)) / 2e-5, rel=1e-5) and analytic != 0
+
+
+def caffe2(model) -> dict[str, np.ndarray]:
+    """A SlowFast's tensors as PySlowFast's Caffe2 pickles name them, with the sizes of the published one: fusion by
+    concatenation, so that the slow pathway takes more channels and the fusion gives fewer; more kernels over time."""
+    blobs, ends = {}, {"weight": "s", "bias": "b", "running_mean": "rm", "running_var": "riv"}
+    for name, value in model.encoder.backbone.state_dict().items():
+        part, _, end = name.rpartition(".")
+        fast = "t_" if ".fast" in name else ""
+        if (
+            end not in ends
+            or "shortcut" in name
+            or part.endswith(("s2f", "bn2"))
+            or (".fusion" in name and "bn" in name)
+        ):
+            continue
+        if part.startswith("tower"):
+            key = f"{fast}{'res_conv1_bn' if part.endswith('bn') else 'conv1'}"
+        elif ".fusion.conv_f2s" in part:
+            key, value = "t_pool1_subsample", value[: len(value) // 4]  # of another number of channels: not loaded
+            if not part.startswith("blocks.0"):
+                continue
+        else:
+            _, stage, _, block, layer = part.split(".")
+            key = f"{fast}res{int(stage) + 2}_{block}_branch2{layer}"
+        end = "w" if value.dim() == 5 else ends[end]
+        value = torch.randn(value.shape, generator=torch.Generator().manual_seed(len(blobs)))
+        if key.endswith("branch2a") and not fast and value.dim() == 5:  # wider, and over time
+            value = torch.cat([value, torch.ones_like(value)[:, :4]], 1)
+            value = (
+                value
+                if value.shape[2] > 1
+                else value.expand(-1, -1, 3, -1, -1) * torch.tensor([1, 2, 3])[:, None, None]
+            )
+        blobs[f"{key}_{end}"] = value.numpy()
+    blobs["t_pool1_subsample_bn_s"] = np.arange(4, dtype=np.float32)  # a quarter of the width: repeated
+    return blobs | {"pred_w": np.zeros((4, 2), np.float32), "conv1_w_momentum": np.zeros(3, np.float32)}
+
+
+def test_kinetics_weights_of_a_pickle_execute_nothing(tmp_path):
+    empty, path = tiny("slowfastsign"), tmp_path / "SLOWFAST.pkl"
+    blobs = caffe2(empty)
+    path.write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))
+    options = {"width": 16, "depths": (1, 1, 1, 1), "image_size": 32, "hidden_size": 32}
+    state = create_model("slowfastsign", ["A"], pretrained=path, **options).encoder.backbone.state_dict()
+    as_loaded = {
+        "conv1_w": "tower.slow.conv.weight", "t_conv1_w": "tower.fast.conv.weight",
+        "res_conv1_bn_riv": "tower.slow.bn.running_var", "t_res3_0_branch2b_w": "blocks.1.fast.0.b.weight",
+        "res5_0_branch2c_bn_b": "blocks.3.slow.0.c_bn.bias",
+    }  # fmt: skip
+    for theirs, ours in as_loaded.items():
+        assert np.array_equal(blobs[theirs], state[ours].numpy()), ours
+    cut = blobs["res2_0_branch2a_w"][:, :16, :1]  # no kernel over time, no channels of the old fusion
+    assert np.array_equal(cut, state["blocks.0.slow.0.a.weight"].numpy())
+    assert state["blocks.0.fusion.bn.weight"].tolist() == [0, 1, 2, 3] * 4
+    start = tiny("slowfastsign").encoder.backbone.state_dict()
+    assert torch.equal(start["blocks.0.fusion.conv_f2s.weight"], state["blocks.0.fusion.conv_f2s.weight"])
+    touched = tmp_path / "touched"
+
+    class Hostile:
+        def __reduce__(self):
+            return Path.touch, (touched,)
+
+    path.write_bytes(pickle.dumps(OrderedDict(blobs=Hostile())))
+    with pytest.raises(CheckpointError, match="no readable PySlowFast pickle: it asks for pathlib"):
+        create_model("slowfastsign", ["A"], pretrained=path, **options)
+    assert not touched.exists()
+
+
+@pytest.mark.parametrize("method", ["sen", "slowfastsign"])
+def test_memory_is_planned(method):
+    plan = memory_plan(tiny(method), device="cuda", available=1e9)
+    assert plan.frames > 100 and plan.recomputed["block"] < plan.per_frame
+
+
+def test_a_tower_can_have_the_other_heads_and_terms():
+    """The sequence model's options are settings of every method."""
+    options = {"classifier": "linear", "share_classifier": False, "pooling": "lift", "lift_kernel": 5}
+    model = create_model("frozen", ["A", "B"], tower("tiny-vit"), None, hidden_size=32, **options)
+    weights = preset("tlp/phoenix2014").train.loss_weights
+    _, terms = recognition_loss(model(pictures(9), torch.tensor([9])), torch.tensor([1]), torch.tensor([1]), weights)
+    assert {"lift_update", "lift_predict"} < terms.keys()
+    assert model.sequence.conv[3].predictor[0].kernel_size == (5,)

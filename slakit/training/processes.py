@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -52,7 +52,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
         variance = _Sum.apply(centred.square().sum((0, 2))) / rows  # [C]
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         assert self.momentum is not None
-        with torch.no_grad() if self.track_running_stats else nullcontext():
+        with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean += self.momentum * (mean - self.running_mean)
             self.running_var += self.momentum * (variance * rows / (rows - 1) - self.running_var)

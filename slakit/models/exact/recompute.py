@@ -51,15 +51,13 @@ def checkpointed(part: Callable, *arguments: object) -> torch.Tensor:
 
 @contextmanager
 def _held(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Within: batch norms take a batch's statistics without moving their own."""
-    before = [norm.track_running_stats for norm in norms]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Behind it, the statistics of batch norms are what they were before."""
+    before = {buffer: buffer.clone() for norm in norms for buffer in norm.buffers()}
     try:
         yield
     finally:
-        for norm, value in zip(norms, before, strict=True):
-            norm.track_running_stats = value
+        for buffer, value in before.items():
+            buffer.data.copy_(value)  # by way of .data: no graph is told, none reads them
 
 
 def recompute_input(step: nn.Module, x: torch.Tensor, layer: Callable, width: int, *arguments: object) -> torch.Tensor:
