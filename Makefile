@@ -1,4 +1,4 @@
-# slakit: make setup | demo | check | test | test-all | notebooks | bench | clean      (Linux, macOS, WSL; README has the raw commands)
+# slakit: make setup | demo | check | test | test-all | fuzz | notebooks | bench | clean      (Linux, macOS, WSL; README has the raw commands)
 PYTHON ?= python3
 VENV   ?= .venv
 # The torch to install, e.g. TORCH="torch==2.11.*". Without an NVIDIA driver the CPU build (200 MB, not 5 GB) is taken.
@@ -19,7 +19,7 @@ PIP := $(UV) pip install --quiet --python $(BIN)/python
 MAKE_VENV = $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 endif
 
-.PHONY: setup demo check test test-units test-notebooks test-all notebooks bench clean
+.PHONY: setup demo check test test-units test-notebooks test-all fuzz notebooks bench clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.ready
@@ -60,7 +60,12 @@ test-units: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -q -m "$(TIER)" -n $(JOBS) --dist loadfile \
 	  --ignore tests/test_browser.py --ignore tests/test_notebooks.py
 
-test-notebooks: setup
+test-# Damaged files over every reader, e.g. make fuzz MINUTES=60; inputs that end raw or hung are kept in fuzz/.
+MINUTES ?= 5
+fuzz: setup
+	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) tests/fuzz/long_run.py --minutes $(MINUTES)
+
+notebooks: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_notebooks.py -q -m "$(TIER)" -n $(JOBS) --dist loadgroup
 	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	  --nbval-sanitize-with tests/sanitize.cfg -p tests.ipc_kernels -n $(JOBS) --dist loadfile -p no:randomly -q $(STORED)

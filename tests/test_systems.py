@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from tiny_models import golden
 
-from slakit.config import LossWeights
 from slakit.models import load_published_checkpoint
-from slakit.models.published_import import described
-from slakit.training.losses import recognition_loss
 
 FILES = {
     "vac": "vac", "vac_smkd": "vac-smkd", "tlp": "tlp", "sen": "sen", "corrnet": "corrnet",
