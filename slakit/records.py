@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from unicodedata import category
 
 
@@ -177,6 +178,7 @@ class Corpus:
     """A corpus, read from its annotation files: three splits and one vocabulary.
 
     name also chooses the clean-up rules that scoring applies. notes: what the reader met and how it handled it.
+    options: of load_corpus, by which its annotation is read again (no folder among them); checkpoints keep them.
     """
 
     name: str
@@ -186,6 +188,7 @@ class Corpus:
     test: tuple[Sample, ...]
     glosses: Vocabulary
     notes: tuple[str, ...] = field(default=())
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """The samples of "train", "dev" or "test"."""

@@ -13,13 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from loaders import make_loader
 from media import pictures, write_frames, write_video
 from PIL import Image
 
+import slakit
 from slakit.data.prepare import prepare, prepared
-from slakit.data.video.packed import open_split
+from slakit.data.video.packed import PackedSplit, open_split
 from slakit.data.video.read import probe_video, read_frames
 from slakit.data.video.resize import resize
 from slakit.data.video.source import DamageWarning
@@ -207,6 +209,128 @@ def test_settings_are_checked(corpus, tmp_path):
     with pytest.raises(CorpusError, match="the clip new is not in it"):
         prepared(other, tmp_path / "out")
     assert json.loads(str(np.load(tmp_path / "out/train.index.npz")["settings"]))["size"] == 32
+
+
+def test_frames_of_another_corpus_are_refused(corpus, tmp_path):
+    """The same ids and another build: told by the source where it is there, by the annotation where it is not."""
+    out = tmp_path / "out"
+    prepare(corpus, out, size=32, **QUIET)
+    other = make(tmp_path / "other")
+    write_video(tmp_path / "other/clip1.mp4", pictures(9, 40, 32, seed=99))
+    for call in (lambda c: prepare(c, out, size=32, **QUIET), lambda c: prepared(c, out)):
+        with pytest.raises(CorpusError, match=r"train\.frames: its clip clip1 has another video .* delete"):
+            call(other)
+    corrected = replace(corpus, train=tuple(replace(sample, glosses=("B",)) for sample in corpus.train))
+    assert prepared(corrected, out).train[0].glosses == ("B",)  # the videos are there and the same
+    frames_gone = replace(corpus, train=tuple(replace(s, source=tmp_path / "gone" / s.id) for s in corpus.train))
+    assert len(prepared(frames_gone, out).train) == 3
+    with pytest.raises(CorpusError, match="or other glosses"):
+        prepared(replace(frames_gone, train=tuple(replace(s, glosses=("B",)) for s in frames_gone.train)), out)
+    with pytest.raises(CorpusError, match="clip0"):
+        prepared(replace(frames_gone, train=tuple(replace(s, num_frames=99) for s in frames_gone.train)), out)
+    shorter = make(tmp_path / "shorter")
+    next((tmp_path / "shorter/clip0").iterdir()).unlink()
+    with pytest.raises(CorpusError, match="clip0"):  # folders of frames are listed by prepare
+        prepare(shorter, out, size=32, **QUIET)
+
+
+def test_an_unfinished_folder_of_another_corpus_is_refused(corpus, tmp_path):
+    broken = replace(corpus, train=(*corpus.train, replace(corpus.train[0], id="x", source=tmp_path / "none")))
+    with pytest.raises(VideoError, match="none"):
+        prepare(broken, tmp_path / "out", size=32, on_damage="error", **QUIET)
+    other = make(tmp_path / "other")
+    write_video(tmp_path / "other/clip1.mp4", pictures(9, 40, 32, seed=99))
+    with pytest.raises(CorpusError, match="its clip clip1 has another video"):
+        prepare(other, tmp_path / "out", size=32, on_damage="error", **QUIET)
+
+
+def test_two_builds_of_minisign_are_told_apart(tmp_path):
+    tiny = {"train": 2, "dev": 1, "test": 1, "progress": False}
+    prepare(slakit.load_corpus("minisign", tmp_path, seed=0, **tiny), tmp_path / "out", size=32, **QUIET)
+    assert len(slakit.load_corpus("minisign", tmp_path, prepared=tmp_path / "out", seed=0, **tiny).train) == 2
+    with pytest.raises(CorpusError, match="another corpus or build"):
+        slakit.load_corpus("minisign", tmp_path, prepared=tmp_path / "out", seed=1, **tiny)
+
+
+def test_older_folders_say_what_to_do(corpus, tmp_path):
+    prepare(corpus, tmp_path / "out", size=32, **QUIET)
+    index = tmp_path / "out/train.index.npz"
+    stored = dict(np.load(index))
+    del stored["marks"]
+    stored["settings"] = np.array(str(stored["settings"]).replace('"version": 2', '"version": 1'))
+    np.savez(index, **stored)
+    os.utime(tmp_path / "out/train.frames")  # not the one that is open
+    for call in (lambda: prepared(corpus, tmp_path / "out"), lambda: prepare(corpus, tmp_path / "out", size=32)):
+        with pytest.raises(
+            VideoError, match=r"format 1 of prepared frames, not 2 .*delete .*out and run prepare again"
+        ):
+            call()
+
+
+def test_an_index_of_any_bytes_is_read_or_refused(corpus, tmp_path):
+    prepare(corpus, tmp_path / "out", size=32, **QUIET)
+    index = tmp_path / "out/train.index.npz"
+    sound, refused, random = index.read_bytes(), 0, np.random.default_rng(0)
+    for _ in range(300):
+        data = bytearray(sound)
+        for place in random.integers(0, len(data), 3):
+            data[place] = random.integers(256)
+        index.write_bytes(data)
+        try:
+            PackedSplit(tmp_path / "out/train.frames")
+        except VideoError as error:
+            refused += 1
+            assert "index" in str(error)
+    assert refused > 100
+    stored = dict(np.load(io.BytesIO(sound)))
+    for name, value in (
+        ("starts", np.array([0, 5, 99, 21])), ("offsets", stored["offsets"][::-1]), ("crcs", stored["crcs"][:-1]),
+        ("ids", np.array(["a"])), ("starts", stored["starts"].astype(float)), ("settings", np.array("[]")),
+        ("settings", np.array('{"version": 2, "encoding": "jpeg", "size": 1e9}')), ("marks", np.array("{}")),
+    ):  # fmt: skip
+        np.savez(index, **(stored | {name: value}))
+        with pytest.raises(VideoError, match="no readable index"):
+            PackedSplit(tmp_path / "out/train.frames")
+
+
+def test_frames_smaller_than_needed_are_refused(corpus, tmp_path):
+    cached = prepare(corpus, tmp_path / "cache", size=40, **QUIET)
+    with pytest.raises(ConfigError, match=r"prepared with size 40, but augment.image_size is 48; .*--size 48"):
+        make_loader(cached.train, corpus.glosses, 2, True, image_size=48, crop_size=40, min_frames=8)
+
+
+def test_places_that_cannot_be_written(corpus, tmp_path):
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path / "file", "/proc/x", tmp_path / ("x" * 300)):
+        with pytest.raises(SlakitError, match="writing failed"):
+            prepare(corpus, out, size=32, **QUIET)
+    with pytest.raises(ConfigError, match="no folder's name"):
+        prepare(corpus, str(tmp_path / "a\0b"), size=32, **QUIET)
+
+
+@pytest.mark.parametrize(
+    "way", [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.thorough) for s in (signal.SIGTERM, signal.SIGHUP))]
+)
+def test_workers_end_with_the_process_that_started_them(tmp_path, way):
+    script = (
+        "import sys, test_cache as t, slakit.data.prepare as c\n"
+        "from pathlib import Path\n"
+        "if __name__ == '__main__':\n"
+        "    c.prepare(t.make(Path(sys.argv[1]), 60), sys.argv[2], size=512, workers=2, show_progress=False)\n"
+    )
+    (tmp_path / "run.py").write_text(script)
+    here = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
+    command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "raw"), str(tmp_path / "out")]
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+        limit, journal = time.monotonic() + 120, tmp_path / "out/train.frames.journal"
+        while time.monotonic() < limit and (not journal.exists() or len(journal.read_bytes().splitlines()) < 2):
+            time.sleep(0.05)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 2
+        process.send_signal(way)
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not alive
 
 
 def test_two_at_once_are_refused(corpus, tmp_path):

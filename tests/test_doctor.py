@@ -115,6 +115,19 @@ def test_half_an_extraction(root, monkeypatch):
     assert "train: " not in findings(report, "warning").replace("train: 1 of", "")
 
 
+def test_links_inside_a_folder_of_frames(root, tmp_path):
+    folder = root / "phoenix-2014-multisigner/features/fullFrame-210x260px/train/b/1"
+    first, second, *_ = sorted(folder.iterdir())
+    second.unlink()
+    second.symlink_to(first)  # inside: fine
+    assert doctor("phoenix2014", root, **QUIET).healthy
+    shutil.move(first, tmp_path.parent / "elsewhere.png")
+    first.symlink_to(tmp_path.parent / "elsewhere.png")
+    report = doctor("phoenix2014", root, **QUIET)
+    assert "train: 1 clips have frames that are links out of the corpus' folder ('b',)" in findings(report, "error")
+    assert doctor("phoenix2014", root, allow_outside=True, **QUIET).healthy
+
+
 def own(root: Path, *rows: str, header: str = "path,glosses,split,signer", clips: str = "abcd") -> Path:
     for number, clip in enumerate(clips):
         write_frames(root / clip, pictures(12, 16, 16, seed=number))

@@ -68,7 +68,7 @@ def test_nothing_recognised_is_a_report_too(tmp_path):
     frames = pictures(9, 84, 84)
     steps = np.log(np.full((3, 4), 0.01 / 3))
     steps[:, 0] = np.log(0.99)
-    result = recognition_of(model, ClipLogProbs("x", steps), frames, 25.0, 10, 3)
+    result = recognition_of(model, ClipLogProbs("x", steps), frames, 25.0, 3)
     assert result.glosses == () and clip_maps(model, result) is None
     write_report(model, result, tmp_path / "out")
     assert check_files(tmp_path / "out", "x")["glosses"] == []
@@ -81,7 +81,7 @@ def test_maps_belong_to_the_gloss_that_is_signed():
     from slakit.decoding import GlossSpan
     from slakit.explain import gloss_maps
 
-    result = slakit.StreamingRecognizer(model)
+    result = slakit.StreamingRecognizer(model, keep_frames=True)
     result.push(pictures(20, 84, 84))
     spans = (GlossSpan("SUN", 0, 8, 1.0, 25.0), GlossSpan("RAIN", 12, 20, 1.0, 25.0))
     result = replace(result.finish(), glosses=("SUN", "RAIN"), spans=spans)

@@ -12,9 +12,9 @@ from test_decoding import random_log_probs
 
 import slakit
 from slakit.decoding import GlossSpan, frame_spans, scaled_likelihoods
+from slakit.recognition import fit_frames
 from slakit.recognition.forward import ClipLogProbs, decode, log_probs, per_frame
 from slakit.recognition.spans import recognised_pairs, span_table
-from slakit.recognition.video import fit_frames
 from slakit.records import ConfigError, CorpusError, Sample, Span, Vocabulary
 
 GLOSSES = Vocabulary(["A", "B", "C"])

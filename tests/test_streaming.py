@@ -13,8 +13,8 @@ from tiny_models import frames, stir, tiny
 
 from slakit.data.video.cropping import Box
 from slakit.models.packing import Clips
+from slakit.recognition import fit_frames, recognize_frames
 from slakit.recognition.streaming import StreamingRecognizer
-from slakit.recognition.video import fit_frames, recognize_frames
 from slakit.records import ConfigError
 
 METHODS = ["frozen", "sla-lora", "sla-adapter", "adaptsign"]
@@ -63,7 +63,7 @@ def test_reach_is_where_a_change_of_one_frame_ends(method):
 def test_one_chunk_that_holds_the_clip_is_exactly_offline(method, padding):
     model, raw = model_of(method, padding), pictures(30, size=40)
     whole = offline(model, raw)
-    stream = StreamingRecognizer(model, chunk_frames=30)
+    stream = StreamingRecognizer(model, chunk_frames=30, keep_frames=True)
     for part in np.split(raw, [1, 5, 22]):
         assert stream.push(part).glosses == ()
     result = stream.finish()
@@ -83,7 +83,7 @@ def test_one_chunk_that_holds_the_clip_is_exactly_offline(method, padding):
 def test_with_all_the_context_only_rounding_differs(length, chunk, cuts, method, padding):
     """Chunks of any size, pushed in any portions: with unlimited lookahead the answer is the offline one."""
     model, raw = model_of(method, padding), pictures(length, seed=length)
-    stream = StreamingRecognizer(model, chunk_frames=chunk, context_steps=100, lookahead_steps=100)
+    stream = StreamingRecognizer(model, chunk_frames=chunk, context_steps=100, lookahead_steps=100, keep_frames=True)
     for part in np.split(raw, sorted(min(cut, length) for cut in cuts)):
         stream.push(part)
     result, whole = stream.finish(), offline(model, raw)
@@ -150,7 +150,7 @@ def test_crop_is_decided_by_the_first_chunk_or_by_hand():
     stream = StreamingRecognizer(model, chunk_frames=8)
     stream.push(raw)
     assert isinstance(stream.crop, Box) and stream.crop.left > 16
-    by_hand = StreamingRecognizer(model, chunk_frames=8, crop=Box(3, 2, 40))
+    by_hand = StreamingRecognizer(model, chunk_frames=8, crop=Box(3, 2, 40), keep_frames=True)
     by_hand.push(raw)
     assert np.allclose(by_hand.finish().frames, fit_frames(raw, 32, Box(3, 2, 40)))
 

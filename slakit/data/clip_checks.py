@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -53,6 +54,13 @@ def absent(files: Sequence[Path]) -> int:
     steps = [after - before for before, after in pairwise(sorted(map(int, columns[0])))]
     step = max(1, Counter(steps).most_common(1)[0][0])  # some keep every second frame
     return sum(gap // step - 1 for gap in steps if gap > step)
+
+
+def strays(files: Sequence[Path], home: Path) -> bool:
+    """Whether a frame is a link to somewhere outside of the corpus' folder."""
+    with os.scandir(files[0].parent) as entries:  # tells links without asking for each file
+        links = [entry.path for entry in entries if entry.is_symlink()]
+    return not all(Path(os.path.realpath(link)).is_relative_to(home) for link in links)
 
 
 def check_clips(corpus: Corpus, looks: dict[str, Look], report: Report) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from slakit.data.augment import ClipPlan, ClipTransform, apply_plan, sample_generator
+from slakit.data.video.packed import check_size
 from slakit.data.video.read import open_source
 from slakit.data.video.resize import resize
 from slakit.data.video.source import ON_DAMAGE, Source
@@ -152,6 +153,7 @@ class ClipDataset(Dataset):
         self.samples, self.vocabulary, self.transform = tuple(samples), vocabulary, transform
         self.seed, self.epoch = seed, epoch
         self.store = store or ClipStore()
+        check_size(self.samples, transform.augment.image_size)
         self.unknown: dict[str, int] = {}
         self.targets: list[list[int]] = []
         for sample in self.samples:

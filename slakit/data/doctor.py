@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slakit.data.annotation_checks import check_annotation
 from slakit.data.augment import ClipTransform
-from slakit.data.clip_checks import Look, absent, check_clips
+from slakit.data.clip_checks import Look, absent, check_clips, strays
 from slakit.data.clips import needed_steps, time_steps
 from slakit.data.corpora import load_corpus
 from slakit.data.corpora.official import OFFICIAL
@@ -51,7 +51,8 @@ def doctor(
         if "never occur in train" not in note:  # that comes below, with its share
             report.add("note", "layout", note)
     looks: dict[str, Look] = {}
-    lengths = {split: _lengths(corpus.split(split), split, report, looks, show_progress) for split in SPLITS}
+    outside = bool(options.get("allow_outside"))
+    lengths = {split: _lengths(corpus.split(split), split, report, looks, outside, show_progress) for split in SPLITS}
     report.lengths = {clip: count for counts in lengths.values() for clip, count in counts.items()}
     for split in SPLITS:
         report.splits[split] = _sizes(corpus, split, lengths[split])
@@ -77,14 +78,14 @@ def _sizes(corpus: Corpus, split: str, lengths: dict[str, int]) -> dict:
 
 
 def _lengths(
-    samples: Sequence[Sample], split: str, report: Report, looks: dict[str, Look], show: bool | None
+    samples: Sequence[Sample], split: str, report: Report, looks: dict[str, Look], outside: bool, show: bool | None
 ) -> dict[str, int]:
     """Frames of every clip by its file names or packets; clips that cannot be opened become findings.
 
-    looks: takes what can be said of the others without decoding them.
+    outside: whether links may leave the corpus' folder. looks: takes what is known of the others without decoding.
     """
     counts: dict[str, int] = {}
-    missing, broken, differ, gaps = [], [], [], []
+    missing, broken, differ, gaps, links = [], [], [], [], []
     reasons: dict[str, str] = {}
     for sample in progress(samples, f"counting {split}", show):
         try:
@@ -99,6 +100,8 @@ def _lengths(
             differ.append(f"{sample.id} ({counts[sample.id]} for {sample.num_frames})")
         if isinstance(source, FrameFiles) and (gap := absent(source.files)):
             gaps.append(f"{sample.id} ({gap} missing)")
+        if isinstance(source, FrameFiles) and not outside and strays(source.files, Path(report.root).resolve()):
+            links.append(sample.id)
     if missing:
         advice = f"{reasons[missing[0]]}; extract the archive again, or correct the root"
         report.add("error", "frames", f"{split}: {len(missing)} of {len(samples)} clips are not there", advice, missing)
@@ -108,6 +111,10 @@ def _lengths(
     if differ:
         message = f"{split}: {len(differ)} clips have another number of frames than annotated"
         report.add("warning", "frames", message, "the frames count; extract again if many clips are shorter", differ)
+    if links:
+        message = f"{split}: {len(links)} clips have frames that are links out of the corpus' folder"
+        advice = "copy the files there, or pass -o allow_outside true if that is intended"
+        report.add("error", "frames", message, advice, links)
     if gaps:
         message = f"{split}: {len(gaps)} clips have gaps in the numbers of their frames"
         report.add("warning", "frames", message, "the signing jumps there; extract these clips again", gaps)

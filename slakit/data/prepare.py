@@ -11,19 +11,22 @@ import io
 import json
 import multiprocessing
 import os
+import threading
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from slakit.data.video.packed import SUFFIX, VERSION, index_path, open_split
+from slakit.data.video.cropping import squared
+from slakit.data.video.packed import SUFFIX, VERSION, belongs, index_path, mark, open_split
 from slakit.data.video.read import read_frames
-from slakit.data.video.resize import FILTERS, resize
+from slakit.data.video.resize import FILTERS
 from slakit.machine import locked, progress
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, VideoError
 
@@ -46,17 +49,18 @@ def prepare(
     """Write the prepared corpus into `out` and return it, see `prepared`.
 
     encoding: "jpeg" with `quality`, or "raw" pixels (ten times the size, no loss). resize_filter: "lanczos4" as
-    published, or "antialias". aspect: "stretch" as published, or "pad" with black to a square. on_damage: "skip" leaves
-    damaged clips out by name, "keep-readable" takes what can be decoded, "error" stops. workers: processes.
+    published, or "antialias". aspect: "stretch" as published, "pad" with black to a square, or "crop" to the square
+    around the signer. on_damage: "skip" leaves damaged clips out by name, "keep-readable" takes what can be decoded,
+    "error" stops. workers: processes.
 
     Call it again after an interruption; a finished split is not touched. Raises ConfigError for settings that cannot
-    work or differ from those in `out`, CorpusError where not one clip of a split can be read, SlakitError for a full
-    disk or where another process writes to `out`.
+    work or differ from those in `out`, CorpusError where `out` holds another corpus or build, or no clip of a split can
+    be read, SlakitError for a disk that is full or read-only or where another process writes to `out`.
     """
     choices = (
         ("encoding", encoding, tuple(BYTES_PER_PIXEL)),
         ("resize_filter", resize_filter, FILTERS),
-        ("aspect", aspect, ("stretch", "pad")),
+        ("aspect", aspect, ("stretch", "pad", "crop")),
         ("on_damage", on_damage, ("skip", "keep-readable", "error")),
     )
     for setting, value, known in choices:
@@ -67,25 +71,36 @@ def prepare(
     settings = {"version": VERSION, "corpus": corpus.name, "size": size, "encoding": encoding, "quality": quality}
     settings |= {"resize_filter": resize_filter, "aspect": aspect, "on_damage": on_damage}
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out) as mine:
-        if not mine:
-            raise SlakitError(f"{out}: another process is preparing here; wait for it or choose another folder")
-        for split in SPLITS:
-            if samples := corpus.split(split):
-                try:
+    if "\0" in str(out):
+        raise ConfigError(f"{str(out)!r} is no folder's name; choose another")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with locked(out) as mine:
+            if not mine:
+                raise SlakitError(f"{out}: another process is preparing here; wait for it or choose another folder")
+            for split in SPLITS:
+                if samples := corpus.split(split):
                     _prepare_split(samples, out / (split + SUFFIX), settings, workers, show_progress)
-                except OSError as error:
-                    problem = f"{out}: writing failed ({error.strerror}); make room and run it again"
-                    raise SlakitError(problem) from error
+    except OSError as error:
+        problem = f"{out}: writing failed ({error.strerror or error}); make room, or choose another folder"
+        raise SlakitError(problem) from error
+    except BrokenProcessPool as error:
+        raise SlakitError(f"{out}: a process ended, out of memory perhaps; run it again with fewer workers") from error
     return prepared(corpus, out)
+
+
+def _foreign(path: Path, clip: str) -> CorpusError:
+    return CorpusError(
+        f"{path}: its clip {clip} has another video or other glosses than this corpus'; it was prepared from another "
+        f"corpus or build: choose another folder, or delete {path.parent} and run prepare again"
+    )
 
 
 def prepared(corpus: Corpus, out: str | Path) -> Corpus:
     """The corpus with its clips taken from the prepared folder `out`, and their true lengths.
 
     Clips that prepare left out are gone from the splits and named in the notes. Raises CorpusError where a split or a
-    clip has not been prepared.
+    clip has not been prepared, or was from another video or (where its source is gone) with other glosses.
     """
     out, splits, notes = Path(out), {}, [*corpus.notes, f"prepared frames from {out}"]
     for split in SPLITS:
@@ -99,6 +114,8 @@ def prepared(corpus: Corpus, out: str | Path) -> Corpus:
         usable = []
         for sample in samples:
             if sample.id in packed.clips:
+                if not belongs(sample, packed.marks[sample.id], thorough=False):
+                    raise _foreign(path, sample.id)
                 usable.append(replace(sample, source=path / sample.id, num_frames=packed.num_frames(sample.id)))
             elif sample.id not in packed.left_out:
                 raise CorpusError(f"{path}: the clip {sample.id} is not in it; it was prepared from another annotation")
@@ -120,15 +137,7 @@ def encode(sample: Sample, settings: dict) -> tuple[list[bytes], str]:
             raise
         return [], str(error)
     size = settings["size"]
-    if settings["aspect"] == "pad":
-        height, width = frames.shape[1:3]
-        scale = size / max(height, width)
-        inner = max(1, round(height * scale)), max(1, round(width * scale))
-        top, left = (size - inner[0]) // 2, (size - inner[1]) // 2
-        square = np.zeros((len(frames), size, size, 3), np.uint8)
-        square[:, top : top + inner[0], left : left + inner[1]] = resize(frames, inner, settings["resize_filter"])
-        frames = square
-    frames = resize(frames, size, settings["resize_filter"])
+    frames = squared(frames, size, settings["aspect"], settings["resize_filter"])
     if settings["encoding"] == "raw":
         return [frame.tobytes() for frame in frames], ""
     pieces = []
@@ -141,12 +150,20 @@ def encode(sample: Sample, settings: dict) -> tuple[list[bytes], str]:
 
 def _prepare_split(samples: Sequence[Sample], path: Path, settings: dict, workers: int, show: bool | None) -> None:
     if index_path(path).exists():
-        _same(open_split(path).settings, settings, path)
+        packed = open_split(path)
+        _same(packed.settings, settings, path)
+        for sample in samples:
+            if sample.id in packed.clips and not belongs(sample, packed.marks[sample.id]):
+                raise _foreign(path, sample.id)
         return
     part, journal = path.with_name(path.name + ".part"), path.with_name(path.name + ".journal")
     if path.exists() and not part.exists():
         os.replace(path, part)  # killed after the frames, before the index
     entries = _resume(part, journal, settings)
+    for sample in samples:
+        entry = entries.get(sample.id)
+        if entry is not None and "left_out" not in entry and not belongs(sample, entry["mark"]):
+            raise _foreign(path, sample.id)
     todo = [sample for sample in samples if sample.id not in entries]
     with open(part, "ab") as frames, open(journal, "a", encoding="utf-8") as log:
         if not log.tell():
@@ -154,6 +171,7 @@ def _prepare_split(samples: Sequence[Sample], path: Path, settings: dict, worker
         bar = progress(_encoded(todo, settings, workers), f"preparing {path.stem}", show, total=len(todo))
         for sample, (pieces, problem) in zip(todo, bar, strict=True):
             entry = {"id": sample.id, "lengths": [len(p) for p in pieces], "crcs": [zlib.crc32(p) for p in pieces]}
+            entry["mark"] = mark(sample)
             if problem:
                 entry["left_out"] = problem
             frames.writelines(pieces)
@@ -177,6 +195,7 @@ def _finish(path: Path, part: Path, journal: Path, settings: dict, entries: dict
             file,
             settings=np.array(json.dumps(settings)),
             left_out=np.array(json.dumps({k: e["left_out"] for k, e in entries.items() if k not in good})),
+            marks=np.array(json.dumps({name: entry["mark"] for name, entry in entries.items()})),
             ids=np.array(list(good)),
             starts=np.cumsum([0, *(len(entry["lengths"]) for entry in good.values())], dtype=np.int64),
             offsets=np.cumsum([0, *lengths], dtype=np.int64),
@@ -195,7 +214,8 @@ def _encoded(samples: Sequence[Sample], settings: dict, workers: int) -> Iterato
         yield from (encode(sample, settings) for sample in samples)
         return
     # "spawn": a forked copy of a process that runs torch or decord threads may lock up
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         waiting: deque = deque()
         for sample in samples:
             waiting.append(pool.submit(encode, sample, settings))
@@ -203,6 +223,13 @@ def _encoded(samples: Sequence[Sample], settings: dict, workers: int) -> Iterato
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _end_with_parent() -> None:
+    """In a worker: end when the process that started it does, however that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _resume(part: Path, journal: Path, settings: dict) -> dict[str, dict]:

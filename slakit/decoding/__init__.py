@@ -19,6 +19,7 @@ In reading order:
   hypothesis.py      what a decoder returns, and the checks of its input
   search.py          greedy_search, beam_search: ctcdecode's answers
   beam.py, select.py the compiled search, and its choice of tokens
+  stream.py          the search that goes on while steps arrive
   language_model.py  n-grams for shallow fusion
   alignment.py       Viterbi alignment, spans, how well they agree with true ones
 
@@ -38,8 +39,10 @@ from slakit.decoding.alignment import (
 from slakit.decoding.hypothesis import Hypothesis, collapse
 from slakit.decoding.language_model import NgramLanguageModel
 from slakit.decoding.search import beam_search, greedy_search
+from slakit.decoding.stream import BeamStream
 
 __all__ = [
+    "BeamStream",
     "GlossSpan",
     "Hypothesis",
     "NgramLanguageModel",

@@ -30,7 +30,7 @@ from slakit.decoding.hypothesis import (
     collapse,
 )  # fmt: skip
 from slakit.decoding.language_model import NO_LANGUAGE_MODEL, NgramLanguageModel
-from slakit.decoding.select import select_gpu, select_tokens
+from slakit.decoding.select import select
 from slakit.records import ConfigError
 
 IMPOSSIBLE = "every class of some frame has probability 0 in this clip; pass logits.log_softmax(-1)"
@@ -119,12 +119,7 @@ def beam_search(
     lm = language_model.arrays if language_model is not None and lm_weight > 0 else NO_LANGUAGE_MODEL
     keep = beam_width if collapse_repeats else n_best  # the collapse can make two hypotheses equal
     settings = (beam_width, blank, keep, bonus, lm_weight, lm)
-    if tensor.device.type == "cpu":
-        array = np.ascontiguousarray(tensor.numpy())
-        values, tokens, clip, step = select_tokens(array, sizes, top_tokens, LOG_PROB_LIMIT)
-    else:  # the choice of tokens where the probabilities are, the search, which is short, on the CPU
-        chosen, classes_chosen, clip, step = select_gpu(tensor, sizes, top_tokens, LOG_PROB_LIMIT)
-        values, tokens = chosen.cpu().numpy(), classes_chosen.int().cpu().numpy()
+    values, tokens, clip, step = select(tensor, sizes, top_tokens, LOG_PROB_LIMIT)
     if clip >= 0:
         raise bad_value(tensor, clip, step)
     beams = search(values, tokens, sizes, classes, *settings)

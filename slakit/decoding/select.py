@@ -128,3 +128,14 @@ def select_gpu(
         full_values, full_tokens = log_probs[cut].sort(dim=-1, descending=True, stable=True)
         values[cut], tokens[cut] = full_values[:, :k], full_tokens[:, :k]
     return values.double(), tokens, -1, -1
+
+
+def select(
+    log_probs: torch.Tensor, lengths: np.ndarray, top: int, limit: float
+) -> tuple[np.ndarray, np.ndarray, int, int]:
+    """select_tokens() where the log probabilities are; the chosen ones on the CPU, where the search, which is short,
+    takes place."""
+    if log_probs.device.type == "cpu":
+        return select_tokens(np.ascontiguousarray(log_probs.numpy()), lengths, top, limit)
+    values, tokens, clip, step = select_gpu(log_probs, lengths, top, limit)
+    return values.cpu().numpy(), tokens.int().cpu().numpy(), clip, step

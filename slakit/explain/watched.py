@@ -12,15 +12,18 @@ from typing import cast
 import numpy as np
 import torch
 
+from slakit.config import to_dict
 from slakit.data.video.cropping import Box
-from slakit.data.video.read import read_frames
+from slakit.data.video.read import open_source
 from slakit.decoding import beam_search
 from slakit.machine import half_precision
 from slakit.models.modes import evaluating
 from slakit.models.packing import Clips, padded_index
 from slakit.models.recognizer import Recognizer
 from slakit.models.towers.blocks import Block
-from slakit.recognition.video import fit_frames
+from slakit.recognition.forward import encode, placed
+from slakit.recognition.pictures import pictures_for, settings_for
+from slakit.recognition.video import fitted_frames
 from slakit.records import SlakitError
 
 CHUNK = 32  # frames whose gradients are taken at once
@@ -45,7 +48,8 @@ class WatchedClip:
     @cached_property
     def tokens(self) -> list[int]:
         """Class indices of the recognised sequence."""
-        return list(beam_search(self.log_probs[None].float(), None)[0][0].tokens)
+        options = to_dict(settings_for(self.model).decode)
+        return list(beam_search(self.log_probs[None].float(), None, **options)[0][0].tokens)
 
     @property
     def glosses(self) -> list[str]:
@@ -92,27 +96,29 @@ def watch(
     model: Recognizer,
     video: str | Path | Sequence[Path] | np.ndarray,
     crop: str | Box = "auto",
-    precision: str = "auto",
+    precision: str | None = None,
+    device: str | torch.device | None = None,
 ) -> WatchedClip:
     """Look at a video once, without gradients.
 
     video: a file or a folder of frames, read with the loader's checks (VideoError names file and reason) and cropped
     as recognize() does; or frames uint8 [T, S, S, 3] of the model's size. SlakitError for an array of another kind.
-    precision: as recognize() has it.
+    precision, device: as recognize() has them.
     """
-    size = model.image_size
+    size, precision = model.image_size, precision or settings_for(model).precision
+    placed(model, device)
     if not isinstance(video, np.ndarray):
-        video = fit_frames(read_frames(video), size, crop)
+        video = fitted_frames(open_source(video), pictures_for(model), crop, "error")
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[1:] != (size, size, 3) or not len(video):
         raise SlakitError(
             f"frames are {video.dtype} {list(video.shape)}; this model takes uint8 [T, {size}, {size}, 3]: give the "
-            "file, or pass the frames through slakit.recognition.video.fit_frames"
+            "file, or pass the frames through slakit.recognition.fit_frames"
         )
     count = len(video)
     order = padded_index([count])[0] if model.config.padding == "published" else torch.arange(count)
-    packed = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2).to(model.pixel_mean.device)
+    packed = torch.from_numpy(np.ascontiguousarray(video)).permute(0, 3, 1, 2)
     with evaluating(model, precision):
-        features = model.encode(packed, [count])  # [1, N, F]
+        features = encode(model, packed, torch.tensor([count]))  # [1, N, F]
         logits = model.recognize_features(features, [count]).sequence[0]
         wide = torch.promote_types(features.dtype, torch.float32)
         log_probs = logits.log_softmax(-1, dtype=wide)

@@ -3,7 +3,8 @@
 In: a Recognizer and clips (Samples of a corpus), a video file, or frames uint8 [T, H, W, 3]. Out: `ClipLogProbs`, the
 natural log probabilities of a clip ([T', V], T' = ceil(T / 4)); a `Recognition` (.glosses, .spans in frames and
 seconds, .score, .alternatives) that saves itself as ELAN, WebVTT, JSON or CTM; a transcript {id: "gloss gloss"} and its
-Score. All of them show the model the same picture in the same precision (bfloat16 where a GPU has it).
+Score. All of them show the model the pictures that it was trained on, decode as its checkpoint was chosen, and work in
+the same precision (bfloat16 where a GPU has it), on a GPU where there is one.
 
 >>> import numpy as np
 >>> import slakit
@@ -18,8 +19,10 @@ Score. All of them show the model the same picture in the same precision (bfloat
 (18, True)
 
 In reading order:
+  pictures.py   the pictures and settings that a model was trained with: what every answer is made with
   forward.py    log_probs: the one forward pass; decode, transcribe, evaluate stand on it
   video.py      recognize: one video in, a Recognition out
+  pauses.py     where a video of several sentences can be cut
   streaming.py  the same while frames arrive
   spans.py      how well the times of glosses are found
   exports.py    ELAN, WebVTT, JSON, CTM
@@ -27,22 +30,29 @@ In reading order:
 It stands on data, models, decoding and scoring, and imports nothing of training, explain or show.
 """
 
-from slakit.recognition.forward import ClipLogProbs, decode, evaluate, log_probs, settings_for, transcribe
+from slakit.recognition.forward import ClipLogProbs, decode, evaluate, log_probs, placed, transcribe
+from slakit.recognition.pauses import between_pauses
+from slakit.recognition.pictures import Pictures, fit_frames, pictures_for, settings_for
 from slakit.recognition.spans import WAYS, span_table, spans_by
 from slakit.recognition.streaming import StreamingRecognizer, StreamState, long_streams, stream_frames
-from slakit.recognition.video import Recognition, fit_frames, recognize, recognize_frames
+from slakit.recognition.video import Recognition, clip_name, recognize, recognize_frames
 
 __all__ = [
     "WAYS",
     "ClipLogProbs",
+    "Pictures",
     "Recognition",
     "StreamState",
     "StreamingRecognizer",
+    "between_pauses",
+    "clip_name",
     "decode",
     "evaluate",
     "fit_frames",
     "log_probs",
     "long_streams",
+    "pictures_for",
+    "placed",
     "recognize",
     "recognize_frames",
     "settings_for",

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from slakit.config import AugmentConfig, TrainConfig, from_dict, to_dict
-from slakit.data.augment import evaluation_crop
+from slakit.config import TrainConfig, to_dict
 from slakit.data.clips import ClipStore
 from slakit.data.loader import clip_loader
 from slakit.decoding import beam_search
-from slakit.machine import ALONE, Processes, progress
+from slakit.machine import ALONE, Processes, find_device, progress
 from slakit.models.modes import evaluating
-from slakit.models.packing import LEFT
+from slakit.models.packing import LEFT, Clips, padded_index
 from slakit.models.recognizer import Logits, Recognizer
+from slakit.recognition.pictures import settings_for
 from slakit.records import CorpusError, Sample, Vocabulary
 from slakit.scoring import Score, score
 
@@ -34,6 +34,54 @@ class ClipLogProbs:
     frames: np.ndarray | None = None
 
 
+# Bytes that the image encoder may take at once; counted on ViT-B/16 it takes 17 times a frame's tokens in float32.
+ROOM = {"cpu": 2**30, "cuda": 8 * 2**30}
+TIMES_THE_TOKENS = 17
+
+
+def placed(model: Recognizer, device: str | torch.device | None = None) -> Recognizer:
+    """The model on that device, moved there itself; None: where it is if that is a GPU, else a GPU where there is one.
+
+    ConfigError for a device that is not here.
+    """
+    if device is None and next(model.parameters()).device.type != "cpu":
+        return model
+    return model.to(find_device(device))
+
+
+def piece_of(model: Recognizer) -> int:
+    """How many frames go through the image encoder at once, so that its memory does not grow with the clip."""
+    tower, device = model.encoder.backbone, next(model.parameters()).device.type
+    tokens = tower.prefix_tokens + tower.grid[0] * tower.grid[1]
+    bytes_of_one = 4 * TIMES_THE_TOKENS * tokens * tower.width
+    return max(2 * model.encoder.reach, ROOM.get(device, ROOM["cpu"]) // bytes_of_one, 16)
+
+
+def encode(model: Recognizer, frames: torch.Tensor, lengths: torch.Tensor, piece: int | None = None) -> torch.Tensor:
+    """Recognizer.encode() in bounded memory: frames uint8 [sum of lengths, 3, S, S] on any device -> [B, T, F].
+
+    More than `piece` frames are encoded clip by clip and piece by piece, with as many neighbours on each side as a
+    feature depends on: the same features, up to rounding.
+    """
+    device, reach = next(model.parameters()).device, model.encoder.reach
+    piece = piece or piece_of(model)
+    if len(frames) <= piece:
+        return model.encode(frames.to(device, non_blocking=True), lengths)
+    counts, clips = lengths.tolist(), []
+    Clips(counts).check(frames)
+    places = padded_index(counts) if model.config.padding == "published" else [torch.arange(count) for count in counts]
+    for number, place in enumerate(places):
+        clip, order = frames[sum(counts[:number]) : sum(counts[: number + 1])], place.to(frames.device)
+        parts = []
+        for start in range(0, len(order), piece):
+            low, end = max(0, start - reach), min(start + piece, len(order))
+            images = clip[order[low : end + reach]].to(device)
+            features = model.encoder(model.normalise(images), Clips([len(images)], device))
+            parts.append(features[start - low : end - low])
+        clips.append(torch.cat(parts))
+    return torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+
+
 def forward(
     model: Recognizer,
     ids: Sequence[str],
@@ -47,8 +95,8 @@ def forward(
     The mode of evaluation, the precision of training ("auto": bfloat16 where a GPU has it, float32 on a CPU); logits
     become log probabilities in float32. by_frame=False: without the auxiliary head's.
     """
-    with evaluating(model, precision) as device:
-        logits = model(frames.to(device, non_blocking=True), lengths)
+    with evaluating(model, precision):
+        logits = model.recognize_features(encode(model, frames, lengths), lengths)
         steps = logits.sequence.float().log_softmax(-1).cpu().numpy()  # [B, T', V]
         rows = per_frame(model, logits, lengths.tolist()) if by_frame else [None] * len(ids)
     counts = logits.lengths.tolist()
@@ -82,15 +130,16 @@ def log_probs(
     skip_unreadable: bool = False,
     show_progress: bool | None = None,
     processes: Processes = ALONE,
+    device: str | torch.device | None = None,
 ) -> Iterator[ClipLogProbs]:
     """The log probabilities of every clip, in order: to be decoded in many ways, and aligned with what was signed.
 
     settings: of pictures, batches and precision (default: `settings_for`); precision: another one. by_frame: as
-    in `forward`. A clip that cannot be read is a CorpusError at the end; skip_unreadable: a warning. Several
-    processes share the clips. A thousand of Phoenix-2014, kept, take 0.3 GB, and five times that with an auxiliary
-    head.
+    in `forward`. device: as in `placed`. A clip that cannot be read is a CorpusError at the end; skip_unreadable: a
+    warning. Several processes share the clips. A thousand of Phoenix-2014, kept, take 0.3 GB, and five times that with
+    an auxiliary head.
     """
-    settings = settings or settings_for(model)
+    model, settings = placed(model, device), settings or settings_for(model)
     loader = clip_loader(
         clips, model.vocabulary, settings, train=False, store=store, rank=processes.rank, world_size=processes.size
     )
@@ -107,16 +156,6 @@ def decode(clips: Iterable[ClipLogProbs], glosses: Vocabulary, **options) -> dic
     return {clip: " ".join(glosses.decode(hypothesis.tokens)) for clip, hypothesis in best.items()}
 
 
-def settings_for(model: Recognizer) -> TrainConfig:
-    """Pictures, decoding and precision as the checkpoint was trained and chosen with, where it says so; otherwise the
-    published ones at the model's picture size: frames of 8/7 of it, the middle kept."""
-    if trained := getattr(model, "about", {}).get("train"):
-        names = ("augment", "decode", "precision")
-        return from_dict(TrainConfig, {name: trained[name] for name in names if name in trained}, "train")
-    side, _ = evaluation_crop(model.image_size)
-    return TrainConfig(augment=AugmentConfig(image_size=side, crop_size=model.image_size))
-
-
 def transcribe(
     model: Recognizer,
     samples: Sequence[Sample],
@@ -128,7 +167,7 @@ def transcribe(
     """(references, hypotheses), each {clip id: "gloss gloss …"}, by beam search over the sequence head.
 
     A clip that cannot be read is named in a warning and counted as nothing recognised: it stays in the score.
-    options: store, precision, show_progress, as in log_probs(). Several processes share the clips, and all of them
+    options: store, precision, device, show_progress, as in log_probs(). Several processes share the clips, and all
     return all clips: a score is of counts over all, never a mean of their means.
     """
     settings = settings or settings_for(model)

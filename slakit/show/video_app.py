@@ -20,7 +20,8 @@ from slakit.data.video.cropping import Box, signer_box
 from slakit.data.video.read import probe_video, read_frames
 from slakit.explain import gloss_maps
 from slakit.models.recognizer import Recognizer
-from slakit.recognition.video import Recognition, fit_frames, recognize_frames
+from slakit.recognition.pictures import fit_frames
+from slakit.recognition.video import Recognition, recognize_frames
 from slakit.records import SlakitError
 from slakit.show.pictures import overlay, png, scale_of
 from slakit.show.report import model_card, time_figure, write_report

@@ -49,7 +49,7 @@ def train(run: TrainingRun) -> None:
         if phase.evaluates_after(epoch):
             row["wer"] = evaluate(
                 model, run.corpus.dev, run.corpus.name, settings=settings, store=run.store,
-                show_progress=run.show_progress, processes=processes,
+                show_progress=run.show_progress, processes=processes, device=run.device,
             ).wer  # fmt: skip
             run.keep_if_best(row)
         run.finish_epoch(row)

@@ -110,6 +110,7 @@ def fit(
     if processes.main:
         restore(model, load_tensors(out_dir / BEST), out_dir)
     processes.same_weights(model)
+    model.about = run.about(run.best)  # it answers as the checkpoint does
     return Run(model.eval(), out_dir, run.history, run.best, run.history[-1]["seconds"], left_out)
 
 

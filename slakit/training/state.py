@@ -17,6 +17,7 @@ from slakit.data.loader import ClipLoader, clip_loader
 from slakit.machine import Processes, half_precision, progress, random_state, set_random_state
 from slakit.models.checkpoints import read_description, restore, save_checkpoint, with_suffix
 from slakit.models.recognizer import Recognizer
+from slakit.recognition.pictures import picture_facts
 from slakit.records import CheckpointError, Corpus, Sample, SlakitError
 from slakit.training.features import EpochOfFeatures, FeatureBatch, FeatureBatches
 from slakit.training.folder import RunFolder
@@ -249,12 +250,16 @@ class TrainingRun:
     def _keep(self, name: str, row: dict[str, Any]) -> None:
         """A checkpoint of the weights as they are, with the whole setting and the epoch's row."""
         if self.processes.main:
-            metrics, train = {"dev_wer": row["wer"], **row}, to_dict(self.settings)
             with self._disk():
-                save_checkpoint(
-                    self.model, self.folder.path / name, corpus=self.corpus.name, train=train, metrics=metrics,
-                    clips={"train": len(self.samples), "dev": len(self.corpus.dev)},
-                )  # fmt: skip
+                save_checkpoint(self.model, self.folder.path / name, **self.about(row))
+
+    def about(self, row: dict[str, Any]) -> dict[str, Any]:
+        """What a checkpoint of that epoch says of itself: by it the model is evaluated and recognises afterwards."""
+        return {
+            "corpus": self.corpus.name, "corpus_options": dict(self.corpus.options), "train": to_dict(self.settings),
+            "pictures": picture_facts(self.corpus.train), "metrics": {"dev_wer": row["wer"], **row},
+            "clips": {"train": len(self.samples), "dev": len(self.corpus.dev)},
+        }  # fmt: skip
 
     @contextmanager
     def _disk(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ CORPORA: dict[str, str] = {
 }
 
 
+NOT_OF_A_CORPUS = ("progress", "workers")  # options that change how it is read, not what
+
+
 def load_corpus(
     name: str, root: str | Path | None = None, prepared: str | Path | None = None, **options: Any
 ) -> Corpus:
@@ -56,6 +60,12 @@ def load_corpus(
     load = find_corpus(name)
     check_options(name, options)
     corpus = load(root, **options)
+    kept = {
+        option: str(value) if isinstance(value, Path) else value
+        for option, value in options.items()
+        if option not in NOT_OF_A_CORPUS
+    }
+    corpus = replace(corpus, options={**corpus.options, **kept})
     return corpus if prepared is None else read_prepared(corpus, prepared)
 
 

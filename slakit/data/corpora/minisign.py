@@ -61,7 +61,10 @@ def load(root: str | Path | None = None, **options: Any) -> Corpus:
         splits = {split: _read_split(folder, split, spans, glosses) for split in SPLITS}
     except CorpusError as error:
         raise CorpusError(f"{error} (MiniSign is generated: or delete {folder} to build it anew)") from error
-    return Corpus("minisign", folder, splits["train"], splits["dev"], splits["test"], glosses)
+    settings = read_manifest(folder)[
+        "settings"
+    ]  # all of them: the same clips are drawn again wherever they are missing
+    return Corpus("minisign", folder, splits["train"], splits["dev"], splits["test"], glosses, options=settings)
 
 
 def load_landmarks(corpus_root: str | Path, sample_id: str) -> Landmarks:

@@ -11,6 +11,7 @@ from slakit.data.video.resize import resize
 from slakit.records import ConfigError, VideoError
 
 GRID = 64  # motion is measured on pictures of about this many pixels on the longer side
+LOOKS = 24  # frames, spread over the clip, in which it is looked for
 LEAST_MOTION = 1.0  # grey levels (0 to 255) by which the liveliest pixels must change; below, nothing has moved
 
 
@@ -23,7 +24,7 @@ class Box:
     side: int
 
 
-def motion_energy(frames: np.ndarray, samples: int = 24) -> np.ndarray:
+def motion_energy(frames: np.ndarray, samples: int = LOOKS) -> np.ndarray:
     """Standard deviation over time of each cell's brightness, float64 [h, w], from frames uint8 [T, H, W, 3].
 
     At most `samples` frames are looked at, spread over the clip. Cells are square, about 1/64 of the longer side.
@@ -83,3 +84,24 @@ def signer_crop(frames: np.ndarray, size: int | None = None, box: Box | None = N
         raise ConfigError(f"{box} leaves the picture of {width}x{height} pixels; choose left, top and side inside it")
     cropped = frames[:, box.top : box.top + box.side, box.left : box.left + box.side]
     return np.ascontiguousarray(cropped) if size is None else resize(cropped, size, "antialias")
+
+
+def squared(
+    frames: np.ndarray, size: int, aspect: str = "stretch", method: str = "lanczos4", box: Box | None = None
+) -> np.ndarray:
+    """Frames of any shape as squares: uint8 [T, H, W, 3] -> uint8 [T, size, size, 3].
+
+    box: the square that is cut out first. aspect: what is done to pictures that are no squares: "stretch" as published,
+    "pad" with black, "crop" to the square around the signer. method: of resize().
+    """
+    if box is not None or (aspect == "crop" and frames.shape[1] != frames.shape[2]):
+        frames = signer_crop(frames, box=box)
+    height, width = frames.shape[1:3]
+    if aspect != "pad" or height == width:
+        return resize(frames, size, method)
+    scale = size / max(height, width)
+    inner = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (size - inner[0]) // 2, (size - inner[1]) // 2
+    square = np.zeros((len(frames), size, size, 3), np.uint8)
+    square[:, top : top + inner[0], left : left + inner[1]] = resize(frames, inner, method)
+    return square

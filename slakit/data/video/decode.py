@@ -7,10 +7,10 @@ suspicious is decoded there and stopped when it stalls (native code in this proc
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import av
@@ -24,12 +24,17 @@ from av.video.stream import VideoStream
 # Containers of one file each. Playlists (hls, dash, concat) are left out: they make a reader open other files.
 CONTAINERS = {"mov", "mp4", "matroska", "webm", "avi", "mpeg", "mpegts", "mpegvideo", "flv", "asf", "ogg", "gif"}
 CONTAINERS |= {"h264", "hevc", "m4v", "ivf", "mjpeg", "mxf", "obu", "mpjpeg"}
+MAX_PIXELS = 64_000_000  # of one frame; FFmpeg itself refuses more by the header, before memory is taken
 
 
 def open_video(path: str) -> tuple[InputContainer, VideoStream]:
-    """Container and its first video stream that is not a cover picture; ValueError says why there is none."""
+    """Container and its first video stream that is not a cover picture; ValueError says why there is none.
+
+    The path is made absolute: a colon in a relative one ("10:30.mp4", "file:x.mp4") would name a protocol.
+    """
+    options = {"protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
     try:
-        container = av.open(path, options={"protocol_whitelist": "file"})
+        container = av.open(os.path.abspath(path), options=options)
     except FFmpegError as error:
         raise ValueError(f"cannot be opened as a video ({error.strerror})") from error
     if not CONTAINERS & set(container.format.name.split(",")):
@@ -42,7 +47,12 @@ def open_video(path: str) -> tuple[InputContainer, VideoStream]:
         container.close()
         raise ValueError("holds no video stream that the installed FFmpeg can decode")
     stream = moving[0]
-    stream.codec_context.thread_count = 1
+    context = stream.codec_context
+    if not context.width or not context.height:
+        container.close()
+        most = f"or a frame has more than {MAX_PIXELS:,} pixels"
+        raise ValueError(f"the size of its pictures is not known: it was cut off, {most}")
+    context.options, context.thread_count = {"max_pixels": options["max_pixels"]}, 1  # its size may change on the way
     return container, stream
 
 
@@ -115,23 +125,22 @@ def demux(path: str, seconds: float) -> dict:
     }
 
 
-def decode(
-    path: str, numbers: Sequence[int] | None, capacity: int, seconds: float, packets: int = 0
-) -> tuple[np.ndarray, dict]:
-    """Frames uint8 [T, H, W, 3], RGB, as coded (see `upright`), and what was met on the way.
+def decode(path: str, numbers: Sequence[int] | None, seconds: float, counts: dict[str, Any]) -> Iterator[np.ndarray]:
+    """Frames uint8 [H, W, 3], RGB, as coded (see `upright`), one after the other; each is valid until the next.
 
-    numbers: rising frame numbers, counted over the frames that can be decoded; None is all of them.
-    capacity: bytes that the frames may take. packets: the expected number of frames, to take the memory once.
-    The counts: decoded (frames up to the last one asked for), lost (packets that cannot be decoded), flagged (frames
-    that the decoder marks as damaged), stopped (whether reading ended early because nothing more was asked for).
+    numbers: rising frame numbers, counted over the frames that can be decoded; None is all of them. seconds: how long
+    decoding may take; what the caller does with the frames is not counted. counts: receives what is met on the way:
+    decoded (frames up to the last one asked for), lost (packets that cannot be decoded), flagged (frames that the
+    decoder marks as damaged), stopped (whether reading ended early because nothing more was asked for).
+    ValueError and TimeoutError say why it cannot go on.
     """
-    stop = time.monotonic() + seconds
     converter = VideoReformatter()  # one for the clip: three times as fast as VideoFrame.to_ndarray
     chosen = None if numbers is None else set(numbers)
     last = None if numbers is None else max(numbers, default=-1)
-    frames: np.ndarray | None = None
-    decoded = lost = flagged = filled = 0
+    size = None
+    counts.update(decoded=0, lost=0, flagged=0, stopped=False)
     container, stream = open_video(path)
+    stop = time.monotonic() + seconds
     with container:
         for packet in container.demux(stream):
             if time.monotonic() > stop:
@@ -139,48 +148,47 @@ def decode(
             try:
                 pictures = packet.decode()
             except FFmpegError:
-                lost += 1
+                counts["lost"] += 1
                 continue
             for frame in pictures:
-                if last is not None and decoded > last:
+                if last is not None and counts["decoded"] > last:
                     break
-                flagged += bool(frame.is_corrupt)
-                decoded += 1
-                if chosen is not None and decoded - 1 not in chosen:
+                counts["flagged"] += bool(frame.is_corrupt)
+                counts["decoded"] += 1
+                if chosen is not None and counts["decoded"] - 1 not in chosen:
                     continue
                 picture = converter.reformat(frame, format="rgb24")
-                if frames is None:
-                    room = max(packets, 1) if chosen is None else len(chosen)
-                    frames = np.empty((room, picture.height, picture.width, 3), np.uint8)  # [T, H, W, 3]
-                if picture.height * picture.width * 3 * (filled + 1) > capacity:
-                    raise ValueError(f"needs more than the {capacity:,} bytes allowed")
-                if (picture.height, picture.width) != frames.shape[1:3]:
-                    before, after = f"{frames.shape[2]}x{frames.shape[1]}", f"{picture.width}x{picture.height}"
-                    raise ValueError(f"changes its size from {before} to {after} at frame {decoded - 1}")
-                if filled == len(frames):
-                    frames = np.concatenate([frames, np.empty_like(frames[: max(1, filled // 4)])])
+                height, width = picture.height, picture.width
+                size = size or (width, height)
+                if (width, height) != size:
+                    change = f"from {size[0]}x{size[1]} to {width}x{height} at frame {counts['decoded'] - 1}"
+                    raise ValueError(f"changes its size {change}")
                 plane = picture.planes[0]
-                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: picture.height]
-                frames[filled] = rows[:, : picture.width * 3].reshape(picture.height, picture.width, 3)
-                filled += 1
-            if last is not None and decoded > last:
+                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[:height]
+                before = time.monotonic()
+                yield rows[:, : width * 3].reshape(height, width, 3)
+                stop += time.monotonic() - before
+            if last is not None and counts["decoded"] > last:
+                counts["stopped"] = True
                 break
-    if frames is None:
-        frames = np.empty((0, stream.codec_context.height, stream.codec_context.width, 3), np.uint8)
-    stopped = last is not None and decoded > last
-    return frames[:filled], {"decoded": decoded, "lost": lost, "flagged": flagged, "stopped": stopped}
 
 
 def _main() -> None:
-    """argv: path, JSON of decode's other arguments, file for the frames. Answers in JSON."""
-    path, arguments, out = sys.argv[1:4]
+    """argv: path, JSON of decode's other arguments. Frames go to stdout, behind their height and width as two int32;
+    the counts, or an error, as JSON to stderr."""
+    path, arguments = sys.argv[1:3]
+    counts: dict[str, Any] = {}
+    begun = False
     try:
-        frames, answer = decode(path, **json.loads(arguments))
-        answer["shape"] = frames.shape
-        Path(out).write_bytes(np.ascontiguousarray(frames).data)
+        for frame in decode(path, counts=counts, **json.loads(arguments)):
+            if not begun:
+                sys.stdout.buffer.write(np.array(frame.shape[:2], "<i4").tobytes())
+            begun = True
+            sys.stdout.buffer.write(np.ascontiguousarray(frame).data)
+        sys.stdout.buffer.flush()
     except (ValueError, TimeoutError) as error:
-        answer = {"error": str(error)}
-    print(json.dumps(answer))
+        counts = {"error": str(error)}
+    print(json.dumps(counts), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ and each frame lies, with a CRC-32 of every frame that is checked at every readi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -19,11 +20,16 @@ from pathlib import Path
 import numpy as np
 import simplejpeg  # Pillow's pixels, at twice the speed
 
+from slakit.data.video.images import list_frames
 from slakit.data.video.source import Decoded, Source, VideoInfo
-from slakit.records import VideoError
+from slakit.records import ConfigError, Sample, VideoError
 
-VERSION = 1
+VERSION = 2
 SUFFIX = ".frames"
+BAD_INDEX = (  # what NumPy, zipfile and json raise for bytes of any kind
+    OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, EOFError, MemoryError, NotImplementedError,
+    RecursionError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def index_path(frames: Path) -> Path:
@@ -45,19 +51,37 @@ class PackedSplit:
                 self.left_out: dict[str, str] = json.loads(str(index["left_out"]))
                 self.clips = {str(name): number for number, name in enumerate(index["ids"])}
                 self.starts, self.offsets, self.crcs = index["starts"], index["offsets"], index["crcs"]
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+                if (version := self.settings["version"]) == VERSION:
+                    self.marks: dict[str, list] = json.loads(str(index["marks"]))  # see mark()
+                    self._check()
+        except BAD_INDEX as error:
             raise VideoError(
                 f"{index_path(path)}: no readable index of {path.name} ({error}); run prepare again"
             ) from None
-        if self.settings.get("version") != VERSION:
+        if version != VERSION:
             raise VideoError(
-                f"{path}: version {self.settings.get('version')} of the format, not {VERSION}; prepare it anew"
+                f"{path}: format {version} of prepared frames, not {VERSION} (older ones do not say whose frames they "
+                f"are); delete {path.parent} and run prepare again"
             )
         if path.stat().st_size != self.offsets[-1]:
             raise VideoError(
                 f"{path}: {path.stat().st_size} bytes, but its index says {self.offsets[-1]}; copy both again"
             )
         self._file, self._lock = open(path, "rb", buffering=0), threading.Lock()
+
+    def _check(self) -> None:
+        """ValueError where the index contradicts itself."""
+        sound = (
+            all(array.ndim == 1 and array.dtype == np.int64 for array in (self.starts, self.offsets))
+            and len(self.starts) == len(self.clips) + 1
+            and len(self.offsets) == len(self.crcs) + 1 == int(self.starts[-1]) + 1
+            and all(array[0] == 0 and (np.diff(array) >= 0).all() for array in (self.starts, self.offsets))
+            and self.settings["encoding"] in ("jpeg", "raw")
+            and 8 <= self.settings["size"] <= 4096
+            and self.left_out.keys() | self.clips.keys() == self.marks.keys()
+        )
+        if not sound:
+            raise ValueError("it contradicts itself")
 
     def __del__(self) -> None:
         if hasattr(self, "_file"):
@@ -141,6 +165,48 @@ def open_split(path: Path) -> PackedSplit:
     except OSError as error:
         raise VideoError(f"{path}: {error.strerror}; run prepare, or correct the path") from None
     return _open(str(path), status.st_size, status.st_mtime_ns)
+
+
+def check_size(samples: Sequence[Sample], image_size: int) -> None:
+    """ConfigError where prepared frames are smaller than the pictures wanted: they would be blown up in silence."""
+    for path in {sample.source.parent for sample in samples if isinstance(sample.source, Path)}:
+        if path.suffix == SUFFIX and path.is_file() and (size := open_split(path).size) < image_size:
+            raise ConfigError(
+                f"{path.parent} was prepared with size {size}, but augment.image_size is {image_size}; prepare into "
+                f"another folder with --size {image_size}, or set augment.image_size={size}"
+            )
+
+
+def mark(sample: Sample) -> list:
+    """What says whose frames these are: a digest of the annotation, the number of source files, bytes of the first."""
+    return [_digest(sample), *_source_size(sample)]
+
+
+def _digest(sample: Sample) -> str:
+    annotation = json.dumps([sample.id, sample.glosses, sample.num_frames])
+    return hashlib.sha256(annotation.encode()).hexdigest()[:16]
+
+
+def _source_size(sample: Sample) -> list[int]:
+    """Files and bytes of the first; zeros where the source is gone, as prepared frames allow it to be."""
+    source = sample.source
+    try:
+        files = source if isinstance(source, tuple) else list_frames(source) if source.is_dir() else (source,)
+        return [len(files), files[0].stat().st_size] if files else [0, 0]
+    except (OSError, VideoError):
+        return [0, 0]
+
+
+def belongs(sample: Sample, stored: list, thorough: bool = True) -> bool:
+    """Whether the frames with this mark are the sample's: by its source where that is there, else by its annotation.
+
+    So glosses may be corrected while the source is there. thorough: list folders of frames even if annotation agrees.
+    """
+    agrees = _digest(sample) == stored[0]
+    if agrees and not thorough and not (isinstance(sample.source, Path) and sample.source.is_file()):
+        return True
+    size = _source_size(sample)
+    return size == stored[1:] if all(size) and all(stored[1:]) else agrees
 
 
 class PackedClip(Source):

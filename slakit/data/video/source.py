@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +14,7 @@ import numpy as np
 from slakit.records import ConfigError, VideoError
 
 MAX_BYTES = 4 * 2**30
+PIECE = 32  # frames that are decoded at a time where not all are kept: 200 MB of full HD
 ON_DAMAGE = ("error", "skip", "keep-readable")
 READERS = ("pyav", "decord", "both")
 
@@ -96,6 +97,41 @@ class Source(ABC):
             return frames
         position = {number: position for position, number in enumerate(numbers)}
         return frames[[position[index] for index in order]]
+
+    def pieces(
+        self, indices: Sequence[int] | None = None, on_damage: str = "error", count: int = PIECE
+    ) -> Iterator[np.ndarray]:
+        """The frames as read() gives them, `count` at a time: uint8 [up to count, H, W, 3]; memory is bounded.
+
+        indices: rising frame numbers. Whether a clip is whole is known at its end: there VideoError, or for
+        "keep-readable" a DamageWarning; "skip" is for read(). What is made of the pieces before is then void.
+        """
+        if on_damage not in ("error", "keep-readable"):
+            raise ConfigError(f"on_damage={on_damage!r}: pieces are read with error or keep-readable")
+        numbers = None if indices is None else [int(index) for index in indices]
+        if numbers and not 0 <= numbers[0] <= numbers[-1] < self.num_frames:
+            raise VideoError(f"{self.name}: frames {numbers[0]} to {numbers[-1]} are not all of its {self.num_frames}")
+        problems: list[str] = []
+        given = 0
+        for piece in self._pieces(numbers, count, on_damage, problems):
+            given += len(piece)
+            yield np.ascontiguousarray(piece)
+        self._settle((np.empty((given, 0)), problems), on_damage, numbers)
+
+    def _pieces(
+        self, numbers: Sequence[int] | None, count: int, on_damage: str, problems: list[str]
+    ) -> Iterator[np.ndarray]:
+        numbers = range(self.num_frames) if numbers is None else numbers
+        size = None
+        for start in range(0, len(numbers), count):
+            frames, damage = self._decode(numbers[start : start + count], MAX_BYTES, on_damage, "pyav")
+            problems += damage
+            if not len(frames):
+                continue
+            size = size or frames.shape[1:3]
+            if frames.shape[1:3] != size:
+                raise VideoError(f"{self.name}: frames of {size} and of {frames.shape[1:3]} pixels; make them one size")
+            yield frames
 
     @abstractmethod
     def _probe(self) -> VideoInfo: ...
