@@ -8,7 +8,13 @@ or read_text(), JSON and YAML besides through strict.py, so that nothing endless
 from __future__ import annotations
 
 import os
+import pickle
+import re
 import stat
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +25,14 @@ from unicodedata import category
 
 
 class SlakitError(Exception):
-    """Base of every error that a user can mend. The command line prints it as one line and exits with 2."""
+    """Base of every error that a user can mend. The command line prints it as one line and exits with 2.
+
+    What a sentence quotes may come from a file that holds anything: a word of thousands of letters is cut.
+    """
+
+    def __str__(self) -> str:
+        text = re.sub(r"(\S{150})\S{100,}(\S{50})", r"\1…\2", super().__str__())
+        return text if len(text) <= 2500 else f"{text[:2000]} … {text[-400:]}"
 
 
 class ConfigError(SlakitError):
@@ -38,6 +51,11 @@ class CheckpointError(SlakitError):
     """A checkpoint that is damaged, foreign, or does not fit the vocabulary or model at hand."""
 
 
+# What libraries raise for bytes of any kind: loaders of arrays, archives, pickles and pictures.
+UNREADABLE = (
+    OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, EOFError, RuntimeError,
+    MemoryError, SyntaxError, pickle.UnpicklingError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 MAX_BYTES = 64 * 2**20  # of a text; the largest known annotation, Phoenix-2014-T's training file, has 2 MB
 MAX_GLOSS = 200  # characters
 

@@ -56,6 +56,8 @@ try:
 except SlakitError as error:
     print("SENTENCE", error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).resolve().parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).resolve().parents[1]
+    )
     assert "SENTENCE" in done.stdout and "Traceback" not in done.stderr, done
     assert build(tmp_path, **options).is_dir()

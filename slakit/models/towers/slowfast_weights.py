@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from slakit.records import CheckpointError
+from slakit.records import UNREADABLE, CheckpointError
 
 # PySlowFast's names -> ours, in order.
 NAMES = (
@@ -74,7 +74,7 @@ def read_kinetics(path: Path, network: nn.Module) -> None:
         found = {
             key: torch.from_numpy(np.array(value)) for key, value in blobs.items() if isinstance(value, np.ndarray)
         }
-    except (pickle.UnpicklingError, OSError, EOFError, ValueError, TypeError, AttributeError, LookupError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"{path} is no readable PySlowFast pickle: {str(error)[:200]}") from error
     state, loaded = network.state_dict(), 0
     for key, value in found.items():
