@@ -1,4 +1,4 @@
-# slakit: make setup | demo | check | test | test-all | fuzz | notebooks | bench | clean      (Linux, macOS, WSL; README has the raw commands)
+# slakit: make setup | demo | check | test | test-all | fuzz | rehearsal | notebooks | bench | clean      (Linux, macOS, WSL; README has the raw commands)
 PYTHON ?= python3
 VENV   ?= .venv
 # The torch to install, e.g. TORCH="torch==2.11.*". Without an NVIDIA driver the CPU build (200 MB, not 5 GB) is taken.
@@ -19,7 +19,7 @@ PIP := $(UV) pip install --quiet --python $(BIN)/python
 MAKE_VENV = $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 endif
 
-.PHONY: setup demo check test test-units test-notebooks test-all fuzz notebooks bench clean
+.PHONY: setup demo check test test-units test-notebooks test-all fuzz rehearsal notebooks bench clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.ready
@@ -76,6 +76,12 @@ test-all: TIER = not slow
 test-all: STORED = notebooks
 test-all: test
 	$(RUN) -m pytest tests/test_browser.py -q
+
+# Every command on corpora of real frame size in the official trees; one GPU: make rehearsal SIZE=full DEVICE=cuda
+SIZE   ?= small
+DEVICE ?= cpu
+rehearsal: setup
+	$(RUN) -m tests.rehearsal --size $(SIZE) --device $(DEVICE) --jobs $(JOBS)
 
 notebooks: setup
 	@for notebook in notebooks/[0-9]*.ipynb; do \

@@ -125,6 +125,14 @@ class Processes:
         dist.all_gather_object(items, item)
         return items
 
+    def broadcast(self, item: Any) -> Any:
+        """Rank 0's item, in every process."""
+        if self.size == 1:
+            return item
+        items = [item]
+        dist.broadcast_object_list(items, 0)
+        return items[0]
+
     def barrier(self) -> None:
         """Wait for the others."""
         if self.size > 1:
@@ -152,12 +160,27 @@ ALONE = Processes()
 
 @contextmanager
 def launched(device: str = "auto") -> Iterator[Processes]:
-    """The processes that torchrun started; this one alone where it did not. On GPUs each process takes its own."""
+    """The processes that torchrun started; this one alone where it did not. On GPUs each process takes its own.
+
+    ConfigError where one GPU is named for all of them, or there are more processes than GPUs.
+    """
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
     if torch.cuda.is_available() and device != "cpu":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        rank, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        wanted = int(os.environ.get("LOCAL_WORLD_SIZE", rank + 1))
+        if device not in ("auto", "cuda"):
+            raise ConfigError(
+                f"device {device} is one GPU for all processes; leave it out, torchrun's processes take one each "
+                "(CUDA_VISIBLE_DEVICES chooses which)"
+            )
+        if wanted > count:
+            raise ConfigError(
+                f"{wanted} processes on {count} GPU{'s' * (count != 1)}; start torchrun with --nproc-per-node {count}, "
+                "or train with --device cpu"
+            )
+        torch.cuda.set_device(rank)
         backend = "cpu:gloo,cuda:nccl"
     else:
         backend = "gloo"

@@ -16,9 +16,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import types
 import typing
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, is_dataclass
 from functools import cache
@@ -143,13 +144,21 @@ def parse_json(text: str, where: object) -> Any:
     if len(text) > MAX_CHARACTERS:
         raise ConfigError(f"{where}: {len(text):,} characters of JSON, more than {MAX_CHARACTERS:,}; look what it is")
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
         raise ConfigError(f"{where} is nested more than {MAX_DEPTH} deep; settings are not") from None
     except ValueError as error:  # also a number of more digits than Python reads
         raise ConfigError(f"{where} is no JSON: {error}") from None
     check_plain(content, where)
     return content
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {brief(twice)} stands twice in one object; keep one of them")
+    return values
 
 
 def check_plain(content: Any, where: object, depth: int = MAX_DEPTH) -> None:
@@ -234,6 +243,8 @@ def _sentence(kind: type, errors: list[ErrorDetails], where: str) -> str:
             return f"{path}={brief(value)}; it is {text.format(context[bound])}"
     if inner:
         return f"{path}={brief(value)} is no {_INNER.get(sort.partition('_')[0], 'such value')}"
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value):  # as YAML reads 2e-4
+        return f"{path}={value!r} is a text to YAML; write {float(value):f}".rstrip("0")
     types_of = ("a finite float",) if sort == "finite_number" else map(_words, _choices(hint))
     return f"{path}={brief(value)} is of type {type(value).__name__}; expected {' | '.join(types_of)}"
 

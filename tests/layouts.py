@@ -75,7 +75,7 @@ def write_frames(frames: np.ndarray, folder: Path, pattern: str, size: tuple[int
     """Image files named by `pattern`, which takes the frame's number from 0 as {n} and from 1 as {k}."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, frame in enumerate(resize(frames, size, "antialias")):
-        options = {"quality": 95} if pattern.endswith("jpg") else {}
+        options = {"quality": 95} if pattern.endswith("jpg") else {"compress_level": 1}
         Image.fromarray(frame).save(folder / pattern.format(n=number, k=number + 1), **options)
 
 

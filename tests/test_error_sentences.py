@@ -17,7 +17,7 @@ from slakit.models.methods import find_method
 from slakit.models.recognizer import create_model
 from slakit.records import ConfigError
 from slakit.sweeps.checks import checked_points
-from slakit.sweeps.notebooks import check_parameters
+from slakit.sweeps.parameters import check_parameters
 from slakit.sweeps.spec import load_spec
 from slakit.training.presets import load_run
 
@@ -124,7 +124,7 @@ ALSO = [
     (lambda folder: study(folder, "notebook: a.ipynb\nresources: {gpu: 1}\n"),
      ["study.yaml", "'resources.gpu'", "did you mean 'gpus'?"]),
     (lambda folder: study(folder, "notebook: a.ipynb\nresources: {gpus: -1}\n"), ["resources.gpus=-1; it is 0 or"]),
-    (lambda _: check_parameters(NOTEBOOK, {"model_options": 3}), ["model_options=3", "dict", 'default {"rank": 8}']),
+    (lambda _: check_parameters(NOTEBOOK, {"model_options": 3}), ["model_options=3", "dict", 'default {}']),
     (lambda _: check_options("minisign", {"train": "1"}), ["minisign.train='1'", "of type str", "expected int"]),
 ]  # fmt: skip
 

@@ -20,27 +20,32 @@ import yaml
 import slakit
 from slakit.data.corpora import load_corpus
 from slakit.sweeps import check_parameters, load_spec, run_notebook
-from slakit.sweeps.experiment import experiment
+from slakit.sweeps.trainer import chosen, run_name
 from tests.layouts import export
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 TINY = {"train_clips": 10, "dev_clips": 3, "test_clips": 3, "show_progress": False}
+TRAINER = {"corpus_options": {"train": 10, "dev": 3, "test": 3}, "show_progress": False}
 # (parameters of a quick run, a change, where in metrics.json a figure stands that is computed and must differ)
 QUICK = {
     "00_quickstart": (TINY | {"warm_start_epochs": 30, "epochs": 1, "rank": 4}, {"rank": 2}, "loss"),
     "01_data_preparation": (TINY, {"train_clips": 11}, "frames"),
     "02_train_sla_lora": (
-        TINY | {"warm_start_epochs": 30, "epochs": 1, "variants": ["sla-lora"]},
-        {"rank": 2},
+        TRAINER | {"train_options": {"warm_start_epochs": 30, "epochs": 1}, "variants": ["sla-lora"]},
+        {"model_options": {"rank": 2}},
         ("sla-lora", "trained in the encoder"),
     ),
     "03_train_sla_adapter": (
-        TINY | {"warm_start_epochs": 10, "epochs": 1, "paper_table": False},
-        {"width": 16},
+        TRAINER | {"train_options": {"warm_start_epochs": 10, "epochs": 1}, "paper_table": False},
+        {"model_options": {"width": 16}},
         ("sla-adapter", "trained in the encoder"),
     ),
-    "04_adaptsign": (TINY | {"warm_start_epochs": 10, "epochs": 1}, {"tau": 1}, "influence"),
+    "04_adaptsign": (
+        TRAINER | {"train_options": {"warm_start_epochs": 10, "epochs": 1}},
+        {"model_options": {"tau": 1}},
+        "influence",
+    ),
     "05_decoding_and_scoring": (TINY, {"prior_weight": 0.0}, "boundary_error_frames"),
     "06_ablations": (
         {"methods": ["frozen"], "timed_steps": 1},
@@ -181,14 +186,35 @@ def phoenix_commands() -> list[str]:
 
 def test_the_command_for_phoenix_asks_for_an_experiment_that_exists():
     words = shlex.split(phoenix_commands()[-1])
-    assert words[:2] == ["papermill", "notebooks/10_ablation_run.ipynb"]
+    assert words[:2] == ["papermill", "notebooks/02_train_sla_lora.ipynb"]
     values = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-p"}
     values |= yaml.safe_load(words[words.index("-y") + 1])
     check_parameters(ROOT / words[1], values)
-    names = ("preset", "root", "corpus_options", "model_options", "train_options")
-    config = experiment(**{name: values[name] for name in names})
+    del values["out_dir"]
+    small = {"train_options": {"epochs": 1}, "model_options": {"rank": 2}, "corpus_options": {"train": 3}}
+    config = chosen(values.pop("preset"), "sla-lora/minisign", small, **values)
+    published = slakit.preset("sla-lora/phoenix2014")
     assert config.corpus == "phoenix2014" and config.root == values["root"]
-    assert config.train == slakit.preset("sla-lora/phoenix2014").train, "the published setting, nothing changed"
+    assert (config.model, config.train) == (published.model, published.train), "as published, nothing changed"
+    assert config.corpus_options == {"prepared": "/data/p14-256"}
+
+
+def test_a_dictionary_that_is_left_out_is_the_lessons_with_the_lessons_preset_alone():
+    small = {"train_options": {"epochs": 1}, "model_options": {"rank": 2}, "corpus_options": {"train": 3}}
+    own = "sla-lora/minisign"
+    lesson = chosen(own, own, small)
+    assert (lesson.train.epochs, lesson.model.options["rank"], lesson.corpus_options) == (1, 2, {"train": 3})
+    given = chosen(own, own, small, model_options={}, train_options={"epochs": 4})
+    assert (given.train.epochs, given.model, given.corpus_options) == (4, slakit.preset(own).model, {"train": 3})
+    for other in ({"preset": "sla-lora/phoenix2014"}, {"preset": own, "corpus": "folder"}):
+        config, preset = chosen(own=own, small=small, **other), slakit.preset(other["preset"])
+        assert (config.model, config.train, config.corpus_options) == (preset.model, preset.train, {})
+    with pytest.raises(slakit.SlakitError, match="trains sla-lora; preset='full/minisign'"):
+        chosen("full/minisign", own, small)
+    here, there = (
+        chosen(own, own, small, root=root, train_options={"num_workers": n}) for n, root in ((0, ""), (2, "/x"))
+    )
+    assert run_name(here) == run_name(there) != run_name(lesson), "frames elsewhere, other readers: the same run"
 
 
 @pytest.mark.thorough
@@ -197,12 +223,14 @@ def test_the_commands_for_phoenix_run_as_they_are_written(tmp_path):
     corpus = load_corpus("minisign", tmp_path / "minisign", train=4, dev=2, test=1, progress=False)
     export(corpus, "phoenix2014", tmp_path / "phoenix-2014-multisigner", size=(65, 52), show_progress=False)
     (tmp_path / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / "10_ablation_run.ipynb", tmp_path / "notebooks")
+    shutil.copy(ROOT / "notebooks" / "02_train_sla_lora.ipynb", tmp_path / "notebooks")
+    results = tmp_path / "papermill_runs" / "results"
+    results.mkdir(parents=True)
+    shutil.copy(ROOT / "papermill_runs" / "results" / "demo.csv", results)
     tiny = {"backbone": "tiny-clip", "pretrained": "default", "blocks": "3-4", "hidden_size": 32, "rank": 4}
     small = {
         "model_options": tiny,
         "train_options": {"epochs": 1, "num_workers": 0, "augment": {"image_size": 96, "crop_size": 84}},
-        "timed_steps": 1,
         "show_progress": False,
     }
     lines = [line.replace("/data/", f"{tmp_path}/") for line in phoenix_commands()]
@@ -214,8 +242,9 @@ def test_the_commands_for_phoenix_run_as_they_are_written(tmp_path):
     done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     metrics = json.loads((tmp_path / "papermill_runs" / "out" / "p14" / "metrics.json").read_text())
-    assert (metrics["corpus"], metrics["preset"], metrics["epochs"]) == ("phoenix2014", "sla-lora/phoenix2014", 1)
-    assert metrics["dev"]["clips"] == 2 and metrics["test"]["words"] == len(corpus.test[0].glosses)
+    assert list(metrics) == ["sla-lora"] and {"dev WER", "test WER"} <= set(metrics["sla-lora"])
+    executed = (tmp_path / "papermill_runs" / "out" / "p14" / "run.ipynb").read_text()
+    assert "the paper's WER" in executed and "19.7" in executed and "an epoch: 4 clips" in executed
 
 
 def test_the_demo_command_end_to_end_on_a_reduced_corpus(tmp_path):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import nbformat
 import pytest
+import yaml
 
+from slakit.config import override
 from slakit.records import ConfigError
 from slakit.sweeps.checks import checked_points, matching
+from slakit.sweeps.experiment import experiment
 from slakit.sweeps.spec import load_spec, variants_of
+from slakit.training.presets import preset
 
 ROOT = Path(__file__).resolve().parents[1]
 SPECS = sorted((ROOT / "papermill_runs" / "specs").glob("*.yaml"))
@@ -177,6 +183,101 @@ def test_only_compares_values_as_yaml_reads_them_and_names_what_there_is(write):
             matching(points, [wrong])
     with pytest.raises(ConfigError, match="case is one of still"):
         matching(points, ["temporal_shift=false", "case=shift"])
+
+
+def resolved(point):
+    """The setting that notebook 10 makes of a run: its cells up to the one that builds the experiment, executed."""
+    cells = nbformat.read(ROOT / point.notebook, 4).cells
+    sources = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert cells[1].metadata.tags == ["parameters"] and "experiment(" in sources[2]
+    names: dict = {"experiment": experiment}
+    exec(sources[0], names)
+    names |= point.parameters
+    exec(sources[2].partition("by_hand = ")[0], names)
+    return names["config"], names["corpus_options"]
+
+
+@pytest.mark.parametrize("path", [path for path in SPECS if path.stem != "demo"], ids=lambda path: path.stem)
+def test_every_run_of_every_spec_trains_its_preset_but_for_what_the_spec_names(path):
+    """Against the YAML itself, read and put together without the package's spec reader."""
+    content = yaml.safe_load(re.sub(r"\b(\d+)e-", r"\1.0e-", path.read_text(encoding="utf-8")))
+    for variant in (None, *content.get("variants", {})):
+        text = content if variant is None else content | content["variants"][variant]
+        points = load_spec(path, variant).points()
+        assert points
+        for point in points:
+            base, case = text["base"], (text.get("cases") or {}).get(point.case) or {}
+            grids = text.get("grid") or [{}]
+            chosen = next(
+                grid for grid in (grids if isinstance(grids, list) else [grids])
+                if all(point.value(key) in (v if isinstance(v, list) else [v]) or point.value(key) == v
+                       for key, v in grid.items())
+            )  # fmt: skip
+            named = {"seed": point.seed or 0}
+            for changes in (base, case, {key: point.value(key) for key in chosen}):
+                named |= {key: value for key, value in changes.items() if key not in ("model", "train")}
+                named |= {f"train.{key}": value for key, value in (changes.get("train") or {}).items()}
+                named |= {f"model.{key}": value for key, value in (changes.get("model") or {}).items()}
+            wanted = preset(named["preset"])
+            model = override(
+                wanted.model,
+                {"seed": named["seed"]}
+                | {key.removeprefix("model."): value for key, value in named.items() if key.startswith("model.")},
+            )
+            train = override(
+                wanted.train,
+                {"seed": named["seed"]}
+                | {key.removeprefix("train."): value for key, value in named.items() if key.startswith("train.")},
+            )
+            config, corpus_options = resolved(point)
+            assert config.model == model, point.name
+            assert config.train == train, point.name
+            assert (config.corpus, corpus_options) == (named.get("corpus") or wanted.corpus, base["corpus_options"])
+
+
+def test_a_spec_that_names_a_preset_alone_trains_the_preset_and_one_without_is_refused(write):
+    text = "notebook: notebooks/10_ablation_run.ipynb\nbase: {preset: sla-lora/phoenix2014}\n"
+    (point,) = checked_points(load_spec(write(text)))
+    config, corpus_options = resolved(point)
+    wanted = preset("sla-lora/phoenix2014")
+    assert (config.model, config.train, config.train.epochs, corpus_options) == (wanted.model, wanted.train, 35, {})
+    with pytest.raises(ConfigError, match="names no preset"):
+        checked_points(load_spec(write(text.replace("sla-lora/phoenix2014", "''"))))
+
+
+def test_places_readers_and_what_is_timed_are_no_part_of_a_run(write):
+    """Given in the spec or not, and with the dicts in it or without."""
+    bare = "notebook: notebooks/10_ablation_run.ipynb\nbase: {preset: sla-lora/phoenix2014}\n"
+    full = bare.replace("}", ", corpus_options: {}, train: {}}")
+    names = set()
+    for text in (bare, full):
+        spec = load_spec(write(text))
+        changes = {"timed_steps": 9, "train.num_workers": 4, "train.compile": False, "corpus_options.prepared": "/x"}
+        places = spec.with_roots({"phoenix2014": "/data"}, {"phoenix2014": "/scratch/1"})
+        assert places.points()[0].parameters["corpus_options"]["prepared"] == "/scratch/1"
+        names |= {one.points()[0].name for one in (spec, spec.with_base(changes), places)}
+    assert len(names) == 1
+    other = load_spec(write(bare)).with_base({"corpus_options.vocabulary": "train"}).points()[0].name
+    assert other not in names
+    with pytest.raises(ConfigError, match="did you mean 'phoenix2014'"):
+        spec.with_roots({}, {"phoenix201": "/data"})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("notebook: a.ipynb\nbase: {x: 1}\nbase: {x: 2}\n", "'base' stands twice"),
+        ("notebook: a.ipynb\ncases: {no: {x: 1}, off: {x: 2}}\n", "False stands twice"),
+        ("a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40)), "aliases"),
+        ("notebook: a.ipynb\nbase: &a {x: *a}\n", "aliases"),
+        ("notebook: a.ipynb\nbase: {day: 2020-01-01}\n", "is a date; put it in quotation marks"),
+        ("[" * 20_000, "nested too deeply"),
+        ("notebook: a.ipynb\ngrid:\n" + "".join(f"  p{i}: {[*range(10)]}\n" for i in range(9)), "1,000,000,000 runs"),
+    ],
+)  # fmt: skip
+def test_a_spec_that_would_grow_or_lose_something_is_refused_at_once(write, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load_spec(write(text))
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)

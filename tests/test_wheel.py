@@ -7,6 +7,7 @@ environment); then nothing is built.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -102,6 +103,7 @@ def home(python, tmp_path_factory) -> str:
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(1800)
 def test_the_wheel_alone_recognises_trains_and_sweeps(python, home, tmp_path):
     clip = next(Path(home).glob("minisign/*/videos/test/*.mp4"))
     slakit = (python, "-m", "slakit")
@@ -118,7 +120,7 @@ def test_the_wheel_alone_recognises_trains_and_sweeps(python, home, tmp_path):
     changes += ["-p", "train.warm_start_epochs", 1, "-p", "timed_steps", 1, "--limit", 1]
     point = ["sweep", "clip_sla_table3", "--variant", "minisign"]
     swept = run(*slakit, *point, *changes, cwd=tmp_path, SLAKIT_HOME=home)
-    assert "1 done" in swept and list((tmp_path / "runs").glob("clip_sla_table3*/*/metrics.json")), swept
+    assert "1 finished" in swept and list((tmp_path / "runs").glob("clip_sla_table3*/*/metrics.json")), swept
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +142,7 @@ def notebooks(python, tmp_path_factory) -> Path:
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", sorted(QUICK))
 def test_a_notebook_runs_with_the_wheel_alone_in_an_empty_folder(name, python, home, notebooks, widgets7, tmp_path):
     (tmp_path / f"{name}.ipynb").write_bytes((notebooks / f"{name}.ipynb").read_bytes())
@@ -148,8 +151,6 @@ def test_a_notebook_runs_with_the_wheel_alone_in_an_empty_folder(name, python, h
         "assert not sys.argv[3] or ipywidgets.__version__.startswith('7.'), ipywidgets.__version__;"
         "run_notebook(sys.argv[1], 'executed.ipynb', json.loads(sys.argv[2]), log=False)"
     )
-    import json
-
     values = json.dumps(QUICK[name][0])
     run(python, "-c", code, f"{name}.ipynb", values, widgets7, cwd=tmp_path, SLAKIT_HOME=home, PYTHONPATH=widgets7)
     assert list((tmp_path / "runs").rglob("metrics.json"))

@@ -64,7 +64,8 @@ class Batch:
 
     frames: uint8 [sum of lengths, 3, H, W] RGB (in memory pixel by pixel, channels_last). lengths: int64 [B].
     targets: int64 [sum of target_lengths], gloss indices of the vocabulary, 1 and above. target_lengths: int64 [B].
-    ids: the clips' ids. left_out: id -> reason of the clips that belong here and are not in it.
+    ids: the clips' ids. left_out: id -> reason of the clips that belong here and are not in it; unreadable: those of
+    them whose files are at fault.
     cropped: the frames before mirroring; mirror: the parts of it that are to be mirrored. That takes a processor longer
     than the crop and a GPU no time, so `to(device)` does it in place, once, where the batch then lies; `frames` of a
     batch that was not moved mirrors a copy at every look.
@@ -77,6 +78,7 @@ class Batch:
     ids: tuple[str, ...]
     left_out: dict[str, str] = field(default_factory=dict)
     mirror: tuple[slice, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -118,10 +120,11 @@ class Clip:
 
 @dataclass
 class LeftOut:
-    """A clip that cannot be used, and why."""
+    """A clip that cannot be used, and why. unreadable: its file is at fault, not its length."""
 
     id: str
     reason: str
+    unreadable: bool = False
 
 
 def needed_steps(target: Sequence[int] | Sequence[str]) -> int:
@@ -183,7 +186,7 @@ class ClipDataset(Dataset):
         try:
             pictures, positions, decided = self.store.read(sample, size, plan)
         except VideoError as error:
-            return LeftOut(sample.id, str(error))
+            return LeftOut(sample.id, str(error), unreadable=True)
         steps = needed_steps(target)
         count = len(decided.frames)
         if transform.train and (not target or time_steps(count) < steps):
@@ -211,6 +214,7 @@ def collate(clips: Sequence[Clip | LeftOut]) -> Batch:
         ids=tuple(clip.id for clip in used),
         left_out={clip.id: clip.reason for clip in clips if isinstance(clip, LeftOut)},
         mirror=tuple(mirror),
+        unreadable=tuple(clip.id for clip in clips if isinstance(clip, LeftOut) and clip.unreadable),
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,9 +50,10 @@ class ClipLoader:
 
     len() counts the batches of this epoch from `start_batch` on; `position` those that are handed out, the ones before
     `start_batch` included. left_out: id -> reason of the clips that could not be used so far; each is named once by a
-    LeftOutWarning. A batch that lost all its clips is not handed out, unless keep_empty; where none is left at all,
-    SlakitError. The order depends on (seed, epoch) alone, not on the number of processes: batch k is that of rank
-    k modulo world_size. Reading processes that die are started again three times, then SlakitError.
+    LeftOutWarning. A batch that lost all its clips is not handed out, unless keep_empty; where none is left at all, or
+    more than max_unreadable cannot be read, SlakitError. pin_memory: for copies to a GPU. The order depends on
+    (seed, epoch) alone, not on the number of processes: batch k is that of rank k modulo world_size. Reading processes
+    that die are started again three times, then SlakitError.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class ClipLoader:
         rank: int = 0,
         world_size: int = 1,
         keep_empty: bool = False,
+        pin_memory: bool = False,
+        max_unreadable: int | None = None,
     ):
         workers = settings.num_workers
         self.num_workers = fitting_workers(dataset.store, world_size) if workers is None else workers
@@ -74,7 +78,9 @@ class ClipLoader:
         self.length_buckets, self.keep_empty = settings.length_buckets, keep_empty
         self.epoch, self.start_batch, self.position = epoch, start_batch, start_batch
         self.rank, self.world_size = rank, world_size
+        self.pin_memory, self.max_unreadable = pin_memory, max_unreadable
         self.left_out: dict[str, str] = {}
+        self.unreadable: set[str] = set()
         if self.num_workers:
             dataset.store.preload(dataset.samples, dataset.transform.augment.image_size)
 
@@ -131,9 +137,9 @@ class ClipLoader:
         keys = [[(self.epoch, index) for index in batch] for batch in self.batches()]
         usable = False
         for batch in self._read(keys):
-            self._report(batch.left_out)
+            self._report(batch)
+            usable = usable or len(batch) > 0 or self.world_size > 1
             if len(batch) or self.keep_empty:
-                usable = True
                 yield batch
         if keys[self.start_batch :] and not usable:
             name, reason = next(iter(self.left_out.items()))
@@ -144,7 +150,7 @@ class ClipLoader:
         deaths = 0
         while self.position < len(keys):
             state = torch.get_rng_state()  # a DataLoader draws from it when it starts: a second start must not
-            options = {"num_workers": self.num_workers, "pin_memory": torch.cuda.is_available()}
+            options = {"num_workers": self.num_workers, "pin_memory": self.pin_memory}
             reader = iter(DataLoader(self.dataset, batch_sampler=keys[self.position :], collate_fn=collate, **options))
             _without_death_by_signal()
             if deaths:
@@ -166,11 +172,24 @@ class ClipLoader:
                 self.position += 1
                 yield batch
 
-    def _report(self, left_out: dict[str, str]) -> None:
-        for name, reason in left_out.items():
+    def _report(self, batch: Batch) -> None:
+        for name, reason in batch.left_out.items():
             if name not in self.left_out:
                 warnings.warn(f"{name} left out: {reason}", LeftOutWarning, stacklevel=3)
             self.left_out[name] = reason
+        self.unreadable.update(batch.unreadable)
+        if self.max_unreadable is not None and len(self.unreadable) > self.max_unreadable:
+            reasons = {name: self.left_out[name] for name in sorted(self.unreadable)}
+            raise SlakitError(too_many_unreadable(reasons, self.max_unreadable))
+
+
+def too_many_unreadable(reasons: Mapping[str, str], most: int) -> str:
+    """The sentence for more clips than `most` that cannot be read; reasons: clip id -> why."""
+    name, reason = next(iter(reasons.items()))
+    return (
+        f"{len(reasons)} clips cannot be read, and max_bad_clips={most} ({name}: {reason}); is the disk still "
+        "there? `slakit doctor` names what is broken, a higher max_bad_clips goes on without these clips"
+    )
 
 
 def _without_death_by_signal() -> None:
@@ -202,14 +221,14 @@ def clip_loader(
     store: ClipStore | None = None,
     rank: int = 0,
     world_size: int = 1,
-    keep_empty: bool = False,
+    **options: Any,
 ) -> ClipLoader:
     """The batches of a split as the settings say: shuffled and augmented where `train`, else in order, centre-cropped.
 
     max_frames_per_batch: the most frames a batch may hold (the longest rescaled lengths count). store: shares decoded
     clips between loaders. start_batch: batches of this epoch that are done already. rank, world_size: this process's
-    share of the batches. keep_empty: see ClipLoader.
+    share of the batches. options: keep_empty, pin_memory, max_unreadable, see ClipLoader.
     """
     store = store or ClipStore(keep_in_memory=settings.keep_in_memory)
     dataset = ClipDataset(samples, vocabulary, ClipTransform(settings.augment, train), settings.seed, epoch, store)
-    return ClipLoader(dataset, settings, epoch, start_batch, rank, world_size, keep_empty)
+    return ClipLoader(dataset, settings, epoch, start_batch, rank, world_size, **options)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,7 @@ def build(root: str | Path, *, progress: bool = True, workers: int | None = None
 
 
 def _build(folder: Path, chosen: Settings, progress: bool, workers: int | None) -> Path:
+    _only_builds_in(folder.parent)
     signers, clips = plan_corpus(chosen)
     write_annotations(folder, clips, chosen)
     missing = missing_clips(folder, clips)
@@ -99,6 +101,16 @@ def _build(folder: Path, chosen: Settings, progress: bool, workers: int | None) 
         )
     _write(folder / MANIFEST, _manifest(chosen, complete=True))
     return folder
+
+
+def _only_builds_in(root: Path) -> None:
+    """ConfigError for a folder with something else in it than builds: it may be somebody's corpus."""
+    for item in sorted(root.iterdir()) if root.is_dir() else ():
+        if not (item.name.startswith((".", "README")) or re.fullmatch("[0-9a-f]{12}", item.name)):
+            raise ConfigError(
+                f"{root} holds {item.name}, so it is no folder of MiniSign's, and nothing is drawn there; give another "
+                "root, or name the corpus that lies there"
+            )
 
 
 def is_complete(folder: Path) -> bool:

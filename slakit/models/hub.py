@@ -112,7 +112,7 @@ def model_card(description: Mapping[str, Any], name: str, license: str | None = 
     return "\n".join([
         *head, "---", f"# {name.rpartition('/')[2]}",
         "", f"Continuous sign language recognition: a video goes in, glosses (one written word a sign) come out. "
-        f"{config['method']} on {config['backbone']}, trained on {corpus} with [slakit](https://pypi.org/project/slakit).",
+        f"{config['method']} on {config['backbone']}, trained on {corpus} with slakit.",
         "", "```python", "import slakit", "", f'model = slakit.load_checkpoint("hf://{name}")',
         'print(slakit.recognize(model, "clip.mp4"))', "```",
         "", "## What it is", "", "```", *facts, "```",

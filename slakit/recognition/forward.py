@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -127,7 +127,7 @@ def log_probs(
     store: ClipStore | None = None,
     precision: str | None = None,
     by_frame: bool = True,
-    skip_unreadable: bool = False,
+    unreadable: dict[str, str] | None = None,
     show_progress: bool | None = None,
     processes: Processes = ALONE,
     device: str | torch.device | None = None,
@@ -135,17 +135,20 @@ def log_probs(
     """The log probabilities of every clip, in order: to be decoded in many ways, and aligned with what was signed.
 
     settings: of pictures, batches and precision (default: `settings_for`); precision: another one. by_frame: as
-    in `forward`. device: as in `placed`. A clip that cannot be read is a CorpusError at the end; skip_unreadable: a
-    warning. Several processes share the clips. A thousand of Phoenix-2014, kept, take 0.3 GB, and five times that with
-    an auxiliary head.
+    in `forward`. device: as in `placed`. A clip that cannot be read is a CorpusError at the end, or where `unreadable`
+    is given a warning, and noted there with its reason. Several processes share the clips. A thousand of Phoenix-2014,
+    kept, take 0.3 GB, and five times that with an auxiliary head.
     """
     model, settings = placed(model, device), settings or settings_for(model)
     loader = clip_loader(
-        clips, model.vocabulary, settings, train=False, store=store, rank=processes.rank, world_size=processes.size
-    )
+        clips, model.vocabulary, settings, train=False, store=store, rank=processes.rank, world_size=processes.size,
+        pin_memory=next(model.parameters()).is_cuda,
+    )  # fmt: skip
     for batch in progress(loader, "recognising", show_progress if processes.main else False):
         yield from forward(model, batch.ids, batch.frames, batch.lengths, precision or settings.precision, by_frame)
-    if loader.left_out and not skip_unreadable:
+    if unreadable is not None:
+        unreadable |= loader.left_out
+    elif loader.left_out:
         name, reason = next(iter(loader.left_out.items()))
         raise CorpusError(f"{len(loader.left_out)} clips cannot be read; {name}: {reason}; leave them out of samples")
 
@@ -167,20 +170,23 @@ def transcribe(
     """(references, hypotheses), each {clip id: "gloss gloss …"}, by beam search over the sequence head.
 
     A clip that cannot be read is named in a warning and counted as nothing recognised: it stays in the score.
-    options: store, precision, device, show_progress, as in log_probs(). Several processes share the clips, and all
-    return all clips: a score is of counts over all, never a mean of their means.
+    options: store, precision, unreadable, device, show_progress, as in log_probs(). Several processes share the clips,
+    and all return all clips: a score is of counts over all, never a mean of their means.
     """
     settings = settings or settings_for(model)
     references = {sample.id: " ".join(sample.glosses) for sample in samples}
     hypotheses = dict.fromkeys(references, "")
-    options |= {"settings": settings, "processes": processes, "by_frame": False, "skip_unreadable": True}
+    unreadable = options.setdefault("unreadable", {})
+    options |= {"settings": settings, "processes": processes, "by_frame": False}
     recognised = decode(log_probs(model, samples, **options), model.vocabulary, **to_dict(settings.decode))
-    for share in processes.gather(recognised):  # every clip was recognised by one process
+    for share, unread in processes.gather((recognised, unreadable)):  # every clip was recognised by one process
         hypotheses |= share
+        unreadable |= unread
     return references, hypotheses
 
 
 def evaluate(model: Recognizer, samples: Sequence[Sample], corpus: str | None = None, **options) -> Score:
     """WER and its parts of `model` on `samples`; corpus: whose clean-up rules apply; options as in transcribe()."""
+    unreadable = options.setdefault("unreadable", {})
     references, hypotheses = transcribe(model, samples, **options)
-    return score(references, hypotheses, corpus=corpus)
+    return replace(score(references, hypotheses, corpus=corpus), unreadable=unreadable)

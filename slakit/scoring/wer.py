@@ -83,18 +83,21 @@ class Score(Counts):
     """All videos: the counts, `wer` in percent (unrounded), `official_wer` (one decimal), `per_video` by id.
 
     cleaned: whether preprocess.sh's rules were applied. unknown: recognised glosses that the corpus' vocabulary lacks,
-    with their number (empty where no vocabulary was given); they count as any other wrong word.
+    with their number (empty where no vocabulary was given); they count as any other wrong word. unreadable: clips that
+    could not be read, with the reason; they count as nothing recognised.
     """
 
     per_video: dict[str, VideoScore] = field(default_factory=dict, repr=False)
     cleaned: bool = False
     unknown: dict[str, int] = field(default_factory=dict, repr=False)
+    unreadable: dict[str, str] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
+        unread = f"; {len(self.unreadable)} of them could not be read" if self.unreadable else ""
         return (
             f"WER {self.wer:.2f} % ({self.official_wer} as sclite prints it): {self.substitutions} substituted, "
             f"{self.deletions} deleted, {self.insertions} inserted, {self.correct} correct of {self.words} glosses "
-            f"in {len(self.per_video)} videos"
+            f"in {len(self.per_video)} videos{unread}"
         )
 
 

@@ -26,10 +26,13 @@ rank=8_b52d74 {'rank': 8} {}
 
 In reading order:
     spec.py, names.py            the file and its points; a setting's name there and in the notebook
+    reading.py                   YAML without surprises
     experiment.py                a preset with changes: what notebook 10 trains
-    checks.py, notebooks.py      all that is wrong is found first; one notebook under papermill
+    parameters.py, checks.py     a notebook's parameters; all that is wrong is found first
+    notebooks.py                 one notebook under papermill
     runs.py, kernels.py          one run and its folder; kernels without ports
     runner.py, cluster.py        many runs, each with its GPUs; the same as jobs of Slurm
+    trainer.py                   what the training notebooks share
     costs.py, tables.py          what a model costs; what came out
     demo.py, command.py          the demo; the command line
 It imports all rooms but show and minisign; nothing in slakit imports it, but for one lazy line of __main__. Names are
@@ -46,7 +49,8 @@ _HOME = {
     "Results": "tables",
     "Spec": "spec",
     "SweepReport": "runner",
-    "check_parameters": "notebooks",
+    "check_injected": "parameters",
+    "check_parameters": "parameters",
     "collect": "tables",
     "orders": "tables",
     "orders_in_words": "tables",

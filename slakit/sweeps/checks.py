@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,18 @@ from typing import Any
 import yaml
 
 from slakit.config import nearest
+from slakit.data.corpora import load_corpus
 from slakit.machine import checkout, shipped
 from slakit.records import ConfigError, SlakitError
-from slakit.sweeps.notebooks import check_parameters
-from slakit.sweeps.spec import Point, Spec, read_yaml
+from slakit.sweeps.parameters import check_parameters, parameters_of
+from slakit.sweeps.reading import read_yaml
+from slakit.sweeps.spec import Point, Spec
+from slakit.training.presets import preset
+from slakit.training.run import check_splits
 
 # A notebook with these parameters runs slakit.sweeps.experiment.experiment() with them: so can we, beforehand.
 _EXPERIMENT = ("preset", "corpus", "root", "model_options", "train_options", "corpus_options", "seed")
+_NEEDED = {"preset", "model_options", "train_options"}
 
 
 def notebook_path(notebook: str) -> Path:
@@ -37,25 +44,52 @@ def checked_points(spec: Spec) -> list[Point]:
     for point in spec.points():
         try:
             point = replace(point, parameters=check_parameters(path, point.parameters))
-            _check_experiment(point)
+            _check_experiment(point, path)
         except SlakitError as error:
             raise ConfigError(f"{spec.name}, run {_plain_name(point)}: {error}") from error
         points.append(point)
     return points
 
 
-def _check_experiment(point: Point) -> None:
-    if not {"preset", "model_options", "train_options"} <= set(point.parameters) | _declared(point.notebook):
-        return
+def received(point: Point, path: Path) -> dict[str, Any]:
+    """What the notebook has in its parameters when this run starts: those of the run, the others its defaults."""
+    return {name: found.default for name, found in parameters_of(path).items()} | point.parameters
+
+
+def _check_experiment(point: Point, path: Path) -> None:
     from slakit.sweeps.experiment import experiment
 
-    experiment(**{key: point.parameters[key] for key in _EXPERIMENT if key in point.parameters})
+    values = received(point, path)
+    if set(values) >= _NEEDED:
+        if not values["preset"]:
+            raise ConfigError("it names no preset; add one to base, for instance preset: sla-lora/phoenix2014")
+        experiment(**{key: values[key] for key in _EXPERIMENT if key in values})
 
 
-def _declared(notebook: str) -> set[str]:
-    import papermill
+def check_places(spec: Spec, points: Sequence[Point]) -> None:
+    """ConfigError where a corpus of these runs cannot be read on this machine, or has nothing to train or score on.
 
-    return set(papermill.inspect_notebook(str(notebook_path(notebook))))
+    MiniSign is drawn where it is missing, so it is not looked for. Annotation is read, no video is opened.
+    """
+    path, seen = notebook_path(spec.notebook), set()
+    for point in points:
+        values = received(point, path)
+        if not set(values) >= _NEEDED:
+            continue
+        name = values.get("corpus") or preset(values["preset"]).corpus
+        options = {key: value for key, value in values.get("corpus_options", {}).items() if key != "progress"}
+        place = json.dumps([name, values.get("root"), options])
+        if name == "minisign" or place in seen:
+            continue
+        seen.add(place)
+        try:
+            root = values.get("root") or None
+            if root is None:
+                raise ConfigError(f"nothing says where {name} lies; add --root {name}=FOLDER")
+            with contextlib.chdir(path.parent):  # where the notebook will be
+                check_splits(load_corpus(name, root, **options))
+        except SlakitError as error:
+            raise ConfigError(f"{spec.name}, run {_plain_name(point)}: {error}") from error
 
 
 def _plain_name(point: Point) -> str:

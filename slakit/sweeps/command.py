@@ -22,7 +22,7 @@ def read_pairs(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """{name: value}, the values read as YAML with 1e-4 as a number; "None" is none, too."""
     import yaml
 
-    from slakit.sweeps.spec import read_yaml
+    from slakit.sweeps.reading import read_yaml
 
     values = {}
     for name, text in pairs:
@@ -46,6 +46,8 @@ def sweep(
     dry_run: bool = False,
     parameter: Annotated[Pairs, arg(aliases=("-p",))] = (),
     root: Annotated[Settings, arg(metavar="CORPUS=FOLDER")] = (),
+    prepared: Annotated[Settings, arg(metavar="CORPUS=FOLDER")] = (),
+    on_cpu: bool = False,
     cluster: Literal["slurm", "local"] | None = None,
     cluster_option: Settings = (),
     no_wait: bool = False,
@@ -64,6 +66,8 @@ def sweep(
         dry_run: check and list, run nothing
         parameter: change a parameter of every run
         root: where a corpus lies
+        prepared: where its prepared frames lie
+        on_cpu: run here without a GPU what asks for one
         cluster: submit as jobs instead (extra: cluster)
         cluster_option: of submitit's executor, for instance slurm_partition=gpu
         no_wait: with --cluster: submit and leave
@@ -77,22 +81,24 @@ def sweep(
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit {limit} is no number of runs; give 1 or more")
     out = out or output_folder()
-    changes, roots = read_pairs(parameter), dict(map(_pair, root))
-    prepared = [prepare(name, variant, changes, roots) for name in names]
+    changes, places = read_pairs(parameter), (_folders(root), _folders(prepared))
+    chosen = [prepare(name, variant, changes, *places) for name in names]
     if collecting:
-        return _collect(prepared, out, results or output_folder().with_name("results"))
-    from slakit.sweeps.checks import checked_points, matching
+        return _collect(chosen, out, results or output_folder().with_name("results"))
+    from slakit.sweeps.checks import check_places, checked_points, matching
 
-    checked = {spec.name: matching(checked_points(spec), list(only)) for spec in prepared}  # all before any starts
+    checked = {spec.name: matching(checked_points(spec), list(only)) for spec in chosen}  # all before any starts
     options = read_pairs(map(_pair, cluster_option))
+    for spec in chosen if dry_run else ():
+        print(listing(spec, out, checked[spec.name], limit, retry_failed))
+    if cluster != "slurm":  # its nodes may have other disks
+        for spec in chosen:
+            check_places(spec, checked[spec.name])
     code = 0
-    for spec in prepared:
+    for spec in () if dry_run else chosen:
         points = checked[spec.name]
-        if dry_run:
-            print(listing(spec, out, points, limit, retry_failed))
-            continue
         common = {"points": points, "jobs": jobs, "retry_failed": retry_failed, "limit": limit}
-        report = _start(spec, out, cluster, not no_wait, options, common)
+        report = _start(spec, out, cluster, not no_wait, options, common, on_cpu)
         print(f"{spec.name}: {report}", flush=True)
         code = max(code, 1 if report.failed or report.left_failed else 0)
         if report.stopped:
@@ -113,17 +119,21 @@ def _collect(specs: list[Spec], out: Path, results: Path) -> int:
     return 0 if all(len(table.runs) for table in tables) else 1
 
 
-def _start(spec: Spec, out: Path, cluster: str | None, wait: bool, options: dict, common: dict) -> SweepReport:
+def _start(
+    spec: Spec, out: Path, cluster: str | None, wait: bool, options: dict, common: dict, on_cpu: bool
+) -> SweepReport:
     if cluster is None:
         from slakit.sweeps.runner import run_sweep
 
-        return run_sweep(spec, out, **common)
+        return run_sweep(spec, out, gpus=[] if on_cpu else None, **common)
     from slakit.sweeps.cluster import submit_sweep
 
     return submit_sweep(spec, out, cluster, wait=wait, options=options, **common)
 
 
-def prepare(name: str, variant: str | None, changes: dict[str, Any], roots: dict[str, str]) -> Spec:
+def prepare(
+    name: str, variant: str | None, changes: dict[str, Any], roots: dict[str, str], prepared: dict[str, str]
+) -> Spec:
     """The spec of that file, or of that name among the specs that slakit ships, with the command line's changes."""
     from slakit.machine import shipped
     from slakit.sweeps.spec import load_spec
@@ -136,7 +146,12 @@ def prepare(name: str, variant: str | None, changes: dict[str, Any], roots: dict
             known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
             raise ConfigError(f"there is no spec {name!r}; those that slakit ships are {known}")
     spec = load_spec(path, variant).with_base(changes)
-    return spec.with_roots(roots) if roots else spec
+    return spec.with_roots(roots, prepared) if roots or prepared else spec
+
+
+def _folders(texts: Iterable[str]) -> dict[str, str]:
+    """Corpus -> its folder, absolute: the notebooks run in a folder of their own."""
+    return {name: str(Path(folder).expanduser().absolute()) for name, folder in map(_pair, texts)}
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ def run_demo(spec_file: Path | None, out: Path | None, parameters: dict) -> int:
     notebook = notebook_path(spec.notebook)
     preset(f"{parameters.get('method', 'sla-lora')}/minisign")  # a misspelt method stops here, not in the notebook
     print(f"Running {notebook.name} (corpus, training, evaluation); the same command resumes a run that was stopped.")
-    started = time.time()
+    started = time.monotonic()
     try:
         executed = run_notebook(notebook, out / notebook.name, parameters)
     except PapermillExecutionError as error:
@@ -31,7 +31,7 @@ def run_demo(spec_file: Path | None, out: Path | None, parameters: dict) -> int:
         print(f"slakit: see {out / notebook.name}; run the same command again to go on", file=sys.stderr)
         return 1
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
-    print(_table(metrics, time.time() - started, executed, out))
+    print(_table(metrics, time.monotonic() - started, executed, out))
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import open_clip
 import torch
 
-from slakit.config import ModelConfig, RunConfig, override, to_dict
+from slakit.config import IGNORED_BY_IDENTITY, ModelConfig, RunConfig, override, to_dict
 from slakit.config import digest as config_digest
 from slakit.data.corpora import check_options
 from slakit.machine import locked
@@ -20,6 +20,7 @@ from slakit.models.methods import chosen_blocks
 from slakit.models.recognizer import Recognizer, build_model, model_config
 from slakit.models.towers.weights import TINY_CLIP, tiny_clip_files
 from slakit.records import ConfigError, Corpus
+from slakit.sweeps.spec import identity
 from slakit.training.presets import preset as named_preset
 from slakit.training.run import fit
 
@@ -50,6 +51,8 @@ def experiment(
     train = override(config.train, {"seed": seed, **(train_options or {})}, "train_options")
     name = corpus or config.corpus
     check_options(name, corpus_options or {})
+    if name != config.corpus:  # the paper's figures are of the preset's corpus
+        config = replace(config, published_wer=(), note="")
     return replace(config, corpus=name, root=root or config.root, model=model, train=train)
 
 
@@ -82,8 +85,9 @@ def share_warm_start(
     """
     plain = replace(config.model, method="frozen", options={}, auxiliary_head=model.auxiliary is not None)
     train = replace(config.train, epochs=0)
-    identity = [to_dict(plain), to_dict(train), corpus.name, [s.id for s in corpus.train], [s.id for s in corpus.dev]]
-    shared = Path(folder) / config_digest(identity)[:12]
+    kept = {key: value for key, value in to_dict(train).items() if key not in IGNORED_BY_IDENTITY}
+    same = [to_dict(plain), kept, corpus.name, [s.id for s in corpus.train], [s.id for s in corpus.dev]]
+    shared = Path(folder) / config_digest(same)[:12]
     with locked(shared / "turn", seconds=3600.0) as mine:  # fit() locks `shared` itself, and does not wait
         if not mine:
             raise ConfigError(
@@ -112,6 +116,8 @@ def _far_apart(model: Recognizer, frozen: Recognizer) -> bool:
     return bool((ours - plain).norm() > 0.5 * plain.norm())
 
 
-def digest(config: RunConfig, **more: Any) -> str:
+def digest(config: RunConfig, corpus_options: Mapping[str, Any] | None = None) -> str:
     """Six hex digits that change with the setting: a name for the folder of a run that was started by hand."""
-    return config_digest([to_dict(config), more])[:6]
+    setting = to_dict(config)
+    options = {"corpus_options": dict(corpus_options or {}), "train_options": setting.pop("train")}
+    return config_digest(identity({**setting, **options}))[:6]

@@ -126,12 +126,18 @@ def run_sweep(
     """Run what is not done, `jobs` at a time; a failure leaves the others running.
 
     out: the folder of all sweeps; a run's files are in OUT/SPEC/RUN. points: some of the spec's (default: all).
-    jobs: default_jobs(). gpus: names for CUDA_VISIBLE_DEVICES (default: all visible); each run gets
-    `resources.gpus` of them, at least one. Without GPUs each run gets an equal share of the cores as threads.
+    jobs: default_jobs(). gpus: names for CUDA_VISIBLE_DEVICES (default: all visible, ConfigError where the spec asks
+    for some and none is; [] takes the CPU); each run gets `resources.gpus` of them, at least one. Without GPUs each run
+    gets an equal share of the cores as threads.
     limit: at most so many runs now. A KeyboardInterrupt, SIGTERM or SIGHUP stops the running ones cleanly and
     is noted in the report.
     """
-    gpus = visible_gpus() if gpus is None else list(gpus)
+    if gpus is None and not (gpus := visible_gpus()) and spec.resources.gpus:
+        raise ConfigError(
+            f"a run of {spec.name} asks for {spec.resources.gpus} GPU(s), and none is seen here (nvidia-smi, "
+            "CUDA_VISIBLE_DEVICES); --on-cpu runs it without"
+        )
+    gpus = list(gpus)
     jobs = default_jobs(spec, gpus) if jobs is None else jobs
     each = max(1, spec.resources.gpus)
     if jobs < 1:

@@ -107,7 +107,7 @@ def execute(folder: str | Path, run: dict[str, Any]) -> int:
             return TAKEN
         run = run | {"versions": versions(), "device": device(), "started": _now(), "ended": None, "status": "running"}
         write_run(folder, run)
-        begin, outcome = time.time(), "interrupted"
+        begin, outcome = time.monotonic(), "interrupted"
         try:
             run_notebook(run["notebook_path"], notebook, run["parameters"] | {"out_dir": str(folder)})
             outcome = "done"
@@ -115,7 +115,7 @@ def execute(folder: str | Path, run: dict[str, Any]) -> int:
             print(f"cell {error.exec_count} failed: {error.ename}: {error.evalue}", flush=True)
             outcome = "failed"
         finally:
-            run |= {"ended": _now(), "seconds": round(time.time() - begin, 1), "status": outcome}
+            run |= {"ended": _now(), "seconds": round(time.monotonic() - begin, 1), "status": outcome}
             write_run(folder, run)
         return DONE if outcome == "done" else FAILED
 

@@ -17,6 +17,7 @@ Names are those of a RunConfig (config.py). The notebook takes them as its param
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -26,27 +27,28 @@ from typing import Annotated, Any
 import yaml
 from pydantic import StringConstraints
 
-from slakit.config import NotNegative, Positive, checked_dataclass, digest, from_dict, nearest
+from slakit.config import IGNORED_BY_IDENTITY, NotNegative, Positive, checked_dataclass, digest, from_dict, nearest
 from slakit.records import ConfigError
 from slakit.sweeps.names import assign, by_parameter, flatten, parameter
+from slakit.sweeps.reading import read_yaml
 
 # Figures of a paper that an expectation can hold; every other key of it is a condition on the runs it speaks of.
 FIGURES = ("dev_wer", "test_wer", "step_seconds", "trainable_millions", "training_hours", "epochs", "wer_increase")
-# Where things are and what is shown, not what is computed: with another value it is the same run.
-IGNORED_PARAMETERS = frozenset({"out_dir", "root", "show_progress"})
+# Where things are, how fast they are read, what is shown: with another value it is the same run.
+IGNORED_PARAMETERS = frozenset({"out_dir", "root", "show_progress", "timed_steps"})
+IGNORED_OPTIONS = {"corpus_options": {"prepared", "progress", "workers"}, "train_options": IGNORED_BY_IDENTITY}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number: YAML 1.1, which PyYAML follows, wants 1.0e-4 and takes the other for text."""
+def identity(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a run without those that change nothing about its result; what is empty says nothing."""
+    kept = {key: value for key, value in parameters.items() if key not in IGNORED_PARAMETERS}
+    for key, ignored in IGNORED_OPTIONS.items():
+        options = {name: value for name, value in (kept.pop(key, None) or {}).items() if name not in ignored}
+        kept |= {key: options} if options else {}
+    return kept
 
 
-_NUMBER = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
-
-
-def read_yaml(text: str) -> Any:
-    """A YAML document, 1e-4 a float. yaml.YAMLError where it is none."""
-    return yaml.load(text, _Loader)
+MOST_RUNS = 10_000  # of a spec
 
 
 @checked_dataclass
@@ -84,8 +86,7 @@ class Point:
     @property
     def digest(self) -> str:
         """Six hex digits that change with the notebook's name and with every parameter that changes the result."""
-        identity = {key: value for key, value in self.parameters.items() if key not in IGNORED_PARAMETERS}
-        return digest([Path(self.notebook).name, identity], ensure_ascii=False)[:6]
+        return digest([Path(self.notebook).name, identity(self.parameters)], ensure_ascii=False)[:6]
 
     def value(self, key: str) -> Any:
         """The value of `key` for this run: "case", "seed", or a parameter by its whole name or the last part of it.
@@ -149,14 +150,19 @@ class SpecFile:
 
 @checked_dataclass
 class Spec(SpecFile):
-    """A checked spec; points() lists its runs. name: the file's stem, with "-variant" where there is one."""
+    """A checked spec; points() lists its runs. name: the file's stem, with "-variant" where there is one. roots,
+    prepared: corpus -> its folder on this machine, and the one that `slakit prepare` wrote."""
 
     expect: tuple[Expectation, ...] = ()
     name: str = ""
     roots: dict[str, str] = field(default_factory=dict)
+    prepared: dict[str, str] = field(default_factory=dict)
 
     def points(self) -> list[Point]:
         """Cases x grid x seeds, seeds outermost: after a third of the runs there is one whole table. Doubles go."""
+        sizes = [math.prod(len(v) for v in grid.values() if isinstance(v, list)) for grid in self.grid]
+        if (count := sum(sizes) * max(1, len(self.cases)) * max(1, len(self.seeds))) > MOST_RUNS:
+            raise ConfigError(f"it has {count:,} runs, more than {MOST_RUNS:,}; vary less in one spec")
         points: dict[str, Point] = {}
         for seed in self.seeds or (None,):
             for case, changes in (self.cases or {"": {}}).items():
@@ -167,8 +173,10 @@ class Spec(SpecFile):
                         parameters = assign(self.base, changed)
                         if seed is not None:
                             parameters["seed"] = seed
-                        if self.roots.get(_corpus(parameters)):
-                            parameters["root"] = self.roots[_corpus(parameters)]
+                        if root := self.roots.get(_corpus(parameters)):
+                            parameters["root"] = root
+                        if prepared := self.prepared.get(_corpus(parameters)):
+                            parameters = assign(parameters, {"corpus_options.prepared": prepared})
                         point = Point(self.notebook, parameters, changed, case, seed)
                         points.setdefault(f"{case}/{point.digest}", point)
         return list(points.values())
@@ -185,13 +193,13 @@ class Spec(SpecFile):
         """A copy with some parameters of every run changed; dotted names reach into dicts."""
         return replace(self, base=assign(self.base, changes))
 
-    def with_roots(self, roots: Mapping[str, str]) -> Spec:
-        """A copy that knows in which folder each corpus lies on this machine: corpus name -> folder."""
+    def with_roots(self, roots: Mapping[str, str], prepared: Mapping[str, str] | None = None) -> Spec:
+        """A copy that knows in which folders each corpus lies on this machine: corpus name -> folder."""
         known = {_corpus(point.parameters) for point in self.points()}
-        for corpus in roots:
+        for corpus in {**roots, **(prepared or {})}:
             if corpus not in known:
                 raise ConfigError(f"no run of {self.name} uses the corpus {corpus!r}{nearest(corpus, known)}")
-        return replace(self, roots=dict(roots))
+        return replace(self, roots=dict(roots), prepared=dict(prepared or {}))
 
 
 def load_spec(path: str | Path, variant: str | None = None) -> Spec:

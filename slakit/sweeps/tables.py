@@ -60,7 +60,7 @@ class Results:
         numbers = [column for column in self.runs.dropna(axis="columns", how="all") if column in figures]
         groups = self.runs.groupby(keys, sort=False, dropna=False)
         table = pd.DataFrame({"runs": groups.size()}).join(pd.DataFrame(groups[numbers].mean()))
-        for column in ("dev_wer", "test_wer"):
+        for column in [name for name in ("dev_wer", "test_wer") if name in table]:
             table.insert(list(table).index(column) + 1, f"{column}_std", groups[column].std())
         papers = [column for column in self.runs if column.startswith("paper_")]
         table = table.join(pd.DataFrame(groups[papers].first())).reset_index()

@@ -21,7 +21,7 @@ In reading order:
     optimizers.py    the optimiser of a phase, and its rate
     run.py           fit(): what is checked before, what comes back
     state.py         the run in progress: batches, checkpoints, resumption; totals.py: an epoch's row
-    folder.py        what of it is on disk
+    folder.py        what of it is on disk; looks.py: whose pictures it was trained on
     features.py      cached features of a warm start
     processes.py     several processes that train as one
     trackers.py      where an epoch's row goes

@@ -54,6 +54,7 @@ class FeatureBatches:
         self.batch_size = settings.warm_start_batch_size or settings.batch_size
         self.targets = {sample.id: model.vocabulary.encode(sample.glosses) for sample in samples}
         self.views: list[dict[str, torch.Tensor]] = []  # clip -> features [T, D]
+        self.left_out: dict[str, str] = {}
         still = replace(
             settings, augment=replace(settings.augment, temporal_scale=None), seed=settings.seed + 7919,
             batch_size=self.batch_size,
@@ -61,7 +62,8 @@ class FeatureBatches:
         for view in range(settings.warm_start_views):
             loader = clip_loader(
                 samples, model.vocabulary, still, train=True, epoch=view, store=store,
-                rank=processes.rank, world_size=processes.size,
+                rank=processes.rank, world_size=processes.size, pin_memory=device.type == "cuda",
+                max_unreadable=settings.max_bad_clips,
             )  # fmt: skip
             features = {}
             bar = progress(loader, f"encoding clips, view {view + 1}/{settings.warm_start_views}", show_progress)
@@ -70,6 +72,7 @@ class FeatureBatches:
                     encoded = model.encode(batch.to(device).frames, batch.lengths).float().cpu()
                 for clip, row, length in zip(batch.ids, encoded, batch.lengths.tolist(), strict=True):
                     features[clip] = row[:length].clone()
+            self.left_out |= loader.left_out
             for share in processes.gather(features) if processes.size > 1 else ():
                 features |= share
             self.views.append(features)
@@ -84,7 +87,7 @@ class EpochOfFeatures:
 
     def __init__(self, source: FeatureBatches, epoch: int, start_batch: int = 0):
         self.source, self.epoch, self.start_batch, self.position = source, epoch, start_batch, start_batch
-        self.left_out: dict[str, str] = {}
+        self.left_out = dict(source.left_out)
         size, processes = source.batch_size, source.processes
         generator = np.random.default_rng(np.random.SeedSequence(source.settings.seed, spawn_key=(epoch, 2**31)))
         ids = [clip for clip in source.targets if all(clip in view for view in source.views)]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from slakit.machine import locked
+from slakit.models.checkpoints import load_tensors, read_description
 from slakit.records import CheckpointError, ConfigError, SlakitError, write_atomically
 
 
@@ -39,11 +40,16 @@ def held(folder: Path) -> Iterator[None]:
         yield
 
 
+# What a run may go on with in another value: it decides how long, how often scored and how decoded, not what is learnt.
+MAY_CHANGE = ("train.epochs", "train.evaluate_every", "train.max_bad_clips", "train.decode")
+
+
 class RunFolder:
     """`state.pt` and the one before it, `state.previous.pt`, in the folder `path`.
 
     identity: what makes this run this run (settings, model, corpus); another identity in the folder is a ConfigError
-    that names the first difference. Files are read with torch's weights-only loader: no code in them is executed.
+    that names the first difference, but for MAY_CHANGE, of which it is said. Files are read with torch's weights-only
+    loader: no code in them is executed.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]):
@@ -83,12 +89,40 @@ class RunFolder:
 
     def _compare(self, saved: dict[str, Any]) -> None:
         # Recomputing changes no gradient, so a run may go on with more or less memory.
-        for key in sorted({*saved, *self.identity} - {"model.recompute"}):
-            if saved.get(key) != self.identity.get(key):
+        for key in sorted({*saved, *self.identity} - {"model.recompute"}, key=lambda key: (key in MAY_CHANGE, key)):
+            before, now = saved.get(key), self.identity.get(key)
+            if before == now:
+                continue
+            if key not in MAY_CHANGE:
                 raise ConfigError(
-                    f"{self.path} holds a run with {key}={saved.get(key)!r}, this one has "
-                    f"{key}={self.identity.get(key)!r}; give another out_dir, or delete that folder"
+                    f"{self.path} holds a run with {key}={before!r}, this one has {key}={now!r}; give another out_dir, "
+                    "or delete that folder"
                 )
+            print(f"{self.path} was trained with {key}={before!r} so far, and goes on with {now!r}{_note(key, self)}")
+
+
+def best_on_disk(path: Path, known: dict[str, Any], crc: int | None, epoch: int) -> tuple[dict[str, Any], int]:
+    """(row, CRC-32 of the file) of the best checkpoint `path`; CheckpointError where it is not the one of this run.
+
+    known, crc: the same as the state has them. The file is written before the state, so it may be of a later epoch than
+    the state's `epoch`, which is not done yet.
+    """
+    row, found = read_description(path).get("metrics", {}), zlib.crc32(path.read_bytes())
+    if row.get("epoch") == known["epoch"] and found == (found if crc is None else crc):
+        return known, found
+    if row.get("epoch", -1) >= epoch:
+        load_tensors(path)  # whole
+        print(f"{path.name} is of epoch {row['epoch'] + 1}, later than the state; it is kept")
+        return row, found
+    raise CheckpointError(f"{path} is damaged or another run's")
+
+
+def _note(key: str, folder: RunFolder) -> str:
+    if key == "train.decode":
+        return "; word error rates until here are of the other decoding"
+    if key == "train.epochs" and folder.identity.get("train.schedule") == "cosine":
+        return "; the learning rates follow the cosine of the new number from here on"
+    return ""
 
 
 def checksum(content: Any, so_far: int = 0) -> int:

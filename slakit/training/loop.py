@@ -8,15 +8,16 @@ import torch
 from torch import nn
 
 from slakit.machine import autocast
-from slakit.recognition import evaluate
 from slakit.training.losses import recognition_loss
 from slakit.training.optimizers import set_rate
 from slakit.training.state import TrainingRun
+from slakit.training.totals import Pace
 
 
 def train(run: TrainingRun) -> None:
     """All epochs that are still to do: forward, loss, backward, a step; a score, the best weights, a checkpoint."""
     model, settings, device, processes = run.model, run.settings, run.device, run.processes
+    pace = Pace()
     for phase, epoch in run.epochs_to_do():  # the warm start's, on cached features; then those on frames
         batches, totals = run.start_epoch(phase, epoch), run.totals
         forward = model.recognize_features if phase.warm else model
@@ -40,6 +41,8 @@ def train(run: TrainingRun) -> None:
                     undo()  # a bad clip leaves no trace
                     totals.skip(batch.ids, f"the loss is {loss.item()}", settings.max_bad_clips, processes)
             run.advance(batches)
+            if not phase.warm and processes.main and (line := pace.count(totals, len(run.samples), phase.epochs)):
+                print(line)
             if run.cursor.batch % settings.accumulate == 0:
                 optimizer_step(run)
                 if run.checkpoint_due():
@@ -47,11 +50,7 @@ def train(run: TrainingRun) -> None:
         optimizer_step(run)  # on what is left of an accumulation
         row = run.row(batches)
         if phase.evaluates_after(epoch):
-            row["wer"] = evaluate(
-                model, run.corpus.dev, run.corpus.name, settings=settings, store=run.store,
-                show_progress=run.show_progress, processes=processes, device=run.device,
-            ).wer  # fmt: skip
-            run.keep_if_best(row)
+            run.evaluate(row)
         run.finish_epoch(row)
 
 

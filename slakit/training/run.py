@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from slakit.config import IGNORED_BY_IDENTITY, TrainConfig, digest, override, to_dict
 from slakit.data.clips import ClipStore
 from slakit.data.loader import split_trainable
@@ -66,22 +68,28 @@ def fit(
     checkpoint with the lowest dev WER, as load_checkpoint() and `recognize` take it), and at the end last.safetensors
     (the one of the last epoch).
     A second call with the same arguments goes on where the first one stopped, or returns at once if it had ended.
-    Raises ConfigError for an unknown setting, another vocabulary or a folder that holds another run or cannot be
-    written; SlakitError where no clip can be trained on, the loss stays without a finite value, the disk is full, or
-    memory runs out (it names settings that fit).
+    A finished run goes on where `epochs` is higher; evaluate_every, decode and max_bad_clips may change as well.
+    Raises ConfigError for an unknown setting, another vocabulary, no dev clips with glosses, or a folder that holds
+    another run (also one on other pictures) or cannot be written; SlakitError where no clip can be trained on, more
+    than max_bad_clips cannot be read, the loss stays without a finite value, the disk is full, or memory runs out (it
+    names settings that fit).
     """
-    settings, out_dir, chosen = override(settings or TrainConfig(), changes), Path(out_dir), find_device(device)
+    settings, out_dir = override(settings or TrainConfig(), changes), Path(out_dir).expanduser()
+    chosen = find_device(device)
     if model.vocabulary != corpus.glosses:
         raise ConfigError(
             f"the model has {len(model.vocabulary)} classes and {corpus.name} has {len(corpus.glosses)}, or other "
             "glosses; create it with glosses=corpus.glosses"
         )
+    check_splits(corpus)
     samples, left_out = split_trainable(corpus.train, settings)
     for clip, reason in left_out.items() if processes.main else ():
         print(f"not trained on: {clip} ({reason})")
     if not samples:
         raise SlakitError(f"no training clip of {corpus!r} can be used; see the reasons above")
     model.to(chosen)
+    if chosen.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(chosen)  # what was before is no part of the rows' memory
     store = ClipStore(keep_in_memory=settings.keep_in_memory)
     identity = _identity(model, corpus, settings, processes)
     loggers = [*make_loggers(settings.track, out_dir), *loggers] if processes.main else []
@@ -112,6 +120,18 @@ def fit(
     processes.same_weights(model)
     model.about = run.about(run.best)  # it answers as the checkpoint does
     return Run(model.eval(), out_dir, run.history, run.best, run.history[-1]["seconds"], left_out)
+
+
+def check_splits(corpus: Corpus) -> None:
+    """ConfigError for a corpus on which fit() could not end well: nothing to train on, or nothing to choose by."""
+    for split in ("train", "dev"):
+        clips = corpus.split(split)
+        if not any(sample.glosses for sample in clips):
+            found = f"{len(clips)} {split} clips, none with glosses" if clips else f"no {split} clips"
+            raise ConfigError(
+                f"{corpus.name} has {found}; training keeps the weights with the lowest WER on dev, so give some clips "
+                f"with glosses to {split} in its annotation ({corpus.root})"
+            )
 
 
 def _identity(model: Recognizer, corpus: Corpus, settings: TrainConfig, processes: Processes) -> dict[str, Any]:

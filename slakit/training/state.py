@@ -7,22 +7,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from zlib import crc32
 
 import torch
 from tqdm.auto import tqdm
 
 from slakit.config import TrainConfig, to_dict
 from slakit.data.clips import Batch, ClipStore
-from slakit.data.loader import ClipLoader, clip_loader
+from slakit.data.loader import ClipLoader, clip_loader, too_many_unreadable
 from slakit.machine import Processes, half_precision, progress, random_state, set_random_state
-from slakit.models.checkpoints import read_description, restore, save_checkpoint, with_suffix
+from slakit.models.checkpoints import restore, save_checkpoint, with_suffix
 from slakit.models.recognizer import Recognizer
+from slakit.recognition import evaluate
 from slakit.recognition.pictures import picture_facts
-from slakit.records import CheckpointError, Corpus, Sample, SlakitError
+from slakit.records import CheckpointError, ConfigError, Corpus, Sample, SlakitError
 from slakit.training.features import EpochOfFeatures, FeatureBatch, FeatureBatches
-from slakit.training.folder import RunFolder
+from slakit.training.folder import RunFolder, best_on_disk
+from slakit.training.looks import compare_looks, looks
 from slakit.training.optimizers import make_optimizer
-from slakit.training.totals import EpochTotals
+from slakit.training.totals import EpochTotals, line_of
 from slakit.training.trackers import Logger
 
 BEST, LAST = "best", "last"  # the checkpoints of a run
@@ -90,6 +93,8 @@ class TrainingRun:
         self.phase: Phase | None = None
         self.features: FeatureBatches | None = None
         self.resumed: dict[str, Any] = {}  # what the first epoch after a resume has to put back
+        self.best_checksum = 0  # of the file; what a state without a best checkpoint holds is not looked at
+        self.looks: dict[str, list[int]] = {}
         self.begin = self.last_save = self.epoch_begin = time.perf_counter()
 
     @property
@@ -100,8 +105,10 @@ class TrainingRun:
     def resume(self) -> None:
         """Go on from what the folder holds."""
         main = self.processes.main
-        saved = self.processes.gather(self.folder.load() if main else None)[0]  # what rank 0 read
+        saved = self.processes.broadcast(self.folder.load() if main else None)
+        self.looks = self.processes.broadcast(looks(self.corpus, self.store, self.settings) if main else None)
         if saved is not None:
+            compare_looks(saved.get("looks", {}), self.looks, self.folder.path)
             restore(self.model, saved["weights"], self.folder.state)
             self.history, self.best, self.resumed = saved["history"], saved["best"], saved
             self.begin -= saved["seconds"]
@@ -111,26 +118,36 @@ class TrainingRun:
             if saved["scaler"]:  # empty where the run went on without one so far, as "auto" does on a CPU
                 self.scaler.load_state_dict(saved["scaler"])
             at, total = self.cursor, self.total
+            if (at.epoch, at.batch) > (total, 0):
+                raise ConfigError(
+                    f"{self.folder.path} holds {at.epoch} epochs of training, warm start included, and part of the next"
+                    f": epochs={self.settings.epochs} is less; give that many, or another out_dir"
+                )
             if main and at.epoch < total:
                 print(f"going on in epoch {at.epoch + 1} of {total} after {at.batch} batches of it")
             elif main:
                 print(f"{self.folder.path} holds this run, and all its {total} epochs are done: nothing to train")
         if main and self.best:
-            self.best = self._best_on_disk(self.best)
-        self.best = self.processes.gather(self.best)[0]
+            self.best = self._best_on_disk(self.best, saved or {})
+        self.best = self.processes.broadcast(self.best)
         self.processes.same_weights(self.model)
 
-    def _best_on_disk(self, known: dict[str, Any]) -> dict[str, Any]:
-        """The row of the best checkpoint: it is written before the state, so it may be of a later epoch."""
-        path = with_suffix(self.folder.path / BEST)
+    def _best_on_disk(self, known: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any] | None:
+        """The row of the best checkpoint. One that is gone, damaged or another run's costs no training: the weights of
+        the state take its place where their WER is known."""
+        path, last = with_suffix(self.folder.path / BEST), self.history[-1]
         try:
-            row = read_description(path.with_suffix(""))["metrics"]
-        except (CheckpointError, KeyError) as error:
-            raise CheckpointError(f"{path} is gone or damaged; give another out_dir ({error})") from error
-        if row["epoch"] == known["epoch"]:
-            return known
-        print(f"{path.name} is of epoch {row['epoch'] + 1}, later than the state; it is kept")
-        return row
+            row, self.best_checksum = best_on_disk(path, known, saved.get("best_checksum"), self.cursor.epoch)
+            return row
+        except CheckpointError as error:
+            lost = f"the best weights so far (epoch {known['epoch'] + 1}) are lost: {error}"
+        if self.cursor.batch or "wer" not in last:
+            print(f"{lost}; the lowest WER from here on is kept")
+            return None
+        print(f"{lost}; those of epoch {last['epoch'] + 1} take their place")
+        self._keep(BEST, last)
+        self.folder.save(saved | {"best": last, "best_checksum": self.best_checksum})
+        return last
 
     def epochs_to_do(self) -> Iterator[tuple[Phase, int]]:
         """Each epoch that is left, with its phase."""
@@ -152,7 +169,8 @@ class TrainingRun:
             batches = clip_loader(
                 self.samples, self.model.vocabulary, self.settings, train=True, epoch=epoch - phase.first,
                 start_batch=self.cursor.batch, store=self.store, rank=self.processes.rank,
-                world_size=self.processes.size, keep_empty=self.processes.size > 1,
+                world_size=self.processes.size, keep_empty=True, pin_memory=self.device.type == "cuda",
+                max_unreadable=self.settings.max_bad_clips,
             )  # fmt: skip
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -201,7 +219,19 @@ class TrainingRun:
         rate = self.optimizer.param_groups[0]["lr"]
         return row | self.totals.row(self.cursor.epoch, rate, self.device, self.processes)
 
-    def keep_if_best(self, row: dict[str, Any]) -> None:
+    def evaluate(self, row: dict[str, Any]) -> None:
+        """WER on dev into the row; the weights with the lowest so far are kept. SlakitError where dev went away."""
+        found = evaluate(
+            self.model, self.corpus.dev, self.corpus.name, settings=self.settings, store=self.store,
+            show_progress=self.show_progress, processes=self.processes, device=self.device,
+        )  # fmt: skip
+        if len(found.unreadable) > self.settings.max_bad_clips:
+            raise SlakitError("of dev, " + too_many_unreadable(found.unreadable, self.settings.max_bad_clips))
+        row["wer"] = found.wer
+        row |= {"dev_unreadable": sorted(found.unreadable)} if found.unreadable else {}
+        self._keep_if_best(row)
+
+    def _keep_if_best(self, row: dict[str, Any]) -> None:
         """The weights with the lowest WER so far are kept, before the state that knows of them."""
         if self.best is None or row["wer"] < self.best["wer"]:
             self.best = row
@@ -221,7 +251,7 @@ class TrainingRun:
         self.save()
         shown = not self.phase.warm or "wer" in row or (row["epoch"] + 1) % 10 == 0
         if self.processes.main and shown:
-            print(_line(row))
+            print(line_of(row))
 
     def save(self, within_epoch: bool = False) -> None:
         """The state to resume from. Inside an epoch a disk that is full is a warning, at its end it stops the run."""
@@ -231,12 +261,12 @@ class TrainingRun:
         self.last_save, self.steps = time.perf_counter(), 0
         if not self.processes.main:
             return
-        ended = self.phase is not None and self.phase.end == at.epoch  # the next phase has an optimiser of its own
+        ended = self.phase is not None and self.phase.warm and self.phase.end == at.epoch  # the next has its own
         weights = {name: value.detach().cpu() for name, value in self.model.trainable_state().items()}
         content = {
             "positions": positions, "history": self.history, "seconds": self.seconds, "best": self.best,
             "weights": weights, "optimizer": None if ended else self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "scaler": self.scaler.state_dict(), "best_checksum": self.best_checksum, "looks": self.looks,
         } | ({"random": random} if within_epoch else {})  # fmt: skip
         if not within_epoch:
             with self._disk():
@@ -251,7 +281,9 @@ class TrainingRun:
         """A checkpoint of the weights as they are, with the whole setting and the epoch's row."""
         if self.processes.main:
             with self._disk():
-                save_checkpoint(self.model, self.folder.path / name, **self.about(row))
+                file = save_checkpoint(self.model, self.folder.path / name, **self.about(row))
+                if name == BEST:
+                    self.best_checksum = crc32(file.read_bytes())
 
     def about(self, row: dict[str, Any]) -> dict[str, Any]:
         """What a checkpoint of that epoch says of itself: by it the model is evaluated and recognises afterwards."""
@@ -270,13 +302,3 @@ class TrainingRun:
                 f"{self.folder.path} cannot be written ({error.strerror or error}); make room or mend the folder and "
                 "start again: training goes on from the last checkpoint"
             ) from error
-
-
-def _line(row: dict[str, Any]) -> str:
-    wer = f"  dev WER {row['wer']:6.2f} %" if "wer" in row else ""
-    skipped = f"  skipped {len(row['skipped'])}" if row["skipped"] else ""
-    skipped += f"  steps skipped {row['steps_skipped']}" if row["steps_skipped"] else ""
-    return (
-        f"{row['phase']:>10} epoch {row['epoch'] + 1:3d}  loss {row['loss_total']:8.3f}{wer}  "
-        f"{row['frames_per_second']:7.0f} frames/s  {row['memory_gib']:5.2f} GiB  {row['seconds']:6.1f} s{skipped}"
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -61,6 +62,10 @@ class EpochTotals:
         """The epoch's row over all processes: losses a clip, speed, memory, and the clips that were left out."""
         parts = [EpochTotals(**part) for part in processes.gather(asdict(self))]
         skipped, left_out = (sorted({c for part in parts for c in getattr(part, n)}) for n in ("skipped", "left_out"))
+        if not self.counted and left_out:
+            raise SlakitError(
+                f"none of the {len(left_out)} clips of epoch {epoch + 1} can be used; see the reasons above"
+            )
         if not self.counted:
             raise SlakitError(f"no batch of epoch {epoch + 1} had a finite loss (clips {', '.join(skipped[:10])})")
         losses = {f"loss_{name}": sum(part.losses[name] for part in parts) / self.counted for name in parts[0].losses}
@@ -73,3 +78,40 @@ class EpochTotals:
             "left_out": left_out,
             "steps_skipped": self.steps_skipped,
         }
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """An epoch's row as it is printed."""
+    wer = f"  dev WER {row['wer']:6.2f} %" if "wer" in row else ""
+    wer += f" ({len(row['dev_unreadable'])} unreadable)" if row.get("dev_unreadable") else ""
+    skipped = f"  left out {len(row['left_out'])}" if row["left_out"] else ""
+    skipped += f"  skipped {len(row['skipped'])}" if row["skipped"] else ""
+    skipped += f"  steps skipped {row['steps_skipped']}" if row["steps_skipped"] else ""
+    return (
+        f"{row['phase']:>10} epoch {row['epoch'] + 1:3d}  loss {row['loss_total']:8.3f}{wer}  "
+        f"{row['frames_per_second']:7.0f} frames/s  {row['memory_gib']:5.2f} GiB  {row['seconds']:6.1f} s{skipped}"
+    )
+
+
+class Pace:
+    """Says once, after a hundred batches on frames, how long an epoch will take; the first twenty warm up."""
+
+    FROM, UNTIL = 20, 100
+
+    def __init__(self) -> None:
+        self.batches, self.begin, self.clips, self.frames = 0, 0.0, 0, 0
+
+    def count(self, totals: EpochTotals, clips: int, epochs: int) -> str | None:
+        """To be called after each batch of an epoch of `clips` clips; the line to print, after the hundredth."""
+        self.batches += 1
+        if self.batches == self.FROM:
+            self.begin, self.clips, self.frames = time.perf_counter(), totals.clips, totals.frames
+        if self.batches != self.UNTIL or totals.clips <= self.clips:  # another epoch began between: its row says it
+            return None
+        seconds = time.perf_counter() - self.begin
+        minutes = seconds / 60 * clips / (totals.clips - self.clips)
+        speed = (totals.frames - self.frames) / seconds
+        return (
+            f"after {self.batches} batches: {speed:.0f} frames/s, reading included; an epoch takes about "
+            f"{minutes:.1f} min, {epochs} of them {minutes * epochs / 60:.1f} h, evaluations besides"
+        )

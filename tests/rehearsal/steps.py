@@ -1,0 +1,304 @@
+"""The stations of the rehearsal, in the order of README and data/README."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from slakit.data.corpora.phoenix import BROKEN
+from slakit.minisign.clips import write_video
+from slakit.scoring import read_ctm, read_stm, sclite_command, sclite_counts, score
+from tests.rehearsal.corpora import write_archive, write_corpora
+from tests.rehearsal.walk import ROOT, Step, Walk
+
+WARM = 100  # epochs of the head on cached features, so that there is something to recognise
+SPECS = sorted(path.stem for path in (ROOT / "papermill_runs" / "specs").glob("*.yaml") if path.stem != "demo")
+
+
+def corpora(walk: Walk) -> str:
+    walk.roots = write_corpora(walk.work / "corpora", 8 if walk.full else 4)
+    walk.backbone, walk.archive = write_archive(walk.work / "weights", walk.full)
+    frames = {name: sum(1 for _ in root.rglob("*.[pj][np]g")) for name, root in walk.roots.items()}
+    longest = max(len(list(folder.iterdir())) for folder in walk.roots["phoenix2014"].glob("features/*/train/*/1"))
+    assert longest >= 300, f"the longest clip has {longest} frames"
+    return f"{', '.join(f'{name} {count} frames' for name, count in frames.items())}; {walk.archive.name}"
+
+
+def doctor(walk: Walk) -> str:
+    clips = 8 if walk.full else 4
+    for name, root in walk.roots.items():
+        report = json.loads(walk.slakit("doctor", name, "--root", root, "--json"))
+        expected = clips if name == "phoenix2014" else 2
+        assert report["splits"]["train"]["clips"] == expected, f"{name}: {report['splits']['train']}"
+        text = json.dumps(report, ensure_ascii=False)
+        assert (BROKEN in text) == (name == "phoenix2014"), f"{name}: the broken clip is not told"
+    gap = walk.work / "gap"
+    shutil.copytree(walk.roots["isharah-500"], gap)
+    clip = sorted(gap.glob("isharah500/*/*"))[0]
+    for path in sorted(clip.iterdir())[5:9]:
+        path.unlink()
+    told = subprocess.run(
+        [sys.executable, "-m", "slakit", "doctor", "isharah-500", "--root", str(gap)],
+        cwd=walk.work, env=walk.environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert clip.name in told.stdout, "four frames in the middle of a clip are gone, and doctor does not name it"
+    return f"{len(walk.roots)} corpora; the broken clip and a gap are told"
+
+
+def prepare(walk: Walk) -> str:
+    for name in ("phoenix2014", "csl-daily"):
+        out = walk.work / "prepared" / name
+        command = ("prepare", name, "--root", walk.roots[name], "--out", out, "--workers", 2)
+        walk.slakit(*command)
+        made = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+        assert {"train.frames", "dev.frames", "test.frames", "train.index.npz"} <= set(made)
+        if name == "csl-daily":
+            walk.slakit(*command)
+            assert made["train.frames"] == (out / "train.frames").stat().st_mtime_ns, "prepared a second time"
+    return f"{sum(path.stat().st_size for path in (walk.work / 'prepared').rglob('*.frames')) / 1e6:.0f} MB"
+
+
+def info(walk: Walk) -> str:
+    facts = json.loads(walk.slakit("info", "--json"))
+    assert str(ROOT) in facts["slakit"], f"not the checkout's package: {facts['slakit']}"
+    return facts["devices"]
+
+
+def _training(walk: Walk, out: Path, *more: object) -> list[object]:
+    prepared = ("--corpus-options.prepared", walk.work / "prepared" / "phoenix2014")
+    quick = ("--train.warm-start-epochs", WARM, "--train.warm-start-learning-rate", 3e-3, "--train.epochs", 2)
+    quick += ("--train.schedule", "constant")
+    quick += ("--train.num-workers", 2 if walk.full else 0)
+    root = ("--root", walk.roots["phoenix2014"])
+    return [
+        "train",
+        "sla-lora/phoenix2014",
+        *root,
+        "--out",
+        out,
+        *prepared,
+        *walk.model(),
+        *quick,
+        *walk.on_device(),
+        *more,
+    ]
+
+
+def _history(run: Path) -> list[dict]:
+    path = run / "history.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def train(walk: Walk) -> str:
+    """Stopped in its first epoch on frames, gone on with, and begun a third time."""
+    run = walk.work / "runs" / "p14"
+    first = run / "history.jsonl"
+    code, told = walk.stopped(
+        *_training(walk, run), when=lambda: first.is_file() and first.read_text().count("\n") >= WARM
+    )
+    assert code == 130 and "goes on from here" in told, f"stopped with {code}: {told[-800:]}"
+    done = len(_history(run))
+    assert done < WARM + 2, "it had ended before it was stopped"
+    again = walk.slakit(*_training(walk, run))
+    assert "going on in epoch" in again, again[-500:]
+    rows = _history(run)
+    assert [row["epoch"] for row in rows] == list(range(WARM + 2)), "each epoch once"
+    assert all(row["loss_total"] == row["loss_total"] and row["loss_total"] < 1e6 for row in rows)
+    assert "nothing to train" in walk.slakit(*_training(walk, run))
+    best = re.search(r"best dev WER ([0-9.]+) %", again)
+    assert best, again[-500:]
+    walk.shared |= {"checkpoint": run / "best.safetensors", "dev_wer": float(best[1])}
+    speed = rows[-1]["frames_per_second"]
+    return f"stopped after {done} epochs, gone on; dev WER {best[1]} %, {speed:.0f} frames/s in the last epoch"
+
+
+def _wer(text: str) -> float:
+    found = re.search(r"WER\s+([0-9.]+)", text)
+    assert found, text[-400:]
+    return float(found[1])
+
+
+def evaluate(walk: Walk) -> str:
+    """dev as training scored it; test with and without prepared files, its answers written."""
+    root, prepared = walk.roots["phoenix2014"], walk.work / "prepared" / "phoenix2014"
+    common = ("evaluate", "--checkpoint", walk.shared["checkpoint"], *walk.on_device())
+    there = ("--corpus", "phoenix2014", "--root", root)
+    packed = ("-o", "prepared", prepared)
+    dev = _wer(walk.slakit(*common, *there, *packed, "--split", "dev"))
+    assert dev == walk.shared["dev_wer"], f"training said {walk.shared['dev_wer']} %, evaluate {dev} %"
+    out = walk.work / "evaluated"
+    raw = _wer(walk.slakit(*common, *there, "--split", "test", "--out", out))
+    assert any(out.rglob("*.ctm")), f"no CTM: {sorted(path.name for path in out.rglob('*'))}"
+    walk.shared |= {"test_wer": raw, "test_ctm": next(out.rglob("*.ctm"))}
+    with_files = _wer(walk.slakit(*common, *there, *packed, "--split", "test"))
+    return f"dev {dev} % as in training; test {raw} % from PNG, {with_files} % prepared"
+
+
+def describe(walk: Walk) -> str:
+    text = walk.slakit("info", walk.shared["checkpoint"])
+    for word in ("sla-lora", "phoenix2014"):
+        assert word in text, text
+    return "the checkpoint says method and corpus"
+
+
+def recognise(walk: Walk) -> str:
+    """Clips of the release, by folder and by id, and a video; the files are named after each."""
+    test = walk.roots["phoenix2014"] / "features/fullFrame-210x260px/test"
+    clips = sorted(path.name for path in test.iterdir())
+    out = walk.work / "answers"
+    common = ("--checkpoint", walk.shared["checkpoint"], *walk.on_device())
+    walk.slakit("recognize", test / clips[0] / "1", *common, "--out", out)
+    walk.slakit("recognize", test / clips[1], *common, "--out", out)
+    for clip in clips[:2]:
+        answer = json.loads((out / f"{clip}.json").read_text(encoding="utf-8"))
+        assert answer["frames"] == len(list((test / clip / "1").iterdir()))
+    from slakit import read_frames
+
+    video = walk.work / "own video.mp4"
+    write_video(video, list(read_frames(test / clips[0] / "1")))
+    told = walk.slakit("recognize", video, *common, "--json")
+    assert isinstance(json.loads(told)["glosses"], list), told[:300]
+    return f"{len(list(out.iterdir()))} files for {clips[0]} and {clips[1]}; a video"
+
+
+def scoring(walk: Walk) -> str:
+    """The official STM with our CTM: `score` = evaluate = sclite."""
+    stm = walk.roots["phoenix2014"] / "evaluation/phoenix2014-groundtruth-test.stm"
+    found = _wer(walk.slakit("score", stm, walk.shared["test_ctm"], "--corpus", "phoenix2014"))
+    assert found == walk.shared["test_wer"], f"score {found} %, evaluate {walk.shared['test_wer']} %"
+    if not sclite_command():
+        return f"{found} %, as evaluate; sclite is not installed"
+    references = read_stm(stm).references
+    answers = read_ctm(walk.shared["test_ctm"], references)
+    ours, theirs = score(references, answers), sclite_counts(references, answers)
+    same = {video: (s.correct, s.substitutions, s.deletions, s.insertions) for video, s in ours.per_video.items()}
+    assert same == theirs
+    return f"{found} %, as evaluate; counts as sclite"
+
+
+def sweeps(walk: Walk) -> str:
+    """Every spec is checked; of some one run each, then the table."""
+    roots = [word for name, root in walk.roots.items() for word in ("--root", f"{name}={root}")]
+    out, results = walk.work / "sweeps", walk.work / "results"
+    packed = ("--prepared", f"phoenix2014={walk.work / 'prepared' / 'phoenix2014'}")
+    where = (*roots, *packed, "--out", out)
+    here = ("--on-cpu",) if walk.device == "cpu" else ()
+    one = {"train.epochs": 1, "train.num_workers": 0, "timed_steps": 1}
+    changes = [word for pair in (one | _flat(walk)).items() for word in ("-p", *map(str, pair))]
+    listed = walk.slakit("sweep", *SPECS, *where, *changes, "--dry-run", seconds=300)
+    missing = [spec for spec in SPECS if f"{spec}:" not in listed]
+    assert not missing, missing
+    walked = SPECS if walk.full else ["clip_sla_table3"]
+    told = walk.slakit("sweep", *walked, *where, *changes, *here, "--limit", 1, "--jobs", walk.jobs, seconds=900)
+    assert told.count("1 finished") == len(walked), told[-1500:]
+    elsewhere = (*roots, "--out", out)  # without the prepared frames: the same runs
+    again = walk.slakit("sweep", walked[0], *elsewhere, *changes, "--dry-run")
+    assert "  done " in again, again
+    walk.slakit("sweep", "collect", *walked, *elsewhere, *changes, "--results", results)
+    tables = [results / spec / "runs.csv" for spec in walked]
+    assert all(len(table.read_text().splitlines()) == 2 for table in tables), tables
+    walk.shared["results"] = results
+    return f"{len(SPECS)} specs are checked, {len(walked)} ran once and were collected"
+
+
+def _flat(walk: Walk) -> dict[str, object]:
+    return {f"model.{key}": value for key, value in walk.model_options().items()}
+
+
+def notebooks(walk: Walk) -> str:
+    """01-04, 06, 07, 09 and 10 through papermill, on the corpora and the trained checkpoint."""
+    phoenix, checkpoint = str(walk.roots["phoenix2014"]), str(walk.shared["checkpoint"])
+    quick = {"epochs": 1, "num_workers": 0}
+    data = {"root": phoenix, "corpus_options": {"prepared": str(walk.work / "prepared" / "phoenix2014")}}
+    trainer = data | {"model_options": walk.model_options(), "train_options": quick, "show_progress": False}
+    real = {"corpus": "phoenix2014", "checkpoint": checkpoint, **data}
+    isharah = {"root": str(walk.roots["isharah-500"]), "model_options": walk.model_options(), "train_options": quick}
+    video = str(walk.work / "own video.mp4")
+    calls = {
+        "01": ("01", {"corpus": "phoenix2014", "show_progress": False, **data}),
+        "02": ("02", trainer | {"preset": "sla-lora/phoenix2014"}),
+        "03": ("03", trainer | {"preset": "sla-adapter/phoenix2014", "paper_table": False}),
+        "04": ("04", trainer | {"preset": "adaptsign/phoenix2014"}),
+        "05": ("05", real | {"show_progress": False}),
+        "06": ("06", {"results": str(walk.shared["results"]), "experiment": "clip_sla_table3", "methods": ["frozen"]}),
+        "07": ("07", real | {"test_clips": 1, "curve_clips": 1, "repeats": 1, "kinds": ["gradient x token"]}),
+        "09": ("09", real | {"video": video, "clips_joined": 2}),
+        "10": ("10", isharah | {"preset": "sla-lora/isharah-500", "timed_steps": 1, "show_progress": False}),
+    }
+    with ThreadPoolExecutor(walk.jobs) as pool:
+        going = {key: pool.submit(walk.notebook, name, key, **values) for key, (name, values) in calls.items()}
+    metrics, wrong = {}, []
+    for key, future in going.items():
+        try:
+            metrics[key] = future.result()
+        except Exception as error:
+            wrong.append(f"{key}: {error}")
+    assert not wrong, "\n".join(wrong)
+    assert metrics["01"]["corpus"] == "phoenix2014" and metrics["01"]["healthy"]
+    assert set(metrics["02"]) == {"sla-lora"} and "test WER" in metrics["02"]["sla-lora"]
+    assert "test WER" in metrics["03"]["sla-adapter"] and "test_wer" in metrics["04"]["adaptsign"]
+    assert metrics["06"]["runs"] == 1, "the runs of the published spec, not of its small variant"
+    assert metrics["07"]["clip"].endswith(tuple("0123456789")) and metrics["09"]["glosses"] is not None
+    assert metrics["10"]["corpus"] == "isharah-500" and "dev" in metrics["10"] and "test" not in metrics["10"]
+    return f"{len(calls)} notebooks"
+
+
+def _settings(walk: Walk, out: Path, batch: int) -> Path:
+    content = {
+        "preset": "sla-lora/csl-daily", "root": str(walk.roots["csl-daily"]), "out_dir": str(out),
+        "corpus_options": {"prepared": str(walk.work / "prepared" / "csl-daily")}, "model": walk.model_options(),
+        "train": {"epochs": 1, "batch_size": batch, "num_workers": 0, "augment": {"max_frames": 64}},
+    }  # fmt: skip
+    path = walk.work / f"{out.name}.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def processes(walk: Walk) -> str:
+    """torchrun with two processes, and two machines of one: the loss of one process with both clips."""
+    runs, losses = walk.work / "runs", {}
+    alone = _settings(walk, runs / "alone", 2)
+    walk.slakit("train", alone, "--device", "cpu")
+    torchrun = (sys.executable, "-m", "torch.distributed.run")
+    both = _settings(walk, runs / "both", 1)
+    walk.run(*torchrun, "--standalone", "--nproc-per-node", 2, "-m", "slakit", "train", both, "--device", "cpu")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = _settings(walk, runs / "nodes", 1)
+    agent = (*torchrun, "--nnodes", 2, "--nproc-per-node", 1, "--master-addr", "127.0.0.1", "--master-port", port)
+    with ThreadPoolExecutor(2) as pool:
+        command = ("-m", "slakit", "train", nodes, "--device", "cpu")
+        ended = [pool.submit(walk.run, *agent, "--node-rank", rank, *command) for rank in (0, 1)]
+    for future in ended:
+        future.result()
+    for name in ("alone", "both", "nodes"):
+        assert (runs / name / "best.safetensors").is_file()
+        losses[name] = _history(runs / name)[-1]["loss_total"]
+    assert all(abs(loss / losses["alone"] - 1) < 1e-4 for loss in losses.values()), losses
+    return f"a loss of {losses['alone']:.4f} in one process, in two, and on two machines"
+
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step("corpora", corpora),
+        Step("doctor", doctor, ("corpora",)),
+        Step("prepare", prepare, ("corpora",)),
+        Step("info", info),
+        Step("train", train, ("prepare",)),
+        Step("evaluate", evaluate, ("train",)),
+        Step("describe", describe, ("train",)),
+        Step("recognise", recognise, ("train",)),
+        Step("score", scoring, ("evaluate",)),
+        Step("sweeps", sweeps, ("prepare",)),
+        Step("notebooks", notebooks, ("train", "recognise", "sweeps")),
+        Step("processes", processes, ("prepare",)),
+    )
+}

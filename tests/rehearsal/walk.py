@@ -1,0 +1,132 @@
+"""How the rehearsal walks: commands in processes of their own, outside the checkout; steps, timed and told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One station: what it does, and the stations before it that it needs."""
+
+    name: str
+    act: Callable[[Walk], str | None]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass
+class Walk:
+    """work: an empty folder, where everything is written and from where everything is called. roots: corpus -> its
+    folder; backbone, archive: the tower and its weights; shared: what steps hand on."""
+
+    work: Path
+    full: bool
+    device: str
+    jobs: int
+    roots: dict[str, Path] = field(default_factory=dict)
+    backbone: str = ""
+    archive: Path = Path()
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    def walk(self, steps: Sequence[Step]) -> int:
+        """All steps, the table; how many did not hold."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        rows, failed = [], set()
+        for step in steps:
+            begin, worked = time.perf_counter(), _processor_seconds()
+            if missing := failed & set(step.needs):
+                failed.add(step.name)
+                rows.append((step.name, 0.0, 0.0, f"not walked: {', '.join(sorted(missing))} did not hold"))
+                continue
+            try:
+                told = step.act(self) or "fine"
+            except Exception as error:  # a table of all that does not hold, not of the first
+                failed.add(step.name)
+                told = f"FAILED: {error}"
+                if not isinstance(error, AssertionError):
+                    traceback.print_exc()
+            rows.append((step.name, time.perf_counter() - begin, _processor_seconds() - worked, told))
+            print(f"{rows[-1][1]:7.1f} s ({rows[-1][2]:.0f} s of processors)  {step.name:12} {told}", flush=True)
+        total, worked = (sum(row[i] for row in rows) for i in (1, 2))
+        held = f"{len(rows) - len(failed)} of {len(rows)} steps held"
+        print(f"\n{total:7.1f} s in all ({worked:.0f} s of processors), {held}, device {self.device}")
+        for name, *_, told in rows:
+            if name in failed:
+                print(f"  {name}: {told}")
+        return len(failed)
+
+    def environment(self) -> dict[str, str]:
+        """The checkout's package, no bars, one thread on a CPU."""
+        values = {"PYTHONPATH": str(ROOT), "SLAKIT_PROGRESS": "0", "PYTHONUNBUFFERED": "1"}
+        return os.environ | values | ({} if self.full else {"OMP_NUM_THREADS": "1"})
+
+    def run(self, *command: object, rc: int = 0, seconds: float = 600) -> str:
+        """A command's output, both streams; AssertionError with its end where it leaves with another code."""
+        words = [str(word) for word in command]
+        done = subprocess.run(
+            words, cwd=self.work, env=self.environment(), text=True, timeout=seconds,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        told = f"{' '.join(words)}\n  ended with {done.returncode}: …{done.stdout[-1500:]}"
+        assert done.returncode == rc, told
+        assert "Traceback" not in done.stdout, told
+        return done.stdout
+
+    def slakit(self, *arguments: object, rc: int = 0, seconds: float = 600) -> str:
+        """python -m slakit …"""
+        return self.run(sys.executable, "-m", "slakit", *arguments, rc=rc, seconds=seconds)
+
+    def stopped(self, *arguments: object, when: Callable[[], bool]) -> tuple[int, str]:
+        """python -m slakit …, interrupted (as by Ctrl-C) as soon as `when` says so: (exit code, output)."""
+        command = [sys.executable, "-m", "slakit", *map(str, arguments)]
+        with open(self.work / "stopped.log", "w+") as log:
+            run = subprocess.Popen(command, cwd=self.work, env=self.environment(), stdout=log, stderr=log)
+            while run.poll() is None and not when():
+                time.sleep(0.05)
+            if run.poll() is None:
+                run.send_signal(signal.SIGINT)
+            code = run.wait(timeout=120)
+            log.seek(0)
+            return code, log.read()
+
+    def notebook(self, name: str, out: str, **parameters: Any) -> dict[str, Any]:
+        """papermill on a notebook, as its page says, from outside the checkout; what its metrics.json holds."""
+        folder = self.work / "notebooks" / out
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"out_dir": str(folder), **parameters})  # JSON is YAML
+        path = next((ROOT / "notebooks").glob(f"{name}*.ipynb"))
+        self.run(
+            sys.executable, "-m", "papermill", path, folder / "run.ipynb", "--cwd", path.parent,
+            "-y", text, "--no-progress-bar", "--log-level", "ERROR", "-k", "python3",
+        )  # fmt: skip
+        return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+    def model(self, prefix: str = "--model.", **more: Any) -> list[str]:
+        """Options of the command line for the tower at hand."""
+        values = {"backbone": self.backbone, "pretrained": self.archive, "hidden-size": 1024 if self.full else 64}
+        return [word for key, value in (values | more).items() for word in (f"{prefix}{key}", str(value))]
+
+    def model_options(self) -> dict[str, Any]:
+        """The same as a notebook takes them."""
+        return {"backbone": self.backbone, "pretrained": str(self.archive), "hidden_size": 1024 if self.full else 64}
+
+    def on_device(self) -> list[str]:
+        return ["--device", self.device]
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
