@@ -60,12 +60,7 @@ test-units: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests -q -m "$(TIER)" -n $(JOBS) --dist loadfile \
 	  --ignore tests/test_browser.py --ignore tests/test_notebooks.py
 
-test-# Damaged files over every reader, e.g. make fuzz MINUTES=60; inputs that end raw or hung are kept in fuzz/.
-MINUTES ?= 5
-fuzz: setup
-	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) tests/fuzz/long_run.py --minutes $(MINUTES)
-
-notebooks: setup
+test-notebooks: setup
 	OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_notebooks.py -q -m "$(TIER)" -n $(JOBS) --dist loadgroup
 	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -m pytest --nbval --nbval-current-env --nbval-cell-timeout=300 \
 	  --nbval-sanitize-with tests/sanitize.cfg -p tests.ipc_kernels -n $(JOBS) --dist loadfile -p no:randomly -q $(STORED)
@@ -82,6 +77,11 @@ SIZE   ?= small
 DEVICE ?= cpu
 rehearsal: setup
 	$(RUN) -m tests.rehearsal --size $(SIZE) --device $(DEVICE) --jobs $(JOBS)
+
+# Damaged files over every reader, e.g. make fuzz MINUTES=60; inputs that end raw or hung are kept in fuzz/.
+MINUTES ?= 5
+fuzz: setup
+	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) tests/fuzz/long_run.py --minutes $(MINUTES)
 
 notebooks: setup
 	@for notebook in notebooks/[0-9]*.ipynb; do \

@@ -53,8 +53,9 @@ class CheckpointError(SlakitError):
 
 # What libraries raise for bytes of any kind: loaders of arrays, archives, pickles and pictures.
 UNREADABLE = (
-    OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, EOFError, RuntimeError,
-    MemoryError, SyntaxError, pickle.UnpicklingError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, EOFError,
+    RuntimeError, MemoryError, SyntaxError, pickle.UnpicklingError, struct.error, tokenize.TokenError,
+    zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 MAX_BYTES = 64 * 2**20  # of a text; the largest known, Phoenix-2014-T's training file, has 2 MB
 MAX_GLOSS = 200  # characters
