@@ -26,9 +26,7 @@ from unicodedata import category
 
 class SlakitError(Exception):
     """Base of every error that a user can mend. The command line prints it as one line and exits with 2.
-
-    What a sentence quotes may come from a file that holds anything: a word of thousands of letters is cut.
-    """
+    Words of thousands of letters, which it may quote from any file, are cut."""
 
     def __str__(self) -> str:
         text = re.sub(r"(\S{150})\S{100,}(\S{50})", r"\1…\2", super().__str__())
@@ -75,8 +73,7 @@ def read_bytes(path: str | Path, error: type[SlakitError] = CorpusError, limit: 
         reason = getattr(problem, "strerror", None) or problem
         raise error(f"{path}: cannot be read ({reason}); check the path and its rights") from None
     if len(data) > limit:
-        size = max(status.st_size, len(data))
-        raise error(f"{path}: {size:,} bytes, more than the {limit:,} that such a file may have; look what it is")
+        raise error(f"{path}: more than the {limit:,} bytes that such a file may have; look what it is")
     return data
 
 
@@ -139,9 +136,7 @@ class Vocabulary:
         self._index = {gloss: i + 1 for i, gloss in enumerate(self.glosses)}
         for gloss in self.glosses:
             if len(gloss) > MAX_GLOSS:
-                raise CorpusError(
-                    f"the vocabulary holds {gloss[:30]!r}…, {len(gloss):,} characters; a gloss has at most {MAX_GLOSS}"
-                )
+                raise CorpusError(f"the vocabulary holds {gloss[:30]!r}…; a gloss has at most {MAX_GLOSS} characters")
             if gloss.split() != [gloss]:
                 raise CorpusError(f"the vocabulary holds {gloss!r}; a gloss is one word without blanks")
         if len(self._index) != len(self.glosses):

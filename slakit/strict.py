@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import pickletools
 import re
 import types
 import typing
@@ -176,6 +177,15 @@ def check_plain(content: Any, where: object, depth: int = MAX_DEPTH) -> None:
         raise ConfigError(f"{where} holds {brief(content)}, half of a character (a lone surrogate); write it anew")
     elif isinstance(content, int) and abs(content) >= 2**64:
         raise ConfigError(f"{where} holds a whole number of {content.bit_length()} bits; 64 are the most")
+
+
+def check_pickle(data: bytes) -> bytes:
+    """The pickle, unless it asks for sizes beyond its own: a store to place 4,000,000,000 would take its memory before
+    anything else. ValueError then; pickletools reads the program without running it, and only as much as is there."""
+    for operation, argument, _ in pickletools.genops(data):
+        if "PUT" in operation.name and int(argument or 0) > len(data):
+            raise ValueError(f"{operation.name} {argument}")
+    return data
 
 
 def brief(value: Any, limit: int = 120) -> str:

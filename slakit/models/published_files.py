@@ -16,7 +16,8 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from slakit.models.towers.weights import BAD_WEIGHTS
-from slakit.records import CheckpointError, Vocabulary
+from slakit.records import MAX_BYTES, CheckpointError, Vocabulary
+from slakit.strict import check_pickle
 
 # Glosses of the published dictionaries, for a sentence that says which one was given.
 KNOWN_SIZES = {1295: "phoenix2014", 1115: "phoenix2014-t", 2000: "csl-daily", 178: "csl"}
@@ -82,7 +83,8 @@ def read_gloss_dict(source: str | Path | Mapping[str, Sequence[int]]) -> Vocabul
                 version = np.lib.format.read_magic(file)
                 read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
                 read_header[version](file)
-                (source,) = _NpyUnpickler(io.BytesIO(file.read())).load().state[-1]  # a 0-dimensional object array
+                content = check_pickle(file.read(MAX_BYTES))
+                (source,) = _NpyUnpickler(io.BytesIO(content)).load().state[-1]  # a 0-dimensional object array
         except BAD_WEIGHTS as error:
             raise CheckpointError(f"{path} is no readable gloss_dict.npy: {error}") from error
     if not isinstance(source, Mapping):

@@ -44,7 +44,7 @@ def read_yaml(text: str) -> Any:
         _count(node, iter(range(MOST_VALUES)))
         content = loader.construct_document(node)
     except RecursionError:
-        raise yaml.YAMLError("it is nested too deeply, or an alias holds itself") from None
+        raise yaml.YAMLError("it is nested too deeply, or its aliases hold themselves") from None
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError) as error:
         raise yaml.YAMLError(f"it holds a value that cannot be read: {error}") from None  # 0o9, or 1:99:x
     waiting = [content]
