@@ -28,7 +28,7 @@ class _Loader(yaml.SafeLoader):
 _MERGE = "tag:yaml.org,2002:merge"
 _NUMBER = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+.0123456789"))
-MOST_CHARACTERS = 2**20
+MOST_CHARACTERS = 2**16  # the longest spec has 4,000
 MOST_VALUES = 100_000  # of a document with all its aliases written out
 _PLAIN = (str, bool, int, float, type(None))
 

@@ -13,11 +13,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mutations import CANARY, mutated, nasty
+from mutations import CANARY, mutated
 from readers import READERS, attempt
 
 
@@ -36,7 +37,7 @@ def run(
     seed: int = 0,
     inputs: int | None = None,
     out: Path = Path("fuzz"),
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = partial(print, flush=True),
 ) -> dict[str, Counter]:
     """Outcomes by reader. Every reader gets the same share of the time; a kind of failure is kept once, in `out`."""
     names = list(only) or list(READERS)
@@ -49,12 +50,11 @@ def run(
             place = Path(folder)
             files = {file: (place / file).read_bytes() for file in reader.make(place)}
             others, order = [*files.values()], sorted(files)
-            queue = list(nasty().values())
             attempt(reader, place, order[0], 600.0)  # what is imported at first is not counted
             stop, number = time.monotonic() + share, 0
             while time.monotonic() < stop and (wanted is None or number < wanted):
                 file = order[number % len(order)]
-                content = queue[number] if number < len(queue) else mutated(files[file], others, seed * 10**9 + number)
+                content = mutated(files[file], others, seed * 10**9 + number)
                 (place / file).write_bytes(content)
                 outcome, said = attempt(reader, place, file)
                 counts[name][outcome] += 1
