@@ -81,7 +81,7 @@ rehearsal: setup
 # Damaged files over every reader, e.g. make fuzz MINUTES=60; inputs that end raw or hung are kept in fuzz/.
 MINUTES ?= 5
 fuzz: setup
-	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) tests/fuzz/long_run.py --minutes $(MINUTES)
+	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -u tests/fuzz/long_run.py --minutes $(MINUTES)
 
 notebooks: setup
 	@for notebook in notebooks/[0-9]*.ipynb; do \

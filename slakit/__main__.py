@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from slakit import __version__
-from slakit.command_line import convert, info, notebooks, parse, run_config, settings_as_pairs, settings_help
+from slakit.command_line import convert, info, notebooks, parse, run_config, say, settings_as_pairs, settings_help
 from slakit.records import ConfigError, SlakitError
 from slakit.sweeps.command import Pairs, read_pairs, sweep
 
@@ -32,17 +32,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return command(arguments)() or 0
     except SlakitError as error:
-        print(f"slakit: {error}", file=sys.stderr)
+        say(f"slakit: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nslakit: stopped; the same command goes on from here", file=sys.stderr)
+        say("\nslakit: stopped; the same command goes on from here", file=sys.stderr)
         return 130
 
 
 def command(arguments: list[str]):
     """What the arguments ask for, ready to be called. SystemExit after --help or for options that do not exist."""
     if arguments == ["--version"]:
-        return lambda: print(f"slakit {__version__}")
+        return lambda: say(f"slakit {__version__}")
     training = arguments[:1] == ["train"]
     try:
         if training:
@@ -51,7 +51,7 @@ def command(arguments: list[str]):
         return parse(COMMANDS, arguments)
     except SystemExit as end:
         if training and end.code == 0 and not arguments[1].startswith("-"):  # help for a preset or a file
-            return lambda: print("\n" + settings_help(run_config(arguments[1])))
+            return lambda: say("\n" + settings_help(run_config(arguments[1])))
         raise
 
 
@@ -109,11 +109,11 @@ def train(
         model = create_model(glosses=data.glosses, **settings.model_options())
         if processes.main:
             precision = str(half or torch.float32).removeprefix("torch.")
-            print(f"training on {target.type} in {precision}; {settings.out_dir}")
+            say(f"training on {target.type} in {precision}; {settings.out_dir}")
         run = fit(model, data, settings.out_dir, settings.train, device=device, processes=processes)
         if processes.main:
             best = run.out_dir / "best.safetensors"
-            print(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch'] + 1}; {best}")
+            say(f"best dev WER {run.best['wer']:.2f} % in epoch {run.best['epoch'] + 1}; {best}")
 
 
 def evaluate(
@@ -140,7 +140,7 @@ def evaluate(
     target = find_device(device)
     data = load_corpus(corpus, root=root, **read_pairs(option))
     model = load_checkpoint(checkpoint, glosses=data.glosses, pretrained=pretrained).to(target)
-    print(evaluate(model, data.split(split), data.name))
+    say(evaluate(model, data.split(split), data.name))
 
 
 def recognize(
@@ -176,13 +176,13 @@ def recognize(
     result = recognize(model, video, crop=square, on_damage=on_damage)
     for path in save:
         result.save(path)
-    print(result.json() if json else result)
+    say(result.json() if json else result)
     if out is not None:
         from slakit.show import model_card, write_report
 
         paths = write_report(model, result, out)
         lines = [model_card(model), *(f"{kind:<4}  {path}" for kind, path in paths.items())]
-        print("\n".join(lines), file=sys.stderr if json else sys.stdout)
+        say("\n".join(lines), file=sys.stderr if json else sys.stdout)
 
 
 def score(references: Path, hypotheses: Path, /, corpus: str | None = None) -> None:
@@ -200,12 +200,12 @@ def score(references: Path, hypotheses: Path, /, corpus: str | None = None) -> N
     result = score(stm.references, recognised, corpus)
     interval = bootstrap_interval(result)
     nothing = sum(not glosses for glosses in recognised.values())
-    print(result)
-    print(f"95 % interval {interval.low:.2f} to {interval.high:.2f}; nothing recognised in {nothing} videos")
+    say(result)
+    say(f"95 % interval {interval.low:.2f} to {interval.high:.2f}; nothing recognised in {nothing} videos")
     tables = {"scored in every way in use": variants(stm.references, recognised, corpus)}
     tables |= {"by signer": per_signer(result, stm.signers), "most confused": confusions(result, 10)}
     for title, table in tables.items():
-        print(f"\n{title}\n{table.to_string(float_format='%.2f') if len(table) else 'none'}")
+        say(f"\n{title}\n{table.to_string(float_format='%.2f') if len(table) else 'none'}")
 
 
 def doctor(
@@ -227,7 +227,7 @@ def doctor(
     if root is None and corpus != "minisign":
         raise ConfigError(f"doctor {corpus} needs --root, the folder that the corpus was extracted to")
     report = doctor(corpus, root, deep=deep, **read_pairs(option))
-    print(report.json() if json else report.text())
+    say(report.json() if json else report.text())
     return 0 if report.healthy else 1
 
 
@@ -267,8 +267,8 @@ def prepare(
         load_corpus(corpus, root=root, **read_pairs(option)), out, size=size, encoding=encoding, quality=quality,
         resize_filter=resize_filter, aspect=aspect, on_damage=on_damage, workers=workers,
     )  # fmt: skip
-    print(ready)
-    print("\n".join(ready.notes))
+    say(ready)
+    say("\n".join(ready.notes))
 
 
 COMMANDS = (demo, train, evaluate, recognize, convert, score, doctor, prepare, info, notebooks, sweep)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tomllib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from tqdm.auto import tqdm
 from slakit.records import ConfigError
 
 
-def find_device(name: str | None = None) -> torch.device:
+def find_device(name: str | torch.device | None = None) -> torch.device:
     """The device of that name, or the GPU if there is one; ConfigError for one that is not here."""
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -230,6 +232,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SLAKIT_HOME") or platformdirs.user_cache_path("slakit"))
 
 
+NO_LOCKS = (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK)  # of a mounted Drive, of some shared folders
+
+
 def _lock(folder: Path) -> FileLock:
     """On flock alone: the marker file that filelock can put in its place would survive a Colab machine that dies."""
     return FileLock(folder / ".lock", fallback_to_soft=False)
@@ -248,6 +253,13 @@ def locked(folder: Path, seconds: float = 2.0) -> Iterator[bool]:
     except Timeout:
         yield False
         return
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(
+            f"{folder}: this disk has no locks ({error.strerror}); see to it that one process at a time works there",
+            stacklevel=3,
+        )
     try:
         yield True
     finally:
@@ -263,8 +275,10 @@ def is_locked(folder: Path) -> bool:
         lock.acquire(timeout=0.1, poll_interval=0.01)  # somebody else who asks has it for an instant
     except Timeout:
         return True
-    except PermissionError:  # somebody else's folder: whether it is in use cannot be asked
-        return False
+    except OSError as error:  # somebody else's folder, a disk without locks: whether it is in use cannot be asked
+        if isinstance(error, PermissionError) or error.errno in NO_LOCKS:
+            return False
+        raise
     lock.release()
     return False
 

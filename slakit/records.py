@@ -8,13 +8,8 @@ or read_text(), JSON and YAML besides through strict.py, so that nothing endless
 from __future__ import annotations
 
 import os
-import pickle
 import re
 import stat
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,12 +44,6 @@ class CheckpointError(SlakitError):
     """A checkpoint that is damaged, foreign, or does not fit the vocabulary or model at hand."""
 
 
-# What libraries raise for bytes of any kind: loaders of arrays, archives, pickles and pictures.
-UNREADABLE = (
-    OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, EOFError,
-    RuntimeError, MemoryError, SyntaxError, pickle.UnpicklingError, struct.error, tokenize.TokenError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 MAX_BYTES = 64 * 2**20  # of a text; the largest known, Phoenix-2014-T's training file, has 2 MB
 MAX_GLOSS = 200  # characters
 
@@ -91,8 +80,10 @@ def read_text(path: str | Path, error: type[SlakitError] = CorpusError, limit: i
         raise error(
             f"{path}, line {line}: byte 0x{data[problem.start]:02x} is not UTF-8 (perhaps {guess}); save it as UTF-8"
         ) from None
-    if "\0" in text:
-        raise error(f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: a zero byte; not a text file")
+    if control := _CONTROL.search(text):
+        line = text[: control.start()].count("\n") + 1
+        name = "a zero byte" if control[0] == "\0" else f"the control character {control[0]!r}"
+        raise error(f"{path}, line {line}: {name}; not a text file")
     return text
 
 
@@ -139,6 +130,8 @@ class Vocabulary:
                 raise CorpusError(f"the vocabulary holds {gloss[:30]!r}…; a gloss has at most {MAX_GLOSS} characters")
             if gloss.split() != [gloss]:
                 raise CorpusError(f"the vocabulary holds {gloss!r}; a gloss is one word without blanks")
+            if control_in(gloss):
+                raise CorpusError(f"the vocabulary holds {gloss!r}; a gloss has no control characters")
         if len(self._index) != len(self.glosses):
             repeated = sorted(gloss for gloss, count in Counter(self.glosses).items() if count > 1)
             raise CorpusError(f"the vocabulary lists glosses twice: {', '.join(repeated[:5])}; list each once")
@@ -217,6 +210,7 @@ class Corpus:
         )
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # but those that are blanks or end lines
 # Format characters that a script needs: the joiners of Arabic and Indic letters, the signs written under numbers.
 _NEEDED = frozenset("\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2")
 

@@ -16,10 +16,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import pickle
 import pickletools
 import re
+import struct
+import tokenize
 import types
 import typing
+import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, is_dataclass
@@ -137,6 +142,12 @@ def from_json(kind: type[T], text: str) -> T:
     return from_dict(kind, parse_json(text, f"the {kind.__name__}"))
 
 
+# What libraries raise for bytes of any kind: loaders of arrays, archives, pickles and pictures.
+UNREADABLE = (
+    OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, EOFError,
+    RuntimeError, MemoryError, SyntaxError, pickle.UnpicklingError, struct.error, tokenize.TokenError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 MAX_CHARACTERS, MAX_DEPTH = 32 * 2**20, 32
 
 

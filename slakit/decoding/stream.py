@@ -143,7 +143,8 @@ class BeamStream:
         found = [np.zeros((keep, deep), np.int32) for _ in range(2)]
         sizes, scores, totals = np.full(keep, -1, np.int32), np.full(keep, -np.inf), np.full(keep, -np.inf)
         trie = (*self._trie[:4], self._trie[4].copy())  # the beam's places are needed afterwards
-        ranked(self.classes, 0.0, NO_LANGUAGE_MODEL, trie, self._beam, self._count, *found, sizes, scores, totals)
+        rest = (self._count, found[0], found[1], sizes, scores, totals)
+        ranked(self.classes, 0.0, NO_LANGUAGE_MODEL, trie, self._beam, *rest)
         result: list[Hypothesis] = []
         begun, times = [token for token, _ in self.settled], [step for _, step in self.settled]
         for n, size in enumerate(sizes.tolist()):

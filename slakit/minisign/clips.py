@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from slakit.minisign.looks import Signer, sample_scene, sample_signer
 from slakit.minisign.motion import FPS, plan, sentence_motion, spans_of
 from slakit.minisign.render import Frame, render
 from slakit.minisign.sentences import sample_sentences
-from slakit.records import ConfigError, Span
+from slakit.records import ConfigError, Span, written_whole
 
 SPLITS = ("train", "dev", "test")
 GENERATOR_VERSION = 5  # raise it whenever the same settings would give another corpus
@@ -130,9 +129,7 @@ def _write_landmarks(path: Path, frames: list[Frame]) -> None:
         rows = [[-32768] * width if value is None else [round(10.0 * v) for v in value] for value in values]
         return np.array(rows, dtype=np.int16)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    with open(part, "wb") as file:
+    with written_whole(path) as [new], open(new, "wb") as file:
         np.savez_compressed(
             file,
             right_hand=tenths([frame.right_hand for frame in frames], 2),
@@ -140,19 +137,15 @@ def _write_landmarks(path: Path, frames: list[Frame]) -> None:
             mouth=tenths([frame.mouth for frame in frames], 2),
             face=tenths([(*frame.face[0], frame.face[1]) for frame in frames], 3),
         )
-    os.replace(part, path)
 
 
 def write_video(path: Path, images: list[np.ndarray]) -> None:
     """Writes uint8 pictures [H, W, 3] as an H.264 mp4 (yuv420p, 25 frames a second); sides must be even."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
     height, width = images[0].shape[:2]
-    with av.open(str(part), "w", format="mp4") as container:
+    with written_whole(path) as [new], av.open(str(new), "w", format="mp4") as container:
         options = {"crf": str(CRF), "preset": PRESET, "g": str(KEY_FRAMES), "threads": "1"}
         stream = container.add_stream("libx264", rate=int(FPS), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for image in images:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
-    os.replace(part, path)

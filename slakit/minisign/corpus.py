@@ -26,11 +26,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 from tqdm.auto import tqdm
 
 from slakit.minisign.clips import GENERATOR_VERSION, SPLITS, Clip, Settings, landmark_file, plan_corpus, write_clip
 from slakit.minisign.lexicon import GLOSSES
-from slakit.records import ConfigError, CorpusError, read_text
+from slakit.records import ConfigError, CorpusError, read_text, write_atomically
 
 MANIFEST = "manifest.json"
 PARALLEL_FROM = 24  # fewer clips are drawn in this process: starting others takes longer
@@ -81,6 +82,9 @@ def build(root: str | Path, *, progress: bool = True, workers: int | None = None
 def _build(folder: Path, chosen: Settings, progress: bool, workers: int | None) -> Path:
     _only_builds_in(folder.parent)
     signers, clips = plan_corpus(chosen)
+    for part in folder.rglob(".*.part"):  # of processes that were killed while they wrote; written_whole named them
+        if not psutil.pid_exists(int(part.suffixes[-2][1:])):
+            part.unlink(missing_ok=True)
     write_annotations(folder, clips, chosen)
     missing = missing_clips(folder, clips)
     if workers is None:
@@ -99,7 +103,7 @@ def _build(folder: Path, chosen: Settings, progress: bool, workers: int | None) 
         raise CorpusError(
             f"{folder}: {len(missing)} clips could not be drawn, the first {missing[0].id}; build it again"
         )
-    _write(folder / MANIFEST, _manifest(chosen, complete=True))
+    write_atomically(folder / MANIFEST, _manifest(chosen, complete=True))
     return folder
 
 
@@ -141,26 +145,19 @@ def write_annotations(folder: Path, clips: list[Clip], settings: Settings) -> No
     notes = folder / "annotations"
     for split in SPLITS:
         rows = [f"{c.id}|{c.video}|{c.signer}|{c.num_frames}|{' '.join(c.glosses)}" for c in clips if c.split == split]
-        _write(notes / f"{split}.csv", "\n".join(["id|video|signer|num_frames|glosses", *rows, ""]))
+        write_atomically(notes / f"{split}.csv", "\n".join(["id|video|signer|num_frames|glosses", *rows, ""]))
     rows = [f"{clip.id}|{span.gloss}|{span.start}|{span.end}" for clip in clips for span in clip.spans]
-    _write(notes / "spans.csv", "\n".join(["id|gloss|start|end", *rows, ""]))
-    _write(notes / "glosses.txt", "\n".join([*GLOSSES, ""]))
+    write_atomically(notes / "spans.csv", "\n".join(["id|gloss|start|end", *rows, ""]))
+    write_atomically(notes / "glosses.txt", "\n".join([*GLOSSES, ""]))
     counts = {split: getattr(settings, split) for split in SPLITS}
     signers = sum(getattr(settings, f"{split}_signers") for split in SPLITS)
-    _write(folder / "README.txt", README.format(**counts, signers=signers, size=settings.size))
-    _write(folder / MANIFEST, _manifest(settings, complete=False))
+    write_atomically(folder / "README.txt", README.format(**counts, signers=signers, size=settings.size))
+    write_atomically(folder / MANIFEST, _manifest(settings, complete=False))
 
 
 def _manifest(settings: Settings, complete: bool) -> str:
     content = {"corpus": "minisign", "generator": GENERATOR_VERSION, "complete": complete, "settings": asdict(settings)}
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_bytes(text.encode("utf-8"))
-    os.replace(part, path)
 
 
 def _draw_in_processes(folder: Path, workers: int) -> Iterator[str]:

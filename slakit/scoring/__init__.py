@@ -16,15 +16,18 @@ recognised MORGEN WIND REGEN
 
 In reading order:
   cleanup.py     the official rules (preprocess.sh)
-  wer.py         score: sclite's alignment and counts
+  alignment.py   sclite's alignment of two sentences
+  wer.py         score: its counts
   tables.py      variants of the WER, per signer and length, confusions
   statistics.py  bootstrap intervals, paired tests
   render.py      aligned sentences in colour
+  escapes.py     glosses and names in HTML, LaTeX, Markdown, CSV and figures
   files.py       STM and CTM, and NIST's own program as a check
 
 It imports slakit.records alone: it knows words and numbers, nothing that makes them.
 """
 
+from slakit.scoring.alignment import align_words
 from slakit.scoring.cleanup import REPEATS_FLOOR, clean_gloss, clean_up
 from slakit.scoring.files import Stm, read_ctm, read_stm, sclite_command, sclite_counts, write_ctm, write_stm
 from slakit.scoring.render import AlignedSentences, aligned_sentences
@@ -45,7 +48,7 @@ from slakit.scoring.tables import (
     plain_wer,
     variants,
 )
-from slakit.scoring.wer import Counts, Score, VideoScore, align_words, score
+from slakit.scoring.wer import Counts, Score, VideoScore, score
 
 __all__ = [
     "REPEATS_FLOOR",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from slakit.records import ConfigError
+from slakit.records import ConfigError, visible
+from slakit.scoring.escapes import as_html
 from slakit.scoring.wer import Score, VideoScore, right
 
 # kind: (letter, ANSI colour, text and background in HTML); the letter says it without colours too
@@ -36,11 +36,6 @@ def _width(text: str) -> int:
     )
 
 
-def _printable(text: str) -> str:
-    """Control characters (a gloss may hold an escape sequence) become visible."""
-    return "".join(c if unicodedata.category(c) != "Cc" else "�" for c in text)
-
-
 class AlignedSentences:
     """Videos with their alignments: shows itself as HTML in a notebook, `print` gives text.
 
@@ -57,14 +52,14 @@ class AlignedSentences:
             rows: list[list[str]] = [[], [], []]
             for reference, recognised in video.pairs:
                 letter, ansi, _, _ = _LOOK[_kind(reference, recognised)]
-                cells = [_printable(reference or _GAP), _printable(recognised or _GAP), letter]
+                cells = [visible(reference or _GAP), visible(recognised or _GAP), letter]
                 size = max(_width(cell) for cell in cells)
                 for row, cell in zip(rows, cells, strict=True):
                     padding = " " * (size - _width(cell))
                     row.append(f"\033[{ansi}m{cell}\033[0m{padding}" if colour and cell else cell + padding)
             names = ("reference ", "recognised", "          ")
             lines = [f"{name} {' '.join(row)}".rstrip() for name, row in zip(names, rows, strict=True)]
-            blocks.append("\n".join([f"{_printable(video.id)}  {_summary(video)}", *lines]))
+            blocks.append("\n".join([f"{visible(video.id)}  {_summary(video)}", *lines]))
         return "\n\n".join(blocks)
 
     def html(self) -> str:
@@ -78,11 +73,11 @@ class AlignedSentences:
                 for name, cell in zip(rows, (reference or _GAP, recognised or _GAP, letter), strict=True):
                     plain = "padding:0 6px;text-align:center"
                     look = style if name else plain
-                    rows[name] += f'<td dir="auto" style="{look}">{html.escape(_printable(cell))}</td>'
+                    rows[name] += f'<td dir="auto" style="{look}">{as_html(cell)}</td>'
             body = "".join(
                 f'<tr><th scope="row" style="text-align:left">{name}</th>{cells}</tr>' for name, cells in rows.items()
             )
-            caption = html.escape(f"{_printable(video.id)}: {_summary(video)}")
+            caption = as_html(f"{video.id}: {_summary(video)}")
             parts.append(
                 f'<table style="border-collapse:collapse;margin:8px 0"><caption style="text-align:left">{caption}'
                 f"</caption>{body}</table>"

@@ -1,31 +1,24 @@
 """Word error rate as NIST sclite counts it: `score()`, the headline number of every result.
 
-sclite aligns with the costs 4 for a substitution and 3 for a deletion or insertion (SCTK, net_dp.c), so its counts can
-exceed the plain edit distance: it prefers three deletions and three insertions (18) to five substitutions (20).
+The alignment and its costs are in alignment.py.
 """
 
 from __future__ import annotations
 
-import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import numpy as np
-
 from slakit.records import Corpus, CorpusError
+from slakit.scoring.alignment import Pairs, align_words, fold
 from slakit.scoring.cleanup import EMPTY, clean_up, has_clean_up, words_of
 from slakit.scoring.cleanup import collapse_repeats as collapse
 
 Sentences = Mapping[str, str | Sequence[str]]
-Pairs = tuple[tuple[str | None, str | None], ...]
 
-MAX_CELLS = 100_000_000  # of one video's alignment, 10,000 words by 10,000: 100 MB and a minute
 NULL = "@"  # no word, for sclite
 COUNTS = ("correct", "substitutions", "deletions", "insertions", "words")
-
-_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 @dataclass(frozen=True)
@@ -101,11 +94,6 @@ class Score(Counts):
         )
 
 
-def fold(gloss: str) -> str:
-    """Upper-case ASCII letters become lower case, nothing else does: sclite's idea of the same word."""
-    return gloss.translate(_LOWER)
-
-
 def right(reference: str | None, recognised: str | None) -> bool:
     """Whether a pair of an alignment is a gloss recognised rightly."""
     return reference is not None and recognised is not None and fold(reference) == fold(recognised)
@@ -114,72 +102,16 @@ def right(reference: str | None, recognised: str | None) -> bool:
 def sclite_words(glosses: Sequence[str]) -> list[str]:
     """Glosses as sclite reads them from an STM or CTM file: what follows ";" is a comment, a trailing "*" is dropped.
 
-    No gloss of the known corpora has these characters, nor is any "@" alone, which stands for no word (`NULL`).
+    A gloss that begins with ";" is a word without letters, here ";": it equals every other such word. No gloss of the
+    known corpora has these characters, nor is any "@" alone, which stands for no word (`NULL`).
     """
     words = []
     for gloss in glosses:
         word = gloss.split(";", 1)[0]
         if len(word) > 1:
             word = word.removesuffix("*")
-        if word:
-            words.append(word)
+        words.append(word or ";")
     return words
-
-
-def align_words(reference: Sequence[str], hypothesis: Sequence[str], null: str | None = None) -> Pairs:
-    """sclite's alignment: (reference word or None for an insertion, recognised word or None for a deletion), in order.
-
-    Costs 4 / 3 / 3; in a cell the diagonal wins if it is no worse than both others, then a deletion if it is better
-    than an insertion, then the insertion. null: a word that stands for none: it costs 0.001 to delete or insert and 1
-    to meet itself (SCTK, word.c), which can decide between alignments that cost the same; it is left out of the answer.
-    """
-    rows, columns = len(reference), len(hypothesis)
-    if rows * columns > MAX_CELLS:
-        raise CorpusError(
-            f"{rows:,} words cannot be aligned with {columns:,}: the table is too large; score sentence by sentence"
-        )
-    left = [fold(word) for word in reference]
-    top = [fold(word) for word in hypothesis]
-    # whole numbers, but single precision as in sclite where thousandths come in
-    number = np.float32 if null in left or null in top else int
-    down = [number(0.001 if word == null else 3) for word in left]
-    across = [number(0.001 if word == null else 3) for word in top]
-    same, other, both_null = number(0), number(4), number(1)
-    above = [number(0)]
-    for step in across:
-        above.append(above[-1] + step)
-    move = ["I" * (columns + 1)]
-    for i in range(1, rows + 1):
-        row, moves = [above[0] + down[i - 1]], ["D"]
-        for j in range(1, columns + 1):
-            equal = left[i - 1] == top[j - 1]
-            diagonal = above[j - 1] + (other if not equal else both_null if top[j - 1] == null else same)
-            deletion, insertion = above[j] + down[i - 1], row[j - 1] + across[j - 1]
-            if diagonal <= deletion and diagonal <= insertion:
-                row.append(diagonal)
-                moves.append("S")
-            elif deletion < insertion:
-                row.append(deletion)
-                moves.append("D")
-            else:
-                row.append(insertion)
-                moves.append("I")
-        above = row
-        move.append("".join(moves))
-    pairs: list[tuple[str | None, str | None]] = []
-    i, j = rows, columns
-    while i or j:
-        step = move[i][j]
-        if step == "S":
-            i, j = i - 1, j - 1
-            pairs.append((reference[i], hypothesis[j]))
-        elif step == "D":
-            i -= 1
-            pairs.append((reference[i], None))
-        else:
-            j -= 1
-            pairs.append((None, hypothesis[j]))
-    return tuple(pair for pair in reversed(pairs) if null is None or null not in pair)
 
 
 def check_ids(references: Sentences, hypotheses: Sentences) -> None:

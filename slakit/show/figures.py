@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from slakit.decoding import GlossSpan
 from slakit.models.packing import seconds_of
 from slakit.records import Span
+from slakit.scoring.escapes import as_label
 from slakit.show.pictures import overlay, scale_of
 
 sns.set_theme(style="whitegrid", context="notebook", palette="colorblind", rc={"figure.dpi": 80})
@@ -42,7 +43,7 @@ def _luminance(colour: Sequence[float]) -> float:
 
 def with_caption(figure: Figure, caption: str) -> Figure:
     """A line or two under the figure that say what is shown; nothing where the caption is empty."""
-    lines = textwrap.wrap(caption, int(figure.get_size_inches()[0] * 14))
+    lines = textwrap.wrap(as_label(caption), int(figure.get_size_inches()[0] * 14))
     if lines:
         figure.text(0.01, -0.01, "\n".join(lines), ha="left", va="top", fontsize=9, color="0.25")
     return figure
@@ -78,10 +79,10 @@ def frame_strip(
             axis.set(xticks=[], yticks=[])
             sns.despine(ax=axis, left=True, bottom=True)
         if named:
-            label = textwrap.fill(name, 10, break_long_words=False, break_on_hyphens=False)
+            label = textwrap.fill(as_label(name), 10, break_long_words=False, break_on_hyphens=False)
             line[0].set_ylabel(label, fontsize=9)
     for column, index in enumerate(chosen):
-        axes[0, column].set_title(titles[column] if titles else f"frame {index}", fontsize=8)
+        axes[0, column].set_title(as_label(titles[column]) if titles else f"frame {index}", fontsize=8)
     figure.tight_layout(pad=0.25)
     return with_caption(figure, caption)
 
@@ -117,9 +118,10 @@ def timeline(
             start, length = span.start / fps, (span.end - span.start) / fps
             colour = bar_colour(colours[span.gloss])
             axes[0, 0].barh(row, length, left=start, height=0.85, color=colour, edgecolor="white")
-            axes[0, 0].text(start + length / 2, row, span.gloss, ha="center", va="center", fontsize=8, clip_on=True)
+            name = as_label(span.gloss)
+            axes[0, 0].text(start + length / 2, row, name, ha="center", va="center", fontsize=8, clip_on=True)
     if rows:
-        axes[0, 0].set_yticks(range(len(rows)), list(rows))
+        axes[0, 0].set_yticks(range(len(rows)), [as_label(name) for name in rows])
         axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
         axes[0, 0].grid(axis="y", visible=False)
     ends = [span.end / fps for spans in rows.values() for span in spans]
@@ -131,9 +133,10 @@ def timeline(
                 values, colour = probabilities[:, column], line_colour(colours[gloss])
                 axis.plot(seconds, values, color=colour, marker=".", markersize=5)
                 if column in leading[title]:
-                    axis.text(seconds[values.argmax()], values.max() + 0.05, gloss, ha="center", fontsize=8)
+                    place = seconds[values.argmax()], values.max() + 0.05
+                    axis.text(*place, as_label(gloss), ha="center", fontsize=8)
         axis.set(ylabel="probability", ylim=(0, 1.2), yticks=(0, 0.5, 1))
-        axis.set_title(title, fontsize=9, loc="left", pad=3)
+        axis.set_title(as_label(title), fontsize=9, loc="left", pad=3)
         ends.append(len(probabilities) * frames / fps)
     axes[-1, 0].set(xlabel="seconds", xlim=(0, 1.01 * max(ends, default=1.0)))
     figure.tight_layout(h_pad=0.4)
@@ -156,6 +159,7 @@ def confusion_map(table: pd.DataFrame, width: float = 9.0) -> Figure:
     if "(other)" in table and not bool(table["(other)"].any()):
         table = table.drop(columns="(other)")
     right = np.array([[row == column for column in table.columns] for row in table.index])
+    table = table.rename(index=as_label, columns=as_label)
     options = {"annot": True, "fmt": "d", "linewidths": 0.5, "cbar": False, "ax": axis, "annot_kws": {"fontsize": 8}}
     sns.heatmap(table, mask=~right, cmap="Greys", vmin=0, vmax=4 * max(1, table.to_numpy().max()), **options)
     most = max(1, table.where(~right, 0).to_numpy().max())
@@ -192,7 +196,7 @@ def ctc_lattice(probabilities: np.ndarray, target: Sequence[int], names: Sequenc
                 if i == state and j in ahead[t + 1] & behind[t + 1]:
                     axis.plot([t, t + 1], [i, j], color="0.6", zorder=1)
     axis.set_xticks(range(steps), [f"step {t + 1}" for t in range(steps)])
-    axis.set_yticks(range(count), [names[state] for state in states])
+    axis.set_yticks(range(count), [as_label(names[state]) for state in states])
     axis.set(xlim=(-0.4, steps - 0.6), ylim=(count - 0.4, -0.6))
     axis.grid(visible=False)
     sns.despine(figure, left=True, bottom=True)

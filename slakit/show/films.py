@@ -15,7 +15,7 @@ from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 from slakit.decoding import GlossSpan
-from slakit.records import SlakitError, Span
+from slakit.records import SlakitError, Span, unwritable, visible, written_whole
 from slakit.show.pictures import overlay
 
 # Those to try first; the last comes with matplotlib and has Latin, Greek, Cyrillic and Arabic letters.
@@ -72,6 +72,7 @@ def film(
     spans: glosses in frames. caption: one line under the pictures that says what is shown.
     """
     rows = maps if isinstance(maps, Mapping) else {"": maps}
+    caption, glosses = visible(caption), [visible(span.gloss) for span in spans]
     if not rows:
         raise SlakitError("a film needs at least one map; give maps or {name: maps}")
     plain = frames.repeat(zoom, 1).repeat(zoom, 2)
@@ -80,14 +81,14 @@ def film(
         names = _names(["video", *rows], plain.shape[2])  # [18, W (1 + maps), 3]
         pictures = np.concatenate([pictures, np.broadcast_to(names, (len(frames), *names.shape))], 1)
     width, below, count = pictures.shape[2], 84, len(frames)
-    large, line = font(26, "".join(s.gloss for s in spans)), f"00.00 s   {caption}"
+    large, line = font(26, "".join(glosses)), f"00.00 s   {caption}"
     small = _fitting(line, width - 8)
     film_frames = []
     for t, picture in enumerate(pictures):
         canvas = Image.new("RGB", (width + width % 2, picture.shape[0] + below + picture.shape[0] % 2), "black")
         canvas.paste(Image.fromarray(picture), (0, 0))
         draw, base = ImageDraw.Draw(canvas), picture.shape[0]
-        now = " ".join(s.gloss for s in spans if s.start <= t < s.end)
+        now = " ".join(gloss for gloss, s in zip(glosses, spans, strict=True) if s.start <= t < s.end)
         draw.text((width // 2, base + 20), now, font=large, fill="white", anchor="mm")
         for s in spans:
             left, right = width * s.start // count, width * s.end // count
@@ -110,27 +111,38 @@ def _names(names: Sequence[str], width: int) -> np.ndarray:
     """A strip with one name under each picture of `width` pixels: uint8 [18, width * names, 3]."""
     strip = Image.new("RGB", (width * len(names), 18), "black")
     draw = ImageDraw.Draw(strip)
-    for k, name in enumerate(names):
+    for k, name in enumerate(map(visible, names)):
         draw.text((width * k + width // 2, 9), name, font=_fitting(name, width - 4), fill="white", anchor="mm")
     return np.asarray(strip)
 
 
 def save_film(path: str | Path, pictures: np.ndarray, fps: float = 25.0) -> Path:
-    """Write pictures uint8 [T, H, W, 3] as .mp4 (H.264, plays in every browser) or as an endless .gif."""
+    """Write pictures uint8 [T, H, W, 3] as .mp4 (H.264, plays in every browser) or as an endless .gif.
+
+    The file is there whole or not at all; ConfigError where it cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".gif":
-        images = [Image.fromarray(p).quantize(128, dither=Image.Dither.NONE) for p in pictures]
-        images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
-    elif path.suffix == ".mp4":
-        even = pictures[:, : pictures.shape[1] // 2 * 2, : pictures.shape[2] // 2 * 2]  # H.264 needs even sides
-        with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-            stream = container.add_stream("libx264", rate=round(fps))
-            stream.height, stream.width, stream.pix_fmt = *even.shape[1:3], "yuv420p"
-            stream.options = {"crf": "20"}
-            for picture in even:
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
-            container.mux(stream.encode())
-    else:
+    if path.suffix not in (".gif", ".mp4"):
         raise SlakitError(f"{path.name}: films are written as .mp4 or .gif")
+    try:
+        with written_whole(path) as [new]:
+            (_save_gif if path.suffix == ".gif" else _save_mp4)(new, pictures, fps)
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from None
     return path
+
+
+def _save_gif(path: Path, pictures: np.ndarray, fps: float) -> None:
+    images = [Image.fromarray(p).quantize(128, dither=Image.Dither.NONE) for p in pictures]
+    images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+
+
+def _save_mp4(path: Path, pictures: np.ndarray, fps: float) -> None:
+    even = pictures[:, : pictures.shape[1] // 2 * 2, : pictures.shape[2] // 2 * 2]  # H.264 needs even sides
+    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=round(fps))
+        stream.height, stream.width, stream.pix_fmt = *even.shape[1:3], "yuv420p"
+        stream.options = {"crf": "20"}
+        for picture in even:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+        container.mux(stream.encode())

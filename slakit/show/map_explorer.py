@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from html import escape
 from typing import NamedTuple, cast
 
 import ipywidgets
@@ -18,7 +17,8 @@ from slakit.decoding import GlossSpan, hypothesis_spans
 from slakit.explain import KINDS, Curve, Target, frame_energy, kinds_of, maps_of, masking_curve, targets_of, watch
 from slakit.explain.attention import LAYERED, UNSCORED
 from slakit.models.recognizer import Recognizer
-from slakit.records import Sample, SlakitError
+from slakit.records import Sample, SlakitError, visible
+from slakit.scoring.escapes import as_html
 from slakit.show.map_figures import curve_figure, energy_figure
 from slakit.show.pictures import overlay, png, scale_of
 from slakit.show.player import gloss_line
@@ -96,7 +96,7 @@ class MapExplorer(ipywidgets.VBox):
         self._views: dict[tuple[int, str], ClipView] = {}
         self._drawings: dict[Choice, Drawing] = {}
         self._busy = self._readable = False
-        names = [f"{s.id}: {' '.join(s.glosses)}" for s in self.samples]
+        names = [visible(f"{s.id}: {' '.join(s.glosses)}") for s in self.samples]
         self.clip = self._dropdown("clip", list(zip(names, range(len(names)), strict=True)), 0, "44em")
         self.method = self._dropdown("method", list(self.models), next(iter(self.models)))
         self.gloss = self._dropdown("gloss", [("", "")], "")
@@ -148,7 +148,7 @@ class MapExplorer(ipywidgets.VBox):
                     f"({' '.join(view.sample.glosses) or 'it has none'}); choose another clip or method"
                 )
         except SlakitError as error:
-            self.message.value = f"<b>{escape(str(error))}</b>"
+            self.message.value = f"<b>{as_html(str(error))}</b>"
             self.picture.value = self.energy.value = self.curve.value = b""
             self._readable = False
             return
@@ -158,7 +158,7 @@ class MapExplorer(ipywidgets.VBox):
         words = view.watched.model.vocabulary.decode(view.tokens)
         self._fill(self.kind, kinds_of(view.watched.model), 0)
         self._fill(self.layer, [(f"block {b + 1} of {depth}", b) for b in range(depth)], depth - 1)
-        self._fill(self.gloss, [(f"{k + 1}. {word}", k) for k, word in enumerate(words)], 0)
+        self._fill(self.gloss, [(visible(f"{k + 1}. {word}"), k) for k, word in enumerate(words)], 0)
         last = len(view.watched.frames) - 1
         self.slider.max = self.play.max = last
         self.slider.value = min(self.slider.value, last)
@@ -206,7 +206,7 @@ class MapExplorer(ipywidgets.VBox):
         ImageDraw.Draw(marked).line((x, 0, x, marked.height), fill="#D55E00", width=2)
         self.energy.value = png(marked)
         unscored = chosen.kind in UNSCORED
-        target = "the same for every gloss" if unscored else f"for {escape(view.spans[chosen.gloss].gloss)}"
+        target = "the same for every gloss" if unscored else f"for {as_html(view.spans[chosen.gloss].gloss)}"
         self.message.value = f"{gloss_line(view.spans, t, view.sample.fps)} &nbsp; <i>{chosen.kind}, {target}</i>"
 
 

@@ -13,6 +13,7 @@ from slakit.explain.curves import Curve
 from slakit.explain.gradients import frame_energy
 from slakit.models.packing import seconds_of
 from slakit.records import Span
+from slakit.scoring.escapes import as_label
 from slakit.show.figures import with_caption
 
 DIVERGING = "PuOr_r"  # two hues that differ without red-green vision
@@ -24,11 +25,11 @@ def energy_figure(
     """Each frame's share of a map over time, one line a name; glosses as grey bands with their names."""
     figure, axis = plt.subplots(figsize=(width, 2.4))
     for (name, energy), style in zip(energies.items(), ["-", "--", ":", "-."] * len(energies), strict=False):
-        axis.plot(seconds_of(np.arange(len(energy)), fps, 1), 100 * energy, style, label=name)
+        axis.plot(seconds_of(np.arange(len(energy)), fps, 1), 100 * energy, style, label=as_label(name))
     top = max(float(e.max()) for e in energies.values()) * 100
     for span in spans:
         axis.axvspan(span.start / fps, span.end / fps, facecolor="0.92", edgecolor="white", linewidth=3, zorder=0)
-        axis.text((span.start + span.end) / 2 / fps, 1.06 * top, span.gloss, ha="center", fontsize=8)
+        axis.text((span.start + span.end) / 2 / fps, 1.06 * top, as_label(span.gloss), ha="center", fontsize=8)
     axis.set(xlabel="seconds", ylabel="share of the map (%)", ylim=(0, 1.18 * max(top, 1e-9)))
     axis.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 0.98), ncol=6, frameon=False)
     figure.tight_layout()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 import ipywidgets
 import numpy as np
 
 from slakit.decoding import GlossSpan
 from slakit.records import Span
+from slakit.scoring.escapes import as_html
 from slakit.show.pictures import png
 
 
 def gloss_line(spans: Sequence[Span | GlossSpan], frame: int, fps: float) -> str:
     """HTML: the time of a frame and all glosses, the one of the moment underlined, in the page's own colour."""
-    words = [f"<b><u>{escape(s.gloss)}</u></b>" if s.start <= frame < s.end else escape(s.gloss) for s in spans]
+    words = [f"<b><u>{as_html(s.gloss)}</u></b>" if s.start <= frame < s.end else as_html(s.gloss) for s in spans]
     return f"{frame / fps:.2f} s &nbsp; {' '.join(words)}"
 
 

@@ -13,11 +13,11 @@ from PIL import Image
 from slakit.explain import gloss_maps
 from slakit.models.packing import STRIDE
 from slakit.models.recognizer import Recognizer
-from slakit.recognition.exports import write_ctm_spans, write_json
+from slakit.recognition.exports import as_ctm, as_elan, as_json, as_webvtt
 from slakit.recognition.video import Recognition
-from slakit.records import ConfigError
+from slakit.records import visible, write_files
 from slakit.show.figures import frame_strip, timeline
-from slakit.show.pictures import as_image, stack
+from slakit.show.pictures import as_image, png, stack
 
 KINDS = ("json", "eaf", "vtt", "ctm", "png")
 
@@ -56,7 +56,7 @@ def model_card(model: Recognizer) -> str:
     wer = _error_rates(facts["metrics"])
     if wer:
         lines.append(f"word error  {wer} on that corpus; on other videos nothing was measured")
-    return "\n".join(lines)
+    return visible("\n".join(lines), keep="\n")
 
 
 def _error_rates(metrics: Any) -> str:
@@ -106,22 +106,25 @@ def write_report(model: Recognizer, result: Recognition, out: str | Path) -> dic
     """Write one recognition in every format into a folder, named after its video; returns {kind: path}.
 
     json (everything, with what the model is), eaf (ELAN, linked to the video), vtt (subtitles), ctm (scoring tools),
-    png (recognition_picture). Raises ConfigError where the folder cannot be written.
+    png (recognition_picture). All of them or, with a ConfigError that says why, none.
     """
-    name = re.sub(r"[\s\x00-\x1f]+", "_", Path(result.source).stem) or "video"  # a CTM id may not hold blanks
+    name = file_name(Path(result.source).stem)
     paths = {kind: Path(out) / f"{name}.{kind}" for kind in KINDS}
-    try:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        alternatives = [{"glosses": glosses, "score": score} for glosses, score in result.alternatives]
-        write_json(
-            paths["json"], result.spans, source=Path(result.source).name, score=result.score, fps=result.fps,
-            frames=len(result.frames), alternatives=alternatives, model=model_facts(model),
-        )  # fmt: skip
-        write_ctm_spans(paths["ctm"], {name: result.spans})
-        result.save(paths["eaf"])
-        result.save(paths["vtt"])
-        recognition_picture(model, result).save(paths["png"])
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"{error.filename or out} cannot be written ({reason}); give another folder") from None
+    video = Path(result.source) if Path(result.source).is_file() else None
+    facts = {"source": Path(result.source).name, "score": result.score, "fps": result.fps, "frames": len(result.frames)}
+    alternatives = [{"glosses": glosses, "score": score} for glosses, score in result.alternatives]
+    contents = {
+        "json": as_json(result.spans, **facts, alternatives=alternatives, model=model_facts(model)) + "\n",
+        "eaf": as_elan({"recognised": result.spans}, video, beside=paths["eaf"]),
+        "vtt": as_webvtt(result.spans),
+        "ctm": as_ctm({name: result.spans}),
+        "png": png(recognition_picture(model, result)),
+    }
+    write_files({paths[kind]: content for kind, content in contents.items()})
     return paths
+
+
+def file_name(text: str) -> str:
+    """The name of a video as one of files and as an id in CTM: no blanks, nothing that cannot be seen, no dot first."""
+    letters = (c if visible(c) == c else "_" for c in re.sub(r"[\s\x00-\x1f]+", "_", text))
+    return "".join(letters).lstrip(".;") or "video"

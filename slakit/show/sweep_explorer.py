@@ -9,7 +9,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from pandas.api.types import is_numeric_dtype
 
+from slakit.records import visible
+from slakit.scoring.escapes import as_label
 from slakit.show.pictures import png
 
 
@@ -26,7 +29,10 @@ def run_explorer(runs: pd.DataFrame, varied: Sequence[str]) -> ipywidgets.VBox:
     hue = ipywidgets.Dropdown(options=varied, value=varied[min(1, len(varied) - 1)], description="colour")
     keep = {
         name: ipywidgets.SelectMultiple(
-            options=sorted(runs[name].unique(), key=str), value=tuple(runs[name].unique()), description=name, rows=4
+            options=[(visible(value), value) for value in sorted(runs[name].unique(), key=str)],
+            value=tuple(runs[name].unique()),
+            description=name,
+            rows=4,
         )
         for name in varied
     }
@@ -53,7 +59,8 @@ def slice_runs(runs: pd.DataFrame, kept_values: Mapping[str, Sequence]) -> pd.Da
 def _scatter(runs: pd.DataFrame, x: str, y: str, hue: str) -> Figure:
     figure, axis = plt.subplots(figsize=(9, 4))
     if len(runs):
-        table = runs.assign(**{hue: runs[hue].astype(str)}) if hue != x else runs
+        texts = [name for name in {x, hue} if not is_numeric_dtype(runs[name]) or name == hue != x]
+        table = runs.assign(**{name: runs[name].map(as_label) for name in texts})
         if runs[x].dtype == object:
             sns.stripplot(table, x=x, y=y, hue=hue, ax=axis, size=9, jitter=0.08)
         else:

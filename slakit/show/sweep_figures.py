@@ -8,6 +8,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from slakit.scoring.escapes import as_label
 from slakit.show.figures import line_colour
 from slakit.show.pictures import HEAT
 
@@ -23,22 +24,28 @@ def heat_map(
         cells = table.pivot_table(index=rows, columns=columns, values=column, sort=False)
         return cells.reindex(index=sorted(table[rows].unique(), key=_layers), columns=sorted(table[columns].unique()))
 
-    numbers = grid(value)
+    numbers = grid(value).rename(index=_label, columns=_label)
     text = numbers.map(lambda number: "" if pd.isna(number) else f"{number:.1f}")
     if spread is not None and bool(table[spread].notna().any()):
-        text = text + grid(spread).map(lambda number: "" if pd.isna(number) else f"\n±{number:.1f}")
+        deviations = grid(spread).rename(index=_label, columns=_label)
+        text = text + deviations.map(lambda number: "" if pd.isna(number) else f"\n±{number:.1f}")
     split = value.removeprefix("paper_")
     sns.heatmap(
         numbers, annot=text, fmt="", cmap=HEAT, ax=axis, linewidths=1, cbar_kws={"label": SPLITS.get(split, split)}
     )
-    axis.set(title=title, xlabel=columns, ylabel=rows)
+    axis.set(title=as_label(title), xlabel=as_label(columns), ylabel=as_label(rows))
     axis.tick_params(rotation=0)
     axis.grid(visible=False)
 
 
+def _label(value: object) -> object:
+    """Text as matplotlib may draw it, numbers as they are."""
+    return as_label(value) if isinstance(value, str) else value
+
+
 def _layers(label: object) -> tuple:
     """Sorts "1-12" before "10-12"."""
-    return tuple(int(part) if part.isdigit() else part for part in str(label).split("-"))
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in str(label).split("-"))
 
 
 def heat_maps(summary: pd.DataFrame, rows: str, columns: str, value: str = "test_wer", width: float = 12.0) -> Figure:
@@ -77,7 +84,7 @@ def wer_against_parameters(summary: pd.DataFrame, label: str, value: str = "test
                 continue
             error = row[spread] if spread and bool(pd.notna(row[spread])) else None
             axis.errorbar(x, y, yerr=error, fmt="o", markersize=8, capsize=4, color=colours[row[label]])
-            axis.annotate(str(row[label]), (x, y), xytext=(7, 6), textcoords="offset points", fontsize=9)
+            axis.annotate(as_label(row[label]), (x, y), xytext=(7, 6), textcoords="offset points", fontsize=9)
         axis.set(title=title, xlabel="trainable parameters (millions)", ylabel=SPLITS.get(value, value))
         axis.margins(x=0.25, y=0.15)
     figure.tight_layout()
@@ -95,8 +102,8 @@ def ours_beside_paper(summary: pd.DataFrame, label: str, value: str = "test_wer"
     for colour, *ends in zip(colours, ours, paper, strict=True):
         axis.plot([0, 1], ends, marker="o", color=colour)
     for (_, row), left, right, colour in zip(rows.iterrows(), _apart(ours), _apart(paper), colours, strict=True):
-        axis.text(-0.02, left, f"{row[label]}  {row[value]:.1f}", ha="right", va="center", color=colour)
-        axis.text(1.02, right, f"{row[f'paper_{value}']:.1f}  {row[label]}", va="center", color=colour)
+        axis.text(-0.02, left, f"{as_label(row[label])}  {row[value]:.1f}", ha="right", va="center", color=colour)
+        axis.text(1.02, right, f"{row[f'paper_{value}']:.1f}  {as_label(row[label])}", va="center", color=colour)
     axis.set(xlim=(-0.6, 1.6), ylim=(-0.1, max([1.1, *(y + 0.05 for y in _apart(ours) + _apart(paper))])))
     axis.set(yticks=[], xticks=[0, 1])
     axis.set_xticklabels([f"ours, {SPLITS.get(value, value)}", "the paper"])
@@ -119,7 +126,7 @@ def sweep_curves(results: pd.DataFrame, colour: str, start: pd.Series | None = N
     start: WER on dev of the heads that the runs started from; its mean is drawn as a dotted line.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(width, 3.8), sharex=True)
-    table = results.assign(**{colour: results[colour].astype(str)})
+    table = results.assign(**{colour: results[colour].map(as_label)})
     sns.lineplot(table, x="epoch", y="loss_total", hue=colour, ax=left, marker="o", errorbar="sd")
     wide = bool(table["loss_total"].max() > 10 * table["loss_total"].min())
     left.set(ylabel="training loss", yscale="log" if wide else "linear")
@@ -146,7 +153,7 @@ def cost_bars(table: pd.DataFrame, label: str, width: float = 12.0) -> Figure:
     }
     figure, axes = plt.subplots(1, len(names), figsize=(width, 0.42 * len(table) + 1.2), sharey=True)
     for axis, (column, (title, unit)) in zip(axes, names.items(), strict=True):
-        sns.barplot(x=table[column], y=table[label].astype(str), ax=axis, color=sns.color_palette()[0], orient="h")
+        sns.barplot(x=table[column], y=table[label].map(as_label), ax=axis, color=sns.color_palette()[0], orient="h")
         for row, number in enumerate(table[column]):
             times = f"  ({number / table[column].iloc[0]:.2f} x)" if column == "step_seconds" else ""
             text = f"{number:.3g}{times}"

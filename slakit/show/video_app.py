@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
+import html
 import math
 import re
 import tempfile
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +22,8 @@ from slakit.explain import gloss_maps
 from slakit.models.recognizer import Recognizer
 from slakit.recognition.pictures import fit_frames
 from slakit.recognition.video import Recognition, recognize_frames
-from slakit.records import SlakitError
+from slakit.records import SlakitError, visible
+from slakit.scoring.escapes import as_html
 from slakit.show.pictures import overlay, png, scale_of
 from slakit.show.report import model_card, time_figure, write_report
 
@@ -81,7 +82,7 @@ class VideoApp(ipywidgets.VBox):
         self.gloss = ipywidgets.Dropdown(options=[("none", -1)], description="map of", layout=wide)
         self.message, self.answer, self.files = (ipywidgets.HTML() for _ in range(3))
         self.picture, self.timeline = (ipywidgets.Image(format="png") for _ in range(2))
-        card = ipywidgets.HTML(f"<pre style='white-space: pre-wrap; margin: 0'>{escape(model_card(model))}</pre>")
+        card = ipywidgets.HTML(f"<pre style='white-space: pre-wrap; margin: 0'>{html.escape(model_card(model))}</pre>")
         super().__init__([
             card, ipywidgets.HBox([self.example, self.upload]), self.path, self.message, self.picture, self.frame,
             ipywidgets.HBox([self.auto, self.left, self.top, self.side]), self.recognise,
@@ -189,7 +190,7 @@ class VideoApp(ipywidgets.VBox):
             return None
         self.result, self.maps = result, maps
         self._busy = True
-        choices = [(f"{k + 1}. {gloss}", k) for k, gloss in enumerate(result.glosses)]
+        choices = [(visible(f"{k + 1}. {gloss}"), k) for k, gloss in enumerate(result.glosses)]
         self.gloss.options = [("none", -1), *choices]
         self.gloss.value = 0 if choices else -1
         self._busy = False
@@ -227,7 +228,7 @@ class VideoApp(ipywidgets.VBox):
 
     def _say(self, text: str, wrong: bool = False) -> None:
         style = f" style='color: {ERROR_COLOUR}; background: white'" if wrong else ""
-        self.message.value = f"<span role='status'{style}>{escape(text)}</span>"
+        self.message.value = f"<span role='status'{style}>{as_html(text)}</span>"
 
 
 def answer_html(result: Recognition) -> str:
@@ -235,12 +236,12 @@ def answer_html(result: Recognition) -> str:
     if not result.glosses:
         return "<b>Nothing was recognised.</b>"
     rows = [
-        (span.gloss, f"{span.start_seconds:.2f} to {span.end_seconds:.2f}", f"{100 * span.confidence:.0f} %")
+        (visible(span.gloss), f"{span.start_seconds:.2f} to {span.end_seconds:.2f}", f"{100 * span.confidence:.0f} %")
         for span in result.spans
     ]
     table = pd.DataFrame(rows, columns=pd.Index(["gloss", "seconds", "confidence"]))
     others = [
-        f"<li>{escape(' '.join(glosses)) or '(nothing)'}, {math.exp(score - result.score):.2f} times as likely</li>"
+        f"<li>{as_html(' '.join(glosses)) or '(nothing)'}, {math.exp(score - result.score):.2f} times as likely</li>"
         for glosses, score in result.alternatives[:3]
     ]
     listed = table.to_html(index=False, border=0, justify="left", col_space="8em")
@@ -250,4 +251,4 @@ def answer_html(result: Recognition) -> str:
 def _link(kind: str, path: Path) -> str:
     content = base64.b64encode(path.read_bytes()).decode()
     address = f"data:application/octet-stream;base64,{content}"
-    return f"<a download='{escape(path.name, quote=True)}' href='{address}'>{KIND_NAMES[kind]}</a>"
+    return f"<a download='{as_html(path.name)}' href='{address}'>{KIND_NAMES[kind]}</a>"

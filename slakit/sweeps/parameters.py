@@ -67,15 +67,14 @@ def _assigned(source: str) -> dict[str, Parameter]:
     """The assignments of a cell: name -> its annotation and value."""
     found = {}
     for line in ast.parse(source).body:
-        target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0] if _plain(line) else None
-        if isinstance(target, ast.Name) and (value := line.value) is not None:
+        if not isinstance(line, ast.AnnAssign | ast.Assign):
+            continue
+        targets = [line.target] if isinstance(line, ast.AnnAssign) else line.targets
+        target, value = targets[0], line.value
+        if len(targets) == 1 and isinstance(target, ast.Name) and value is not None:
             annotation = ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else ""
             found[target.id] = Parameter(annotation, _value(target.id, value))
     return found
-
-
-def _plain(line: ast.stmt) -> bool:
-    return isinstance(line, ast.Assign) and len(line.targets) == 1
 
 
 def _value(name: str, value: ast.expr) -> Any:

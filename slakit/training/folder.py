@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import zlib
@@ -26,15 +25,8 @@ def held(folder: Path) -> Iterator[None]:
         try:
             free = stack.enter_context(locked(folder, 5.0))  # a killed batch run takes its kernel along, a little later
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the name, or half of a character
-            if getattr(error, "errno", None) not in (
-                errno.ENOTSUP,
-                errno.ENOSYS,
-                errno.ENOLCK,
-            ):  # a mounted Drive may have no locks
-                raise ConfigError(
-                    f"{folder} cannot be written ({getattr(error, 'strerror', error)}); give another out_dir"
-                ) from error
-            free = True
+            reason = getattr(error, "strerror", error)
+            raise ConfigError(f"{folder} cannot be written ({reason}); give another out_dir") from error
         if not free:
             raise SlakitError(f"another process is training in {folder}; wait for it, or give another out_dir")
         yield

@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -37,7 +36,7 @@ def run(
     seed: int = 0,
     inputs: int | None = None,
     out: Path = Path("fuzz"),
-    report: Callable[[str], None] = partial(print, flush=True),
+    report: Callable[[str], None] = print,
 ) -> dict[str, Counter]:
     """Outcomes by reader. Every reader gets the same share of the time; a kind of failure is kept once, in `out`."""
     names = list(only) or list(READERS)

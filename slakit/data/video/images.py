@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from slakit.data.video.source import Decoded, Source, VideoInfo
-from slakit.records import UNREADABLE, VideoError
+from slakit.records import VideoError
+from slakit.strict import UNREADABLE
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")  # by content: Pillow would run PostScript of any name

@@ -21,7 +21,8 @@ import simplejpeg  # Pillow's pixels, at twice the speed
 
 from slakit.data.video.images import list_frames
 from slakit.data.video.source import Decoded, Source, VideoInfo
-from slakit.records import UNREADABLE, ConfigError, Sample, VideoError
+from slakit.records import ConfigError, Sample, VideoError
+from slakit.strict import UNREADABLE
 
 VERSION = 2
 SUFFIX = ".frames"

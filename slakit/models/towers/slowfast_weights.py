@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from slakit.records import UNREADABLE, CheckpointError, read_bytes
-from slakit.strict import check_pickle
+from slakit.records import CheckpointError, read_bytes
+from slakit.strict import UNREADABLE, check_pickle
 
 # PySlowFast's names -> ours, in order.
 NAMES = (

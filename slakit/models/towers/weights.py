@@ -13,7 +13,8 @@ from torch import nn
 
 from slakit.config import parse_json
 from slakit.machine import shipped
-from slakit.records import UNREADABLE, CheckpointError, ConfigError, read_text
+from slakit.records import CheckpointError, ConfigError, read_text
+from slakit.strict import UNREADABLE
 
 TINY_CLIP = "tiny-clip"
 BAD_WEIGHTS = (*UNREADABLE, SafetensorError)
