@@ -1,4 +1,4 @@
-# slakit: make setup | demo | check | test | test-all | rehearsal | notebooks | fire | bench | clean      (Linux, macOS, WSL; README has the raw commands)
+# slakit: make setup | demo | check | test | test-all | fuzz | rehearsal | fire | notebooks | bench | clean      (Linux, macOS, WSL; README has the raw commands)
 PYTHON ?= python3
 VENV   ?= .venv
 # The torch to install, e.g. TORCH="torch==2.11.*". Without an NVIDIA driver the CPU build (200 MB, not 5 GB) is taken.
@@ -19,7 +19,7 @@ PIP := $(UV) pip install --quiet --python $(BIN)/python
 MAKE_VENV = $(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 endif
 
-.PHONY: setup demo check test test-units test-notebooks test-all rehearsal fire notebooks bench clean
+.PHONY: setup demo check test test-units test-notebooks test-all fuzz rehearsal fire notebooks bench clean
 .DELETE_ON_ERROR:
 
 setup: $(VENV)/.ready
@@ -85,6 +85,11 @@ fire: setup
 	OMP_NUM_THREADS=1 nice $(RUN) tests/survival_night.py kills $(FIRE)/kills 0 $(DEATHS)
 	OMP_NUM_THREADS=1 nice $(RUN) tests/survival_night.py disks $(FIRE)/disks
 	OMP_NUM_THREADS=1 nice $(RUN) tests/survival_night.py memory 10000
+
+# Damaged files over every reader, e.g. make fuzz MINUTES=60; inputs that end raw or hung are kept in fuzz/.
+MINUTES ?= 5
+fuzz: setup
+	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -u tests/fuzz/long_run.py --minutes $(MINUTES)
 
 notebooks: setup
 	@for notebook in notebooks/[0-9]*.ipynb; do \

@@ -95,7 +95,7 @@ def run_config(name: str, changes: Mapping[str, Any] | None = None) -> RunConfig
     from slakit.sweeps.experiment import check_blocks
     from slakit.training.presets import load_run, preset
 
-    config = load_run(name) if name.endswith(".json") or Path(name).is_file() else preset(name)
+    config = load_run(name) if name.endswith(".json") or os.path.isfile(name) else preset(name)
     changes = {key.replace("-", "_"): value for key, value in (changes or {}).items()}
     if changes.get("model.method", config.model.method) != config.model.method:
         config = replace(config, model=with_method(config.model, changes["model.method"]))
@@ -171,7 +171,7 @@ def info(checkpoint: str | None = None, /, as_json: Annotated[bool, arg(name="js
 
     path = Path(find_checkpoint(checkpoint))
     text_file = path / "model.json"  # of a checkpoint in two files
-    description = read_description(text_file if text_file.is_file() else path)
+    description = read_description(text_file if os.path.isfile(text_file) else path)
     if as_json:
         facts = {"path": str(path), "bytes": checkpoint_bytes(path), **description}
         say(json.dumps(facts, indent=1, ensure_ascii=False))

@@ -20,7 +20,12 @@ from unicodedata import category
 
 
 class SlakitError(Exception):
-    """Base of every error that a user can mend. The command line prints it as one line and exits with 2."""
+    """Base of every error that a user can mend. The command line prints it as one line and exits with 2.
+    Words of thousands of letters, which it may quote from any file, are cut."""
+
+    def __str__(self) -> str:
+        text = re.sub(r"(\S{150})\S{100,}(\S{50})", r"\1…\2", super().__str__())
+        return text if len(text) <= 2500 else f"{text[:2000]} … {text[-400:]}"
 
 
 class ConfigError(SlakitError):
@@ -39,7 +44,7 @@ class CheckpointError(SlakitError):
     """A checkpoint that is damaged, foreign, or does not fit the vocabulary or model at hand."""
 
 
-MAX_BYTES = 64 * 2**20  # of a text; the largest known annotation, Phoenix-2014-T's training file, has 2 MB
+MAX_BYTES = 64 * 2**20  # of a text; the largest known, Phoenix-2014-T's training file, has 2 MB
 MAX_GLOSS = 200  # characters
 
 
@@ -57,8 +62,7 @@ def read_bytes(path: str | Path, error: type[SlakitError] = CorpusError, limit: 
         reason = getattr(problem, "strerror", None) or problem
         raise error(f"{path}: cannot be read ({reason}); check the path and its rights") from None
     if len(data) > limit:
-        size = max(status.st_size, len(data))
-        raise error(f"{path}: {size:,} bytes, more than the {limit:,} that such a file may have; look what it is")
+        raise error(f"{path}: more than the {limit:,} bytes that such a file may have; look what it is")
     return data
 
 
@@ -123,15 +127,11 @@ class Vocabulary:
         self._index = {gloss: i + 1 for i, gloss in enumerate(self.glosses)}
         for gloss in self.glosses:
             if len(gloss) > MAX_GLOSS:
-                raise CorpusError(
-                    f"the vocabulary holds {gloss[:30]!r}…, {len(gloss):,} characters; a gloss has at most {MAX_GLOSS}"
-                )
+                raise CorpusError(f"the vocabulary holds {gloss[:30]!r}…; a gloss has at most {MAX_GLOSS} characters")
             if gloss.split() != [gloss]:
                 raise CorpusError(f"the vocabulary holds {gloss!r}; a gloss is one word without blanks")
             if control_in(gloss):
-                raise CorpusError(
-                    f"the vocabulary holds {gloss!r}; a gloss has no control characters or lone surrogates"
-                )
+                raise CorpusError(f"the vocabulary holds {gloss!r}; a gloss has no control characters")
         if len(self._index) != len(self.glosses):
             repeated = sorted(gloss for gloss, count in Counter(self.glosses).items() if count > 1)
             raise CorpusError(f"the vocabulary lists glosses twice: {', '.join(repeated[:5])}; list each once")

@@ -16,9 +16,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import pickle
+import pickletools
 import re
+import struct
+import tokenize
 import types
 import typing
+import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, is_dataclass
@@ -136,6 +142,12 @@ def from_json(kind: type[T], text: str) -> T:
     return from_dict(kind, parse_json(text, f"the {kind.__name__}"))
 
 
+# What libraries raise for bytes of any kind: loaders of arrays, archives, pickles and pictures.
+UNREADABLE = (
+    OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, EOFError,
+    RuntimeError, MemoryError, SyntaxError, pickle.UnpicklingError, struct.error, tokenize.TokenError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 MAX_CHARACTERS, MAX_DEPTH = 32 * 2**20, 32
 
 
@@ -176,6 +188,15 @@ def check_plain(content: Any, where: object, depth: int = MAX_DEPTH) -> None:
         raise ConfigError(f"{where} holds {brief(content)}, half of a character (a lone surrogate); write it anew")
     elif isinstance(content, int) and abs(content) >= 2**64:
         raise ConfigError(f"{where} holds a whole number of {content.bit_length()} bits; 64 are the most")
+
+
+def check_pickle(data: bytes) -> bytes:
+    """The pickle, unless it asks for sizes beyond its own: a store to place 4,000,000,000 would take its memory before
+    anything else. ValueError then; pickletools reads the program without running it, and only as much as is there."""
+    for operation, argument, _ in pickletools.genops(data):
+        if "PUT" in operation.name and int(argument or 0) > len(data):
+            raise ValueError(f"{operation.name} {argument}")
+    return data
 
 
 def brief(value: Any, limit: int = 120) -> str:

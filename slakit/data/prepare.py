@@ -11,6 +11,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import threading
 import zlib
 from collections import deque
@@ -72,7 +73,7 @@ def prepare(
     settings = {"version": VERSION, "corpus": corpus.name, "size": size, "encoding": encoding, "quality": quality}
     settings |= {"resize_filter": resize_filter, "aspect": aspect, "on_damage": on_damage}
     out = Path(out)
-    if "\0" in str(out):
+    if "\0" in str(out) or re.search("[\ud800-\udfff]", str(out)):
         raise ConfigError(f"{str(out)!r} is no folder's name; choose another")
     try:
         out.mkdir(parents=True, exist_ok=True)

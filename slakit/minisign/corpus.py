@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 
 from slakit.minisign.clips import GENERATOR_VERSION, SPLITS, Clip, Settings, landmark_file, plan_corpus, write_clip
 from slakit.minisign.lexicon import GLOSSES
-from slakit.records import ConfigError, CorpusError, write_atomically
+from slakit.records import ConfigError, CorpusError, read_text, write_atomically
 
 MANIFEST = "manifest.json"
 PARALLEL_FROM = 24  # fewer clips are drawn in this process: starting others takes longer
@@ -70,9 +70,17 @@ def build(root: str | Path, *, progress: bool = True, workers: int | None = None
         raise ConfigError(f"minisign has no setting {unknown[0]!r}; it has {known}")
     chosen = Settings(**settings)
     folder = Path(root) / content_key(chosen)
-    if is_complete(folder):
-        return folder
-    _only_builds_in(Path(root))
+    try:
+        return folder if is_complete(folder) else _build(folder, chosen, progress, workers)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name, or half a character
+        reason = getattr(error, "strerror", None) or error
+        raise CorpusError(
+            f"{folder} cannot be written ({reason}); make room, or give another root; drawing goes on where it stopped"
+        ) from error
+
+
+def _build(folder: Path, chosen: Settings, progress: bool, workers: int | None) -> Path:
+    _only_builds_in(folder.parent)
     signers, clips = plan_corpus(chosen)
     for part in folder.rglob(".*.part"):  # of processes that were killed while they wrote; written_whole named them
         if not psutil.pid_exists(int(part.suffixes[-2][1:])):
@@ -119,7 +127,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """{"generator": version, "complete": bool, "settings": {...}}; CorpusError if it is damaged."""
     path = Path(folder) / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(read_text(path))
         content = {name: manifest[name] for name in ("generator", "complete", "settings")}
         Settings(**content["settings"])
         return content

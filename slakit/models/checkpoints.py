@@ -127,7 +127,7 @@ def load_checkpoint(
 def load_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     """A checkpoint's tensors by name, as stored; CheckpointError where they are missing or cannot be read."""
     weights, text_file = files_of(path)
-    if not weights.is_file():
+    if not os.path.isfile(weights):
         both = "" if text_file == weights else f"; a checkpoint in a folder is that file and {text_file} together"
         raise CheckpointError(f"{weights} is missing{both}")
     try:

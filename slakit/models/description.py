@@ -101,9 +101,9 @@ def files_of(path: str | Path) -> tuple[Path, Path]:
     path, file = Path(path), with_suffix(path)
     stem = path.with_suffix("") if path.suffix in (SUFFIX, ".json") else path / "model"
     pair = Path(f"{stem}{SUFFIX}"), Path(f"{stem}.json")
-    if file.is_file() and not (pair[1].is_file() and read_header(file) is None):
+    if os.path.isfile(file) and not (os.path.isfile(pair[1]) and read_header(file) is None):
         return file, file
-    return pair if pair[1].is_file() or path.is_dir() else (file, file)
+    return pair if os.path.isfile(pair[1]) or os.path.isdir(path) else (file, file)
 
 
 def read_header(file: Path) -> str | None:
@@ -143,8 +143,8 @@ def _opened(file: Path) -> Iterator[Any]:
 def checkpoint_bytes(path: str | Path) -> int:
     """The size of a checkpoint on disk: of its file, or of the files in its folder."""
     path = Path(path)
-    files = path.glob("model.*") if path.is_dir() else (path, path.with_name(f"{path.name}.safetensors"))
-    return sum(file.stat().st_size for file in files if file.is_file())
+    files = path.glob("model.*") if os.path.isdir(path) else (path, path.with_name(f"{path.name}.safetensors"))
+    return sum(file.stat().st_size for file in files if os.path.isfile(file))
 
 
 def describe(description: Mapping[str, Any], path: str | Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,9 +26,9 @@ def find_checkpoint(path: str | Path) -> Path:
     if address:
         return _fetch(*address.groups())
     named = Path(path)
-    if named.name == str(path) and not named.exists() and not Path(f"{path}.safetensors").exists():
+    if named.name == str(path) and not os.path.exists(path) and not os.path.exists(f"{path}.safetensors"):
         demo = shipped("demo_models") / named
-        if (demo / "model.json").is_file() or Path(f"{demo}.safetensors").is_file():
+        if os.path.isfile(demo / "model.json") or os.path.isfile(f"{demo}.safetensors"):
             return demo
     return named
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import re
 import zipfile
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from slakit.records import CheckpointError, Vocabulary
+from slakit.models.towers.weights import BAD_WEIGHTS
+from slakit.records import MAX_BYTES, CheckpointError, Vocabulary
+from slakit.strict import check_pickle
 
 # Glosses of the published dictionaries, for a sentence that says which one was given.
 KNOWN_SIZES = {1295: "phoenix2014", 1115: "phoenix2014-t", 2000: "csl-daily", 178: "csl"}
@@ -42,32 +45,20 @@ class Placeholder:
         self.state = state
 
 
-# What a damaged or hostile pickle can raise; nothing of it has been executed then.
-UNREADABLE = (
-    pickle.UnpicklingError, OSError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError,
-)  # fmt: skip
 # What the released code's random states name. A file of PyTorch before 1.6 cannot be asked for its names.
 NUMPY_NAMES = ("numpy.ndarray", "numpy.dtype", *(f"numpy.{c}.multiarray._reconstruct" for c in ("core", "_core")))
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     """The `model_state_dict` of a released training checkpoint (or a bare state dict), tensors alone."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(f"there is no checkpoint {path}")
     try:
         names = {*NUMPY_NAMES, *(get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else ())}
         inert = [Placeholder(module, name) for module, _, name in (full.rpartition(".") for full in names)]
         with safe_globals([Placeholder, *inert]):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-    ) as error:
+    except BAD_WEIGHTS as error:
         raise CheckpointError(f"{path} is no readable PyTorch checkpoint: {str(error)[:200]}") from error
     state = content.get("model_state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
@@ -92,12 +83,18 @@ def read_gloss_dict(source: str | Path | Mapping[str, Sequence[int]]) -> Vocabul
                 version = np.lib.format.read_magic(file)
                 read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
                 read_header[version](file)
-                (source,) = _NpyUnpickler(io.BytesIO(file.read())).load().state[-1]  # a 0-dimensional object array
-        except UNREADABLE as error:
+                content = check_pickle(file.read(MAX_BYTES))
+                (source,) = _NpyUnpickler(io.BytesIO(content)).load().state[-1]  # a 0-dimensional object array
+        except BAD_WEIGHTS as error:
             raise CheckpointError(f"{path} is no readable gloss_dict.npy: {error}") from error
     if not isinstance(source, Mapping):
         raise CheckpointError(f"the gloss dictionary is a {type(source).__name__}; expected {{gloss: [index, count]}}")
-    indices = {gloss: int(entry[0] if isinstance(entry, Sequence) else entry) for gloss, entry in source.items()}
+    try:
+        indices = {
+            str(gloss): int(entry[0] if isinstance(entry, Sequence) else entry) for gloss, entry in source.items()
+        }
+    except (ValueError, TypeError, LookupError, OverflowError) as error:
+        raise CheckpointError(f"the gloss dictionary is not {{gloss: [index, count]}}: {error}") from None
     glosses = sorted(indices, key=lambda gloss: indices[gloss])
     if [indices[gloss] for gloss in glosses] != list(range(1, len(glosses) + 1)):
         raise CheckpointError(f"the gloss dictionary's indices are not 1 to {len(glosses)}, each once")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Sequence
@@ -85,7 +86,7 @@ class Recognition:
         """
         path, video = Path(path), Path(self.source)
         if path.suffix == ".eaf":
-            exports.write_elan(path, {"recognised": self.spans}, video if video.is_file() else None)
+            exports.write_elan(path, {"recognised": self.spans}, video if os.path.isfile(video) else None)
         elif path.suffix == ".vtt":
             exports.write_webvtt(path, self.spans)
         elif path.suffix == ".json":
@@ -102,8 +103,8 @@ def clip_name(source: str | Path) -> str:
     `<id>/1` the id. No blanks, which a CTM file cannot hold."""
     path = Path(source)
     name = path.parent.name if path.name == "1" and path.parent.name else path.name
-    name = name if path.is_dir() else Path(name).stem
-    letters = (c if visible(c) == c else "_" for c in re.sub(r"[\s\x00-\x1f]+", "_", name))
+    name = name if os.path.isdir(path) else Path(name).stem
+    letters = (c if visible(c) == c else "_" for c in re.sub(r"[\\s\\x00-\\x1f]+", "_", name))
     return "".join(letters).lstrip(".;") or "video"
 
 

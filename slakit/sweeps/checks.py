@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ def notebook_path(notebook: str) -> Path:
     """A spec's notebook: an absolute path, or one from the checkout's folder or (without one) this folder, or one
     that slakit ships."""
     path = (checkout() or Path.cwd()) / notebook
-    return path if path.is_file() or not notebook.startswith("notebooks/") else shipped(notebook)
+    return path if os.path.isfile(path) or not notebook.startswith("notebooks/") else shipped(notebook)
 
 
 def checked_points(spec: Spec) -> list[Point]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -139,10 +140,10 @@ def prepare(
     from slakit.sweeps.spec import load_spec
 
     path = Path(name)
-    if not path.is_file():
+    if not os.path.isfile(path):
         folder = shipped("specs")
         path = folder / (path.name if path.suffix else f"{name}.yaml")
-        if not path.is_file():
+        if not os.path.isfile(path):
             known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
             raise ConfigError(f"there is no spec {name!r}; those that slakit ships are {known}")
     spec = load_spec(path, variant).with_base(changes)

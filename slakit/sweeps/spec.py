@@ -28,7 +28,7 @@ import yaml
 from pydantic import StringConstraints
 
 from slakit.config import IGNORED_BY_IDENTITY, NotNegative, Positive, checked_dataclass, digest, from_dict, nearest
-from slakit.records import ConfigError
+from slakit.records import ConfigError, read_text
 from slakit.sweeps.names import assign, by_parameter, flatten, parameter
 from slakit.sweeps.reading import read_yaml
 
@@ -205,12 +205,7 @@ class Spec(SpecFile):
 def load_spec(path: str | Path, variant: str | None = None) -> Spec:
     """A spec file, or one of its variants. ConfigError for an unknown key, a wrong type or an expectation of no run."""
     path = Path(path)
-    try:
-        content = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"the spec {path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"the spec {path} must be a mapping with the key 'notebook'")
+    content = _content(path)
     try:
         return _spec(path.stem, content, variant)
     except ConfigError as error:
@@ -219,8 +214,18 @@ def load_spec(path: str | Path, variant: str | None = None) -> Spec:
 
 def variants_of(path: str | Path) -> tuple[str, ...]:
     """The names of a spec file's variants."""
-    content = read_yaml(Path(path).read_text(encoding="utf-8"))
-    return tuple(content.get("variants") or {}) if isinstance(content, dict) else ()
+    variants = _content(Path(path)).get("variants")
+    return tuple(map(str, variants)) if isinstance(variants, dict) else ()
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = read_yaml(read_text(path, ConfigError))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the spec {path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"the spec {path} must be a mapping with the key 'notebook'")
+    return content
 
 
 def _spec(name: str, content: dict[str, Any], variant: str | None) -> Spec:

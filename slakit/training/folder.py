@@ -24,8 +24,9 @@ def held(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             free = stack.enter_context(locked(folder, 5.0))  # a killed batch run takes its kernel along, a little later
-        except OSError as error:
-            raise ConfigError(f"{folder} cannot be written ({error.strerror}); give another out_dir") from error
+        except (OSError, ValueError) as error:  # ValueError: a zero byte in the name, or half of a character
+            reason = getattr(error, "strerror", error)
+            raise ConfigError(f"{folder} cannot be written ({reason}); give another out_dir") from error
         if not free:
             raise SlakitError(f"another process is training in {folder}; wait for it, or give another out_dir")
         yield

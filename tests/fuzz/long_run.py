@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mutations import CANARY, mutated, nasty
+from mutations import CANARY, mutated
 from readers import READERS, attempt
 
 
@@ -49,12 +49,11 @@ def run(
             place = Path(folder)
             files = {file: (place / file).read_bytes() for file in reader.make(place)}
             others, order = [*files.values()], sorted(files)
-            queue = list(nasty().values())
             attempt(reader, place, order[0], 600.0)  # what is imported at first is not counted
             stop, number = time.monotonic() + share, 0
             while time.monotonic() < stop and (wanted is None or number < wanted):
                 file = order[number % len(order)]
-                content = queue[number] if number < len(queue) else mutated(files[file], others, seed * 10**9 + number)
+                content = mutated(files[file], others, seed * 10**9 + number)
                 (place / file).write_bytes(content)
                 outcome, said = attempt(reader, place, file)
                 counts[name][outcome] += 1

@@ -30,7 +30,7 @@ from slakit.records import Corpus, Sample, SlakitError, Vocabulary
 
 GLOSSES = ("HELLO", "WORLD", "ÄRGER")
 LONGEST = 4000  # characters of a sentence
-SECONDS = 20.0  # after which an input counts as hung
+SECONDS = 20.0  # of computing, after which an input counts as hung
 
 
 @dataclass(frozen=True)
@@ -372,7 +372,7 @@ READERS: dict[str, Reader] = {
 
 
 class Hung(BaseException):
-    """Reading took longer than it may; no `except Exception` may swallow it."""
+    """Reading computed longer than it may; no `except Exception` may swallow it."""
 
 
 def attempt(reader: Reader, folder: Path, name: str, seconds: float = SECONDS) -> tuple[str, str]:
@@ -382,10 +382,10 @@ def attempt(reader: Reader, folder: Path, name: str, seconds: float = SECONDS) -
         raise Hung
 
     begin = time.perf_counter()
-    alarm = signal.signal(signal.SIGALRM, stop) if hasattr(signal, "SIGALRM") else None
+    alarm = signal.signal(signal.SIGPROF, stop) if hasattr(signal, "SIGPROF") else None
     try:
         if alarm is not None:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            signal.setitimer(signal.ITIMER_PROF, seconds)
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             reader.read(folder, name)
@@ -400,6 +400,6 @@ def attempt(reader: Reader, folder: Path, name: str, seconds: float = SECONDS) -
         return "raw", traceback.format_exc()[-1500:]
     finally:
         if alarm is not None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, alarm)
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, alarm)
     return "read", ""

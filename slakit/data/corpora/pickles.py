@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import io
 import pickle
-import pickletools
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 from slakit.records import CorpusError, read_bytes
+from slakit.strict import check_pickle
 
 ALLOWED = {
     ("collections", "OrderedDict"): OrderedDict,
@@ -32,22 +32,11 @@ class _PlainUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError("it refers to objects outside")
 
 
-def _check_sizes(data: bytes) -> None:
-    """ValueError for sizes beyond the data: a store to place 4,000,000,000 would take its memory before anything else.
-
-    pickletools reads the program without running it, and only as much as is there.
-    """
-    for operation, argument, _ in pickletools.genops(data):
-        if "PUT" in operation.name and int(argument or 0) > len(data):
-            raise ValueError(f"{operation.name} {argument}")
-
-
 def load_plain_pickle(path: str | Path) -> Any:
     """The content of a pickle of plain data. CorpusError where it is damaged or holds anything else."""
     data = read_bytes(Path(path))
     try:
-        _check_sizes(data)
-        return _PlainUnpickler(io.BytesIO(data), encoding="latin1").load()
+        return _PlainUnpickler(io.BytesIO(check_pickle(data)), encoding="latin1").load()
     except RecursionError:
         raise CorpusError(f"{path}: nested too deeply for annotation; get the file from its official source") from None
     except Exception as error:  # a damaged pickle can raise nearly anything; nothing of it has been executed

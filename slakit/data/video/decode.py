@@ -32,7 +32,7 @@ def open_video(path: str) -> tuple[InputContainer, VideoStream]:
 
     The path is made absolute: a colon in a relative one ("10:30.mp4", "file:x.mp4") would name a protocol.
     """
-    options = {"protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
+    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(CONTAINERS), "max_pixels": str(MAX_PIXELS)}
     try:
         container = av.open(os.path.abspath(path), options=options)
     except FFmpegError as error:

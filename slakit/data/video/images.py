@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,14 +12,12 @@ from PIL import Image, ImageOps
 
 from slakit.data.video.source import Decoded, Source, VideoInfo
 from slakit.records import VideoError
+from slakit.strict import UNREADABLE
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")  # by content: Pillow would run PostScript of any name
 MAX_PIXELS = 64_000_000  # of one frame; a larger header is taken for a bomb and refused before any memory is taken
-UNREADABLE = (  # what Pillow raises for bytes of any kind
-    OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError,
-    MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
+NO_PICTURE = (*UNREADABLE, Image.DecompressionBombError)
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:
@@ -60,7 +56,7 @@ def _open(path: Path) -> Image.Image:
         raise VideoError(f"{path}: not a file, so not a frame; remove it")
     try:
         image = Image.open(path, formats=FORMATS)
-    except UNREADABLE as error:
+    except NO_PICTURE as error:
         raise VideoError(f"{path}: not a readable image ({error}); replace it or leave the clip out") from None
     if image.width * image.height > MAX_PIXELS:
         image.close()
@@ -74,7 +70,7 @@ def read_image(path: Path) -> np.ndarray:
         try:
             image.load()
             return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
-        except UNREADABLE as error:
+        except NO_PICTURE as error:
             raise VideoError(f"{path}: the image is damaged ({error}); replace it or leave the clip out") from None
 
 
@@ -86,7 +82,7 @@ def image_size(path: Path) -> tuple[int, int]:
             return read_image(path).shape[:2]
         try:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        except UNREADABLE as error:
+        except NO_PICTURE as error:
             raise VideoError(f"{path}: the image is damaged ({error}); replace it or leave the clip out") from None
     return (width, height) if turned else (height, width)
 

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import threading
-import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -23,13 +22,10 @@ import simplejpeg  # Pillow's pixels, at twice the speed
 from slakit.data.video.images import list_frames
 from slakit.data.video.source import Decoded, Source, VideoInfo
 from slakit.records import ConfigError, Sample, VideoError
+from slakit.strict import UNREADABLE
 
 VERSION = 2
 SUFFIX = ".frames"
-BAD_INDEX = (  # what NumPy, zipfile and json raise for bytes of any kind
-    OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, EOFError, MemoryError, NotImplementedError,
-    RecursionError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
 
 
 def index_path(frames: Path) -> Path:
@@ -54,7 +50,7 @@ class PackedSplit:
                 if (version := self.settings["version"]) == VERSION:
                     self.marks: dict[str, list] = json.loads(str(index["marks"]))  # see mark()
                     self._check()
-        except BAD_INDEX as error:
+        except UNREADABLE as error:
             raise VideoError(
                 f"{index_path(path)}: no readable index of {path.name} ({error}); run prepare again"
             ) from None

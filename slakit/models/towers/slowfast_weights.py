@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 import re
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from slakit.records import CheckpointError
+from slakit.records import CheckpointError, read_bytes
+from slakit.strict import UNREADABLE, check_pickle
 
 # PySlowFast's names -> ours, in order.
 NAMES = (
@@ -69,12 +71,12 @@ def read_kinetics(path: Path, network: nn.Module) -> None:
     frame where the network has none there, inputs beyond the network's (the old fusion's) are left out, statistics of
     a narrower norm are repeated, other shapes stay as they start. Executes nothing of the pickle. CheckpointError."""
     try:
-        with open(path, "rb") as file:
-            blobs = _Arrays(file, encoding="latin1").load()["blobs"]
+        content = check_pickle(read_bytes(path, CheckpointError, limit=2**30))
+        blobs = _Arrays(io.BytesIO(content), encoding="latin1").load()["blobs"]
         found = {
             key: torch.from_numpy(np.array(value)) for key, value in blobs.items() if isinstance(value, np.ndarray)
         }
-    except (pickle.UnpicklingError, OSError, EOFError, ValueError, TypeError, AttributeError, LookupError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(f"{path} is no readable PySlowFast pickle: {str(error)[:200]}") from error
     state, loaded = network.state_dict(), 0
     for key, value in found.items():

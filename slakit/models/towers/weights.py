@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import struct
 import zipfile
-import zlib
 from pathlib import Path
 
 import torch
@@ -17,13 +14,10 @@ from torch import nn
 from slakit.config import parse_json
 from slakit.machine import shipped
 from slakit.records import CheckpointError, ConfigError, read_text
+from slakit.strict import UNREADABLE
 
 TINY_CLIP = "tiny-clip"
-# What a damaged or hostile file can make a loader raise; nothing of it has been executed then.
-UNREADABLE = (
-    SafetensorError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, struct.error, OSError, RuntimeError,
-    EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, MemoryError,
-)  # fmt: skip
+BAD_WEIGHTS = (*UNREADABLE, SafetensorError)
 # In a folder: as open_clip and the hubs name the weights, the first that is there.
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
 
@@ -38,7 +32,7 @@ def is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any("/code/" in name for name in archive.namelist())
-    except UNREADABLE:
+    except BAD_WEIGHTS:
         return False
 
 
@@ -99,7 +93,7 @@ def read_tower_weights(path: Path) -> dict[str, torch.Tensor]:
             tensors = torch.jit.load(str(path), map_location="cpu").state_dict()
         else:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
+    except BAD_WEIGHTS as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise CheckpointError(f"the weights file {path} cannot be read: {reason}") from error
     if isinstance(tensors, dict) and isinstance(tensors.get("state_dict"), dict):
