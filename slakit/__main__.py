@@ -1,4 +1,4 @@
-"""The command line: python -m slakit demo | train | evaluate | recognize | score | doctor | prepare | info |
+"""The command line: python -m slakit demo | train | evaluate | recognize | convert | score | doctor | prepare | info |
 notebooks | sweep.
 
 A command is a function: its signature and docstring are its options and help (command_line.py). What it needs of the
@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from slakit import __version__
-from slakit.command_line import info, notebooks, parse, run_config, settings_as_pairs, settings_help
+from slakit.command_line import convert, info, notebooks, parse, run_config, settings_as_pairs, settings_help
 from slakit.records import ConfigError, SlakitError
 from slakit.sweeps.command import Pairs, read_pairs, sweep
 
@@ -271,7 +271,7 @@ def prepare(
     print("\n".join(ready.notes))
 
 
-COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, info, notebooks, sweep)
+COMMANDS = (demo, train, evaluate, recognize, convert, score, doctor, prepare, info, notebooks, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

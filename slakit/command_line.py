@@ -86,14 +86,14 @@ def run_config(name: str, changes: Mapping[str, Any] | None = None) -> RunConfig
     """
     from slakit.config import from_dict, override
     from slakit.data.corpora import check_options
-    from slakit.models.methods import find_method
+    from slakit.models.methods import find_method, with_method
     from slakit.sweeps.experiment import check_blocks
     from slakit.training.presets import load_run, preset
 
     config = load_run(name) if name.endswith(".json") or Path(name).is_file() else preset(name)
     changes = {key.replace("-", "_"): value for key, value in (changes or {}).items()}
     if changes.get("model.method", config.model.method) != config.model.method:
-        config = replace(config, model=replace(config.model, method=changes["model.method"], options={}))
+        config = replace(config, model=with_method(config.model, changes["model.method"]))
     _check_places(config, changes)
     config = override(config, changes)
     from_dict(find_method(config.model.method).options, config.model.options, "model.options")
@@ -218,3 +218,22 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def convert(file: Path, /, gloss_dict: Path, out: Path | None = None) -> None:
+    """a released checkpoint of VAC, TLP, SEN, CorrNet, CorrNet+, SlowFastSign or AdaptSign as a file of ours
+
+    Args:
+        file: the .pt file of the released training code
+        gloss_dict: the gloss_dict.npy that it was trained with
+        out: the file to write (default: beside it, with the ending .safetensors)
+    """
+    from slakit import load_published_checkpoint, save_checkpoint
+
+    model = load_published_checkpoint(file, gloss_dict)
+    written = save_checkpoint(model, out or file.with_suffix(".safetensors"), **model.about)
+    glosses = len(model.vocabulary.glosses)
+    print(f"{file} is {model.config.method} with {glosses} glosses; written: {written}")
+    print(
+        f"python -m slakit evaluate --checkpoint {written} --corpus NAME --root FOLDER follows the published protocol"
+    )

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from slakit.models import Recognizer, create_model
+from slakit.models.methods import METHODS
 
 TEXT = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
 VISION = {"image_size": 32, "patch_size": 8, "width": 64, "head_width": 16, "layers": 3}
@@ -40,6 +41,8 @@ FLAVA = {
     "model_type": "flava_image_model", "hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
     "intermediate_size": 128, "image_size": 32, "patch_size": 8,
 }  # fmt: skip
+NETWORKS = [name for name, method in METHODS.items() if method.network]  # methods with an image network of their own
+WHOLE_CLIP = ("tlp", "corrnet+", "slowfastsign")  # in which a clip's result depends on its batch, and none is streamed
 FAMILIES = (*CONFIGS, "tiny-flava")
 # ViT-B/16's sizes but for the number of blocks, for counts of bytes
 WIDE = {"image_size": 224, "patch_size": 16, "width": 768, "layers": 3}
@@ -64,9 +67,14 @@ def tower(name: str) -> str:
 
 
 def tiny(method: str, name: str = "tiny-vit", glosses: int = 5, **options) -> Recognizer:
-    """A recognizer on a tiny random tower."""
-    settings = {"hidden_size": 32, "dropout": 0.0, **options}
-    return create_model(method, [f"G{i}" for i in range(glosses)], tower(name), None, **settings)
+    """A recognizer on a tiny random tower, or on the method's own network, as small."""
+    settings, backbone = {"hidden_size": 32, "dropout": 0.0, **options}, None
+    if method not in NETWORKS:
+        backbone = tower(name)
+    else:
+        shape = {"depths": (1, 1, 1, 1), "feature_dropout": 0.0} if method == "slowfastsign" else {}
+        settings = {"image_size": 32, "width": 16, **shape, **settings}
+    return create_model(method, [f"G{i}" for i in range(glosses)], backbone, None, **settings)
 
 
 def frames(count: int, seed: int = 0, size: int = 32) -> torch.Tensor:

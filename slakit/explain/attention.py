@@ -16,6 +16,7 @@ from slakit.models.methods.adaptsign_attention import Aggregation, CrossFrameAtt
 from slakit.models.recognizer import Recognizer
 from slakit.models.towers.blocks import Attention
 from slakit.models.towers.encoder import record_attention
+from slakit.models.towers.resnet import MapTower
 from slakit.records import SlakitError
 
 
@@ -189,6 +190,8 @@ UNSCORED = ("attention", "rollout", "aggregation")  # ask for no score: the same
 
 def kinds_of(model: Recognizer) -> list[str]:
     """The kinds that maps_of() knows for this model."""
+    if isinstance(model.encoder.backbone.tower, MapTower):
+        return [*KINDS]
     of_the_method = ["aggregation"] if getattr(model.encoder, "aggregation", False) else []
     return [*KINDS, "relevance", "attention", "rollout", *of_the_method]
 

@@ -11,6 +11,7 @@ import torch
 from slakit.explain.targets import Target, feature_gradients, targets_of
 from slakit.explain.watched import CHUNK, WatchedClip, Window, block_of, by_window, encode_window, watch
 from slakit.models.recognizer import Recognizer
+from slakit.models.towers.resnet import MapTower
 from slakit.records import SlakitError
 
 
@@ -36,19 +37,22 @@ KINDS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
 @contextmanager
 def kept_tokens(model: Recognizer, block: int) -> Iterator[list[torch.Tensor]]:
     """What the attention of a block reads, after its LayerNorm, made the root of the graph; yields a list of [n, L, D].
+    Of a convolutional network its last map, place by place.
 
     block: 0-based, negative from the end. Nothing below is differentiated, so that frozen encoders work.
     Not the residual stream: attention reads that through the LayerNorm, which ignores the length of a token, so that
     the gradient along the token itself is zero in the last block.
     """
-    encoder, norm, roots = model.encoder, block_of(model, block).ln_1, []
+    encoder, tower, roots = model.encoder, model.encoder.backbone.tower, []
+    source = tower.maps if isinstance(tower, MapTower) else block_of(model, block).ln_1
 
     def keep(_, __, output):
-        roots.append(output.detach().requires_grad_(True))
-        return roots[-1]
+        tokens = output.flatten(2).transpose(1, 2) if output.dim() == 4 else output
+        roots.append(tokens.detach().requires_grad_(True))
+        return roots[-1].transpose(1, 2).view_as(output) if output.dim() == 4 else roots[-1]
 
     before = encoder.gradients_everywhere
-    handle = norm.register_forward_hook(keep)
+    handle = source.register_forward_hook(keep)
     encoder.gradients_everywhere = True
     try:
         yield roots
@@ -62,7 +66,8 @@ def gradient_maps(
 ) -> np.ndarray:
     """Which patches, at which time, raised each target's score.
 
-    kind: "grad-cam" or "gradient x token". block: whose input is looked at (what its attention reads). Returns
+    kind: "grad-cam" or "gradient x token". block: whose input is looked at (what its attention reads); of a network
+    always the last map. Returns
     float32 [targets, T, h, w], not negative, in the units of the score: on one scale for all frames of the clip. A map
     says what raised the score to first order; it is no proof of what the model "means": see slakit.explain.checks.
     """

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slakit.config import ModelConfig
-from slakit.models.methods import METHODS, build_encoder
+from slakit.models.methods import METHODS, base_of, build_encoder, with_method
 from slakit.models.recognizer import Recognizer
 from slakit.models.towers.backbones import load_backbone
 from slakit.records import Vocabulary
@@ -35,10 +35,8 @@ class ParameterTable:
 
 def count_parameters(model: Recognizer) -> ParameterTable:
     """Parameters by part, total and trainable. The one classifier that both heads share is counted once."""
-    parts = {
-        name: [0, 0]
-        for name in ("image tower", "adaptation", "temporal convolution", "BiLSTM", "classifier", "auxiliary head")
-    }
+    names = "image tower", "adaptation", "temporal convolution", "BiLSTM", "classifier", "pathways", "auxiliary head"
+    parts = {name: [0, 0] for name in names}
     base = model.encoder.backbone.base_names
     for name, parameter in model.named_parameters():
         if name.startswith("encoder."):
@@ -49,13 +47,15 @@ def count_parameters(model: Recognizer) -> ParameterTable:
                 "sequence.conv": "temporal convolution",
                 "sequence.lstm": "BiLSTM",
                 "sequence.classifier": "classifier",
-            }.get(".".join(name.split(".")[:2]), "auxiliary head")
+                "sequence.conv_classifier": "classifier",
+                "auxiliary.weight": "auxiliary head",
+            }.get(".".join(name.split(".")[:2]), "pathways")
         parts[part][0] += parameter.numel()
         parts[part][1] += parameter.numel() * parameter.requires_grad
     return ParameterTable({part: (total, trainable) for part, (total, trainable) in parts.items() if total})
 
 
-# Millions, CLIP-SLA Table 1 (AdaptSign is not in it, and gives no figure itself).
+# Millions, CLIP-SLA Table 1. AdaptSign is not in it and gives no figure itself, nor do the networks trained whole.
 PAPER_MILLIONS = {
     "frozen": 23.1, "partial": 37.2, "full": 109.9, "sla-lora": 26.2, "sla-adapter": 30.8, "adaptsign": None,
 }  # fmt: skip
@@ -64,15 +64,18 @@ PAPER_MILLIONS = {
 def compare_with_papers(backbone: str = "ViT-B-16", num_glosses: int = 1295) -> list[dict]:
     """One row a method at its default setting: what is trained, by part, beside the papers' figure.
 
-    The defaults are Phoenix-2014's 1295 glosses and blank, on ViT-B/16. Weights are random, nothing is downloaded; some
-    seconds, and 1 GB of memory for the moment. Keys: method, encoder, head, auxiliary, total, paper (millions or None).
+    The networks of the compared systems stand beside it, at their own size. The defaults are Phoenix-2014's 1295
+    glosses and blank, on ViT-B/16. Weights are random, nothing is downloaded; some seconds, and 2 GB of memory for the
+    moment. Keys: method, encoder, head, auxiliary, total, paper (millions or None).
     """
     base, rows = load_backbone(backbone), []
     shared = {id(parameter): parameter for parameter in base.parameters()}  # only the modules are copied
     vocabulary = Vocabulary([f"gloss-{number}" for number in range(num_glosses)])
     for name, method in METHODS.items():
-        encoder, _ = build_encoder(name, copy.deepcopy(base, dict(shared)), {})
-        config = ModelConfig(method=name, backbone=backbone, auxiliary_head=method.auxiliary_head)
+        config = with_method(ModelConfig(backbone=backbone), name)
+        config = replace(config, pretrained=None, auxiliary_head=method.auxiliary_head)
+        chosen = base_of(config) if method.network else copy.deepcopy(base, dict(shared))
+        encoder, _ = build_encoder(name, chosen, {})
         counted = count_parameters(Recognizer(config, vocabulary, encoder)).rows
         trained = {part: trainable for part, (_, trainable) in counted.items()}
         auxiliary = trained.get("auxiliary head", 0)

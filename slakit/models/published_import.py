@@ -134,7 +134,7 @@ def _encoder(system: str, state: Mapping[str, torch.Tensor]) -> tuple[dict[str, 
             added[f"blocks.{2 * int(m[1]) - 1}.after.1.{name}"] = value
         else:
             plain[_renamed(key, SEN)] = value
-    options = {"width": network["conv1.weight"].shape[0]}
+    options: dict[str, Any] = {"width": network["conv1.weight"].shape[0]}
     if system == "corrnet":
         options["stages"] = [number + shift for number in numbers]
     return {f"encoder.backbone.{key}": value for key, value in {**resnet_names(plain), **added}.items()}, options

@@ -24,6 +24,7 @@ from slakit.config import ModelConfig, from_dict, nearest, override, to_dict
 from slakit.models.methods import Encoder, base_of, build_encoder, find_method, with_method
 from slakit.models.packing import LEFT, Clips, padded_index, padded_lengths, replicate_padding
 from slakit.models.sequence import NormLinear, SequenceModel, pool_by_four
+from slakit.models.towers.encoder import EVERYWHERE
 from slakit.models.towers.flava import FLAVA, FLAVA_TAG
 from slakit.models.towers.weights import TINY_CLIP
 from slakit.records import ConfigError, SlakitError, Vocabulary
@@ -90,6 +91,14 @@ class Recognizer(nn.Module):
     def image_size(self) -> int:
         """Side of the square frames that the encoder takes, in pixels."""
         return self.encoder.backbone.image_size
+
+    @property
+    def needs_whole_clip(self) -> str:
+        """What of the model reads the whole clip, so that it cannot be recognised while it arrives; "" for nothing."""
+        if self.config.pooling == "lift":
+            return "lift pooling, whose instance norm runs over all of a clip's time"
+        reach = self.encoder.reach
+        return "an encoder that counts from the start of the padded clip" if reach >= EVERYWHERE else ""
 
     def normalise(self, frames: torch.Tensor) -> torch.Tensor:
         """uint8 [N, 3, H, W] -> float, as ModelConfig.normalize says; float frames pass as they are."""

@@ -69,6 +69,11 @@ class StreamingRecognizer:
         settings: TrainConfig | None = None,
         device: str | torch.device | None = None,
     ):
+        if model.needs_whole_clip:
+            raise ConfigError(
+                f"{model.config.method} cannot recognise a stream: it has {model.needs_whole_clip}; recognise the "
+                "whole video instead"
+            )
         check_positive(chunk_frames=chunk_frames, context_steps=context_steps, lookahead_steps=lookahead_steps + 1)
         self.model, self.fps, self.crop = placed(model, device), fps, crop
         self.chunk_frames, self.context_steps, self.lookahead_steps = chunk_frames, context_steps, lookahead_steps

@@ -26,7 +26,7 @@ def train(run: TrainingRun) -> None:
             done = min(totals.clips / len(run.samples), 1.0)
             set_rate(run.optimizer, settings, epoch - phase.first + done, phase.epochs)
             if run.all_have_clips(batch):
-                undo = statistics_of(model.sequence)
+                undo = statistics_of(model)
                 with autocast(settings.precision, device):
                     logits = forward(batch.to(device).frames, batch.lengths)
                 loss, terms = recognition_loss(

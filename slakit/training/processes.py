@@ -8,13 +8,14 @@ and clips are padded to the longest one of all processes. Who the processes are,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from slakit.machine import Processes
+from slakit.models.recognizer import Recognizer
 
 
 class _Sum(torch.autograd.Function):
@@ -34,11 +35,14 @@ class _Sum(torch.autograd.Function):
 class SharedBatchNorm(nn.BatchNorm1d):
     """Batch norm over the rows of all processes, in float32; torch's SyncBatchNorm refuses CPU tensors."""
 
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Pictures too: a network's norms become this as well."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [B, C, T]."""
+        """x [B, C, …]."""
         if not self.training:
             return super().forward(x)
-        values = x.float()
+        values = x.float().flatten(2)  # [B, C, T]
         rows = values.new_tensor([values.shape[0] * values.shape[2]])
         total = _Sum.apply(torch.cat([values.sum((0, 2)), rows]))  # [C + 1]
         mean, rows = total[:-1] / total[-1], total[-1].detach()
@@ -46,17 +50,17 @@ class SharedBatchNorm(nn.BatchNorm1d):
         variance = _Sum.apply(centred.square().sum((0, 2))) / rows  # [C]
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         assert self.momentum is not None
-        with torch.no_grad():
+        with torch.no_grad() if self.track_running_stats else nullcontext():
             self.num_batches_tracked += 1
             self.running_mean += self.momentum * (mean - self.running_mean)
             self.running_var += self.momentum * (variance * rows / (rows - 1) - self.running_var)
         scaled = centred * (self.weight * (variance + self.eps).rsqrt())[:, None] + self.bias[:, None]
-        return scaled.to(x.dtype)
+        return scaled.to(x.dtype).view_as(x)
 
 
 @contextmanager
-def shared_statistics(sequence: nn.Module, processes: Processes) -> Iterator[None]:
-    """Inside, the sequence model trains as if the clips of all processes were one batch."""
+def shared_statistics(model: Recognizer, processes: Processes) -> Iterator[None]:
+    """Inside, batch norms count, and the sequence models train, as if the clips of all processes were one batch."""
     if processes.size == 1:
         yield
         return
@@ -69,13 +73,15 @@ def shared_statistics(sequence: nn.Module, processes: Processes) -> Iterator[Non
         more = features[:, -1:].expand(-1, longest - features.shape[1], -1)
         return torch.cat([features, more], 1), *rest
 
-    norms = [module for module in sequence.modules() if type(module) is nn.BatchNorm1d]
+    norms = {module: type(module) for module in model.modules() if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d)}
     for norm in norms:
         norm.__class__ = SharedBatchNorm  # the same parameters and names, so checkpoints do not notice
-    hook = sequence.register_forward_pre_hook(to_common_length)
+    heads = [model.sequence, *model.pathways.values()]
+    hooks = [head.register_forward_pre_hook(to_common_length) for head in heads]
     try:
         yield
     finally:
-        hook.remove()
-        for norm in norms:
-            norm.__class__ = nn.BatchNorm1d
+        for hook in hooks:
+            hook.remove()
+        for norm, kind in norms.items():
+            norm.__class__ = kind

@@ -98,7 +98,7 @@ def fit(
             stack.enter_context(held(out_dir))
         stack.enter_context(deterministic(settings.deterministic))
         stack.enter_context(naming_what_fits(model, settings, chosen))
-        stack.enter_context(shared_statistics(model.sequence, processes))
+        stack.enter_context(shared_statistics(model, processes))
         folder = RunFolder(out_dir, identity)
         run = TrainingRun(
             model, corpus, samples, settings, folder, store, chosen, show_progress if processes.main else False,

@@ -9,11 +9,12 @@ the block's products, so narrow towers (below WIDTH), where that would be some p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from slakit.models.exact.linear import graph_is_read
@@ -33,13 +34,32 @@ def without_recompute() -> Iterator[None]:
 
 
 def checkpointed(part: Callable, *arguments: object) -> torch.Tensor:
-    """part(*arguments) by activation checkpointing: its inputs alone are kept, backward computes it a second time."""
+    """part(*arguments) by activation checkpointing: its inputs alone are kept, backward computes it a second time.
+
+    Batch norms in a module among the arguments move their statistics once, the first time.
+    """
+    norms = [
+        m for part in arguments if isinstance(part, nn.Module) for m in part.modules() if isinstance(m, _BatchNorm)
+    ]
 
     def whole(*arguments: object) -> torch.Tensor:
         with without_recompute():  # the checkpoint decides what is kept
             return part(*arguments)
 
-    return checkpoint(whole, *arguments, use_reentrant=False)
+    return checkpoint(whole, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), _held(norms)))
+
+
+@contextmanager
+def _held(norms: list[_BatchNorm]) -> Iterator[None]:
+    """Within: batch norms take a batch's statistics without moving their own."""
+    before = [norm.track_running_stats for norm in norms]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm, value in zip(norms, before, strict=True):
+            norm.track_running_stats = value
 
 
 def recompute_input(step: nn.Module, x: torch.Tensor, layer: Callable, width: int, *arguments: object) -> torch.Tensor:

@@ -29,8 +29,9 @@ A method may also bring an image network of its own in the place of a ViT tower:
 
 baselines.py: frozen, last blocks, everything (CLIP-SLA Table 1). lora.py, sla_lora.py: LoRA and the temporal shift, Eq.
 (1) and (2). sla_adapter.py: time-aware adapters, Eq. (3). adaptsign.py, adaptsign_attention.py: AdaptSign, Eq. (1) to
-(7). vac.py (and VAC-SMKD), tlp.py, sen.py, corrnet.py, corrnet_plus.py, slowfastsign.py: the systems that the papers
-compare with, on a ResNet-18 or SlowFast of their own. They stand on towers and exact; models above them (recognizer.py, …) are not imported here.
+(7). vac.py (VAC-SMKD too), tlp.py, sen.py, corrnet.py, corrnet_plus.py, slowfastsign.py: the systems that the papers
+compare with, each on a network of its own. They stand on towers and exact; models above them (recognizer.py, …) are not
+imported here.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from torch import nn
 from slakit.models.methods import Encoder, register_network
 from slakit.models.packing import STRIDE, Clips
 from slakit.models.towers.backbones import Backbone
+from slakit.models.towers.encoder import EVERYWHERE
 from slakit.models.towers.resnet import MapTower, kaiming
 from slakit.models.towers.slowfast_weights import read_kinetics
 from slakit.records import CheckpointError
@@ -29,7 +30,6 @@ SLOWFAST = "SlowFast-64x2-R101"
 FEWER = 8  # the fast pathway's share of the channels
 WITH_TIME = (3, 4, 6, 3)  # so many first blocks of a stage look at neighbouring frames
 SLOW_KERNELS, FAST_KERNEL = (1, 1, 3, 3), 3
-EVERYWHERE = 10**6  # frames: the slow pathway's phase counts from the start of the padded clip
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,9 @@ class SlowFastStem(MapTower):
 class SlowFastEncoder(Encoder):
     """Packed frames -> [slow; fast] a frame. Its features depend on where the whole padded clip begins."""
 
-    reach = EVERYWHERE
+    @property
+    def reach(self) -> int:
+        return EVERYWHERE  # the slow pathway's phase
 
     def __init__(self, backbone: Backbone, dropout: float):
         super().__init__(backbone)
@@ -194,8 +196,8 @@ def load_slowfast(name: str, pretrained: str | None, image_size: int | None, see
     if pretrained is not None:
         if not Path(pretrained).is_file():
             raise CheckpointError(
-                f"{pretrained} is no file here; give pretrained=FILE, SLOWFAST_64x2_R101_50_50.pkl of PySlowFast's model "
-                "zoo (ava/pretrain), or pretrained=None for random weights"
+                f"{pretrained} is no file here; give pretrained=FILE, SLOWFAST_64x2_R101_50_50.pkl of PySlowFast's "
+                "model zoo (ava/pretrain), or pretrained=None for random weights"
             )
         network = nn.ModuleDict({"tower": tower, "blocks": blocks})
         read_kinetics(Path(pretrained), network)

@@ -18,6 +18,9 @@ from slakit.models.towers.blocks import Attention, Block
 POOLING = ("ln_post", "proj", "attn_pool", "trunk.norm.", "trunk.attn_pool", "trunk.fc_norm", "trunk.head", "head")
 
 
+EVERYWHERE = 10**6  # the reach, in frames, of an encoder whose features depend on the whole clip
+
+
 class Encoder(nn.Module):
     """An adapted image tower: packed frames -> one feature a frame.
 
