@@ -20,6 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["slakit"]["repository"]
 PUBLIC = not REPOSITORY.startswith("OWNER/")
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+OTHERS = [
+    "[![MIT licence](https://img.shields.io/badge/licence-MIT-blue)](LICENSE)",
+    "[![Python 3.11, 3.12, 3.13](https://img.shields.io/badge/python-3.11%20%7C%203.12%20%7C%203.13-blue)](pyproject.toml)",
+]
 TAG = "colab"
 CELL = """\
 # Where slakit is not installed (Colab), this installs it and leaves torch, numpy and ipywidgets as they are.
@@ -91,13 +95,13 @@ def updated(path: Path) -> str:
 
 
 def readme(text: str) -> str:
-    """README with the lines that need the address."""
-    lines = [f"[![Open in Colab]({BADGE})]({colab('00_quickstart.ipynb')})"]
+    """README with its badges, of which some need the address."""
+    lines = [f"[![Open in Colab]({BADGE})]({colab('00_quickstart.ipynb')})", *OTHERS]
     if PUBLIC:
         tests = f"https://github.com/{REPOSITORY}/actions/workflows/tests.yml"
         lines.insert(0, f"[![tests]({tests}/badge.svg)]({tests})")
     return re.sub(
-        r"(<!-- address[^>]*-->\n).*?(?=<!-- /address -->)", lambda m: m[1] + "\n".join(lines) + "\n", text, flags=re.S
+        r"(<!-- badges[^>]*-->\n).*?(?=<!-- /badges -->)", lambda m: m[1] + "\n".join(lines) + "\n", text, flags=re.S
     )
 
 

@@ -257,8 +257,21 @@ def test_info_without_a_checkpoint_is_for_a_bug_report(capsys):
     for name in ("slakit", "python", "torch", "open_clip_torch", "numpy", "numba", "av"):
         assert re.match(r"\d+\.\d+", facts[name]), name
     assert "CPU" in facts["devices"] and "minisign" in facts["demo corpus"]
+    assert facts["slakit"].endswith("(a checkout)") and str(ROOT / "papermill_runs" / "out") in facts["runs"]
     assert main(["info"]) == 0
     assert all(value in capsys.readouterr().out for value in [facts["torch"]])
+
+
+def test_notebooks_are_written_and_none_of_ones_own_is_overwritten(tmp_path, capsys):
+    mine = tmp_path / "lessons" / "00_quickstart.ipynb"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    assert main(["notebooks", str(tmp_path / "lessons")]) == 0
+    text = capsys.readouterr().out
+    assert f"{mine}  is there already, kept" in text and mine.read_text() == "mine"
+    for source in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+        assert str(source.name) in text
+        assert source.name == mine.name or (mine.parent / source.name).read_bytes() == source.read_bytes()
 
 
 def test_the_version_stands_in_one_place():

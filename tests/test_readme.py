@@ -106,6 +106,17 @@ def test_links_of_a_notebook_work_wherever_jupyter_was_started(path):
             assert 'Path("..")' not in "".join(cell["source"]), "slakit.shipped() and slakit.output_folder() know where"
 
 
+def test_every_notebook_and_the_readme_have_the_button_and_the_first_cell():
+    different = ", ".join(str(path.relative_to(ROOT)) for path in colab_cell.differing())
+    assert not different, f"run python tests/colab_cell.py: {different} differ"
+    cells = [nbformat.read(path, 4).cells[1].source for path in NOTEBOOKS]
+    assert set(cells) == {colab_cell.CELL}
+    for path in NOTEBOOKS:
+        title = nbformat.read(path, 4).cells[0].source
+        assert title.count("Open in Colab") == 1 and colab_cell.colab(path.name) in title
+        assert ("choose a GPU" in title and "/content/drive" in title) == (path.name[:2] in colab_cell.ON_A_GPU)
+
+
 def test_the_first_cell_does_nothing_where_slakit_is_and_says_what_to_fill_in_where_it_is_not(tmp_path):
     """And with a wheel's path in it, pip is called with the versions that stay."""
     for code, options, said in (

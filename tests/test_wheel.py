@@ -109,6 +109,8 @@ def test_the_wheel_alone_recognises_trains_and_sweeps(python, home, tmp_path):
     slakit = (python, "-m", "slakit")
     out = run(*slakit, "recognize", clip, "--checkpoint", "sla-lora", "--out", "seen", cwd=tmp_path)
     assert "seen" in out and list((tmp_path / "seen").glob("*.eaf"))
+    demo = subprocess.run([*slakit, "demo", "-p", "epoch", "3"], cwd=tmp_path, env=WITHOUT_MINE, capture_output=True)
+    assert demo.returncode == 2 and b"did you mean 'epochs'" in demo.stderr, "its notebook is found"
     few = ["--train.epochs", 1, "--train.warm-start-epochs", 1]
     trained = run(
         *slakit, "train", "sla-lora/minisign", *SMALL, *few, "--out", "runs/mini", cwd=tmp_path, SLAKIT_HOME=home
