@@ -104,7 +104,7 @@ def clip_name(source: str | Path) -> str:
     path = Path(source)
     name = path.parent.name if path.name == "1" and path.parent.name else path.name
     name = name if os.path.isdir(path) else Path(name).stem
-    letters = (c if visible(c) == c else "_" for c in re.sub(r"[\\s\\x00-\\x1f]+", "_", name))
+    letters = (c if visible(c) == c else "_" for c in re.sub(r"[\s\x00-\x1f]+", "_", name))
     return "".join(letters).lstrip(".;") or "video"
 
 
