@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import survival
 import torch
 import torchvision
 from safetensors.torch import save_file
 from tiny_models import NETWORKS, WHOLE_CLIP, golden, stir, tiny, tower
 from tiny_models import frames as pictures
 
+import slakit
 from slakit import explain
 from slakit.__main__ import main
 from slakit.config import ModelConfig, from_dict
@@ -28,6 +31,7 @@ from slakit.records import CheckpointError, ConfigError
 from slakit.training.losses import recognition_loss
 from slakit.training.memory import memory_plan
 from slakit.training.presets import preset
+from slakit.training.state import TrainingRun
 
 FILES = {
     "vac": "vac", "vac_smkd": "vac-smkd", "tlp": "tlp", "sen": "sen", "corrnet": "corrnet",
@@ -327,6 +331,38 @@ def test_kinetics_weights_of_a_pickle_execute_nothing(tmp_path):
 def test_memory_is_planned(method):
     plan = memory_plan(tiny(method), device="cuda", available=1e9)
     assert plan.frames > 100 and plan.recomputed["block"] < plan.per_frame
+
+
+@pytest.mark.thorough
+def test_a_resumed_run_has_the_same_weights_and_statistics(tmp_path, monkeypatch):
+    """Stopped in the middle of the second epoch; batch norms of the network are part of the state."""
+    clips, out = survival.corpus(tmp_path, survival.LENGTHS[:6]), tmp_path / "stopped"
+    settings = replace(
+        survival.SETTINGS, warm_start_epochs=0, loss_weights=preset("corrnet+/minisign").train.loss_weights
+    )
+
+    def model():
+        return tiny("corrnet+", dropout=0.3, recompute="block")
+
+    run = slakit.fit(model(), clips, tmp_path / "straight", settings, show_progress=False)
+    assert run.history[-1]["loss_lift_update"] > 0
+    save, made = TrainingRun.save, []
+
+    def stop_after(self, *arguments, **options):
+        save(self, *arguments, **options)
+        made.append(self.cursor.epoch)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, "save", stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            slakit.fit(model(), clips, out, settings, show_progress=False)
+    slakit.fit(model(), clips, out, settings, show_progress=False)
+    straight, resumed = survival.weights(tmp_path / "straight"), survival.weights(out)
+    assert survival.same(straight, resumed) and "encoder.backbone.tower.bn1.running_var" in resumed
+    with pytest.raises(ConfigError, match=r"a warm start on features .* padding='published'"):
+        slakit.fit(model(), clips, tmp_path / "warm", survival.SETTINGS, show_progress=False)
 
 
 def test_a_tower_can_have_the_other_heads_and_terms():

@@ -16,7 +16,7 @@ from slakit.data.loader import clip_loader, needed_steps, time_steps
 from slakit.machine import ALONE, Processes, progress
 from slakit.models.modes import evaluating
 from slakit.models.recognizer import Recognizer
-from slakit.records import Sample
+from slakit.records import ConfigError, Sample
 
 
 @dataclass
@@ -50,6 +50,11 @@ class FeatureBatches:
         show_progress: bool | None = None,
         processes: Processes = ALONE,
     ):
+        if model.config.padding == "published":  # whose features hold the copies of the end frames, which no view has
+            raise ConfigError(
+                "a warm start on features is not possible with padding='published'; set warm_start_epochs=0 or "
+                "padding='features'"
+            )
         self.settings, self.processes = settings, processes
         self.batch_size = settings.warm_start_batch_size or settings.batch_size
         self.targets = {sample.id: model.vocabulary.encode(sample.glosses) for sample in samples}
