@@ -45,7 +45,8 @@ def spans(names) -> tuple[GlossSpan, ...]:
 def recognition(names, source="clip.mp4") -> Recognition:
     frames = np.zeros((10 * len(names), 32, 32, 3), np.uint8)
     posteriors = np.full((math.ceil(len(frames) / 4), len(names) + 1), 0.5, np.float32)
-    return Recognition(str(source), tuple(names), spans(names), -1.0, ((tuple(names), -2.0),), 25.0, frames, posteriors)
+    answer = tuple(names), spans(names), -1.0, ((tuple(names), -2.0),), 25.0, len(frames)
+    return Recognition(clip_name(source), str(source), *answer, frames, posteriors)
 
 
 def results(names) -> Results:

@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 
+from slakit.config import TrainConfig, to_dict
 from slakit.machine import locked
 from slakit.models.checkpoints import load_tensors, read_description
-from slakit.records import CheckpointError, ConfigError, SlakitError, write_atomically
+from slakit.recognition.pictures import picture_facts
+from slakit.records import CheckpointError, ConfigError, Corpus, SlakitError, write_atomically
 
 
 @contextmanager
@@ -131,3 +133,13 @@ def checksum(content: Any, so_far: int = 0) -> int:
         data = content.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         return zlib.crc32(data.numpy().data, so_far)
     return zlib.crc32(repr(content).encode(), so_far)
+
+
+def about(corpus: Corpus, trained: int, settings: TrainConfig, row: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its training, `trained` clips and the epoch's row: by it the model is evaluated, and
+    recognises, afterwards."""
+    return {
+        "corpus": corpus.name, "corpus_options": dict(corpus.options), "train": to_dict(settings),
+        "pictures": picture_facts(corpus.train), "metrics": {"dev_wer": row["wer"], **row},
+        "clips": {"train": trained, "dev": len(corpus.dev)},
+    }  # fmt: skip

@@ -19,10 +19,9 @@ from slakit.machine import Processes, half_precision, progress, random_state, se
 from slakit.models.checkpoints import restore, save_checkpoint, with_suffix
 from slakit.models.recognizer import Recognizer
 from slakit.recognition import evaluate
-from slakit.recognition.pictures import picture_facts
 from slakit.records import CheckpointError, ConfigError, Corpus, Sample, SlakitError
 from slakit.training.features import EpochOfFeatures, FeatureBatch, FeatureBatches
-from slakit.training.folder import RunFolder, best_on_disk
+from slakit.training.folder import RunFolder, about, best_on_disk
 from slakit.training.looks import compare_looks, looks
 from slakit.training.memory import naming_what_fits
 from slakit.training.optimizers import Phase, make_optimizer
@@ -271,12 +270,8 @@ class TrainingRun:
                     self.best_checksum = crc32(file.read_bytes())
 
     def about(self, row: dict[str, Any]) -> dict[str, Any]:
-        """What a checkpoint of that epoch says of itself: by it the model is evaluated and recognises afterwards."""
-        return {
-            "corpus": self.corpus.name, "corpus_options": dict(self.corpus.options), "train": to_dict(self.settings),
-            "pictures": picture_facts(self.corpus.train), "metrics": {"dev_wer": row["wer"], **row},
-            "clips": {"train": len(self.samples), "dev": len(self.corpus.dev)},
-        }  # fmt: skip
+        """What a checkpoint of that epoch says of itself."""
+        return about(self.corpus, len(self.samples), self.settings, row)
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
