@@ -14,7 +14,7 @@ import slakit
 from slakit.decoding import GlossSpan, frame_spans, scaled_likelihoods
 from slakit.recognition import fit_frames
 from slakit.recognition.forward import ClipLogProbs, decode, log_probs, per_frame
-from slakit.recognition.spans import recognised_pairs, span_table
+from slakit.recognition.spans import recognised_pairs, span_table, spans_by
 from slakit.records import ConfigError, CorpusError, Sample, Span, Vocabulary
 
 GLOSSES = Vocabulary(["A", "B", "C"])
@@ -155,3 +155,12 @@ def test_only_glosses_recognised_rightly_are_judged():
     guesses, trues = recognised_pairs(guess[1:2], truth)
     assert [g.gloss for g in guesses] == ["C"] and trues == truth[2:]
     assert recognised_pairs([], truth) == ([], [])
+
+
+def test_a_clip_whose_frames_nobody_counted_is_as_long_as_its_log_probabilities():
+    sample = Sample("a", Path("a.mp4"), ("A",), num_frames=None)
+    clip = ClipLogProbs("a", np.log(np.full((5, 2), 0.5, np.float32)), np.log(np.full((18, 2), 0.5, np.float32)))
+    (span,) = spans_by("even parts", sample, clip, [1], Vocabulary(["A"]))
+    assert (span.start, span.end) == (0, 18)
+    (span,) = spans_by("steps, gaps shared", sample, clip, [1], Vocabulary(["A"]))
+    assert 0 <= span.start < span.end <= 18

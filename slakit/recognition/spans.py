@@ -31,7 +31,8 @@ def spans_by(
     emits the gloss; "steps, gaps shared": and the blanks between, half to each side. "frames": `frame_spans` on the
     auxiliary head with prior_weight; "frames, no prior": with 0.
     """
-    frames = sample.num_frames or 0
+    known = STRIDE * len(clip.steps) if clip.frames is None else len(clip.frames)
+    frames = sample.num_frames or known  # few corpora say how many frames a clip has
     if way == "even parts":
         edges = np.linspace(0, frames, len(tokens) + 1).round().astype(int).tolist()
         names = glosses.decode(tokens)

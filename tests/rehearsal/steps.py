@@ -277,7 +277,8 @@ def notebooks(walk: Walk) -> str:
 def _settings(walk: Walk, out: Path, batch: int) -> Path:
     content = {
         "preset": "sla-lora/csl-daily", "root": str(walk.roots["csl-daily"]), "out_dir": str(out),
-        "corpus_options": {"prepared": str(walk.work / "prepared" / "csl-daily")}, "model": walk.shared["narrow"],
+        "corpus_options": {"prepared": str(walk.work / "prepared" / "csl-daily")},
+        "model": walk.shared["narrow"] | {"dropout": 0.0},
         "train": {"epochs": 1, "batch_size": batch, "num_workers": 0, "augment": {"max_frames": 64}},
     }  # fmt: skip
     path = walk.work / f"{out.name}.json"
@@ -287,7 +288,7 @@ def _settings(walk: Walk, out: Path, batch: int) -> Path:
 
 def processes(walk: Walk) -> str:
     """torchrun with two processes, and two machines of one: the loss of one process with both clips. On the CPU, with
-    the narrow tower, in both sizes: there is one GPU at most."""
+    the narrow tower, in both sizes: there is one GPU at most. Without dropout, which every process draws by itself."""
     runs, losses = walk.work / "runs", {}
     alone = _settings(walk, runs / "alone", 2)
     walk.slakit("train", alone, "--device", "cpu")
