@@ -59,7 +59,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
         with safe_globals([Placeholder, *inert]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except BAD_WEIGHTS as error:
-        raise CheckpointError(f"{path} is no readable PyTorch checkpoint: {str(error)[:200]}") from error
+        raise CheckpointError(f"{path} is no readable PyTorch checkpoint: {str(error)[:200]!a}") from error
     state = content.get("model_state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not any(isinstance(value, torch.Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no model_state_dict; is it a checkpoint of the released training code?")
