@@ -12,7 +12,7 @@ from zlib import crc32
 import torch
 from tqdm.auto import tqdm
 
-from slakit.config import TrainConfig, to_dict
+from slakit.config import TrainConfig
 from slakit.data.clips import Batch, ClipStore
 from slakit.data.loader import ClipLoader, clip_loader, too_many_unreadable
 from slakit.machine import Processes, half_precision, progress, random_state, set_random_state
