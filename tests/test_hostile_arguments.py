@@ -21,7 +21,7 @@ LOGS = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0)).log_soft
     [
         {"lengths": ["3", "4"]}, {"lengths": [None, None]}, {"lengths": [10**30, 1]}, {"lengths": [[1], [1, 2]]},
         {"lengths": "ab"}, {"lengths": [np.nan, 1]}, {"lengths": [np.inf, 1]}, {"lengths": [True, False]},
-        {"lengths": {}}, {"lengths": object()}, {"blank": 0.5}, {"blank": "0"}, {"blank": None}, {"blank": -1},
+        {"lengths": {}}, {"lengths": ...}, {"blank": 0.5}, {"blank": "0"}, {"blank": None}, {"blank": -1},
         {"blank": 10**30}, {"beam_width": 10**12}, {"beam_width": 10**6}, {"beam_width": "10"}, {"beam_width": True},
         {"n_best": 10**12}, {"top_tokens": 10**30}, {"top_tokens": 1.5}, {"lm_weight": "x"}, {"lm_weight": None},
         {"lm_weight": -1}, {"lm_weight": [1]}, {"insertion_bonus": None}, {"insertion_bonus": 1e300},
