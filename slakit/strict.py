@@ -264,10 +264,11 @@ def _sentence(kind: type, errors: list[ErrorDetails], where: str) -> str:
             return f"{path}={brief(value)}; it is {text.format(context[bound])}"
     if inner:
         return f"{path}={brief(value)} is no {_INNER.get(sort.partition('_')[0], 'such value')}"
-    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value):  # as YAML reads 2e-4
-        return f"{path}={value!r} is a text to YAML; write {float(value):f}".rstrip("0")
     types_of = ("a finite float",) if sort == "finite_number" else map(_words, _choices(hint))
-    return f"{path}={brief(value)} is of type {type(value).__name__}; expected {' | '.join(types_of)}"
+    way_out = ""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", value):  # as YAML reads 2e-4
+        way_out = f" (YAML takes this for a text; write {float(value):f}".rstrip("0") + ")"
+    return f"{path}={brief(value)} is of type {type(value).__name__}; expected {' | '.join(types_of)}{way_out}"
 
 
 def _words(hint: Any) -> str:

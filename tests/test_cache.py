@@ -246,10 +246,10 @@ def test_an_unfinished_folder_of_another_corpus_is_refused(corpus, tmp_path):
 
 def test_two_builds_of_minisign_are_told_apart(tmp_path):
     tiny = {"train": 2, "dev": 1, "test": 1, "progress": False}
-    prepare(slakit.load_corpus("minisign", tmp_path, seed=0, **tiny), tmp_path / "out", size=32, **QUIET)
-    assert len(slakit.load_corpus("minisign", tmp_path, prepared=tmp_path / "out", seed=0, **tiny).train) == 2
+    prepare(slakit.load_corpus("minisign", tmp_path / "drawn", seed=0, **tiny), tmp_path / "out", size=32, **QUIET)
+    assert len(slakit.load_corpus("minisign", tmp_path / "drawn", prepared=tmp_path / "out", seed=0, **tiny).train) == 2
     with pytest.raises(CorpusError, match="another corpus or build"):
-        slakit.load_corpus("minisign", tmp_path, prepared=tmp_path / "out", seed=1, **tiny)
+        slakit.load_corpus("minisign", tmp_path / "drawn", prepared=tmp_path / "out", seed=1, **tiny)
 
 
 def test_older_folders_say_what_to_do(corpus, tmp_path):
