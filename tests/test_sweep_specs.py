@@ -13,7 +13,7 @@ from slakit.config import override
 from slakit.records import ConfigError
 from slakit.sweeps.checks import checked_points, matching
 from slakit.sweeps.experiment import experiment
-from slakit.sweeps.spec import load_spec, variants_of
+from slakit.sweeps.spec import load_spec, variants_of, with_places
 from slakit.training.presets import preset
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +105,15 @@ def test_roots_reach_the_runs_of_their_corpus(write):
     assert {p.parameters["root"] for p in spec.points()} == {"/data/signs"}
     with pytest.raises(ConfigError, match="did you mean 'minisign'"):
         spec.with_roots({"minising": "/data"})
+
+
+def test_of_several_specs_one_need_not_use_every_corpus(write):
+    other = "notebook: notebooks/10_ablation_run.ipynb\nbase: {preset: sla-lora/csl-daily}\n"
+    signs, daily = with_places([load_spec(write(TEXT)), load_spec(write(other))], {"csl-daily": "/data"}, {})
+    assert daily.points()[0].parameters["root"] == "/data"
+    assert not any("root" in point.parameters for point in signs.points())
+    with pytest.raises(ConfigError, match="no run of .* and of .* uses the corpus 'csl-dail'; did you mean 'csl-d"):
+        with_places([signs, daily], {"csl-dail": "/data"}, {})
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,11 @@ def sweep(
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit {limit} is no number of runs; give 1 or more")
     out = out or output_folder()
-    changes, places = read_pairs(parameter), (_folders(root), _folders(prepared))
-    chosen = [prepare(name, variant, changes, *places) for name in names]
+    chosen = [prepare(name, variant, read_pairs(parameter)) for name in names]
+    if root or prepared:
+        from slakit.sweeps.spec import with_places
+
+        chosen = with_places(chosen, _folders(root), _folders(prepared))
     if collecting:
         return _collect(chosen, out, results or output_folder().with_name("results"))
     from slakit.sweeps.checks import check_places, checked_points, matching
@@ -132,9 +135,7 @@ def _start(
     return submit_sweep(spec, out, cluster, wait=wait, options=options, **common)
 
 
-def prepare(
-    name: str, variant: str | None, changes: dict[str, Any], roots: dict[str, str], prepared: dict[str, str]
-) -> Spec:
+def prepare(name: str, variant: str | None, changes: dict[str, Any]) -> Spec:
     """The spec of that file, or of that name among the specs that slakit ships, with the command line's changes."""
     from slakit.machine import shipped
     from slakit.sweeps.spec import load_spec
@@ -146,8 +147,7 @@ def prepare(
         if not os.path.isfile(path):
             known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
             raise ConfigError(f"there is no spec {name!r}; those that slakit ships are {known}")
-    spec = load_spec(path, variant).with_base(changes)
-    return spec.with_roots(roots, prepared) if roots or prepared else spec
+    return load_spec(path, variant).with_base(changes)
 
 
 def _folders(texts: Iterable[str]) -> dict[str, str]:

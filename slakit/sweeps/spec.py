@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -173,9 +173,9 @@ class Spec(SpecFile):
                         parameters = assign(self.base, changed)
                         if seed is not None:
                             parameters["seed"] = seed
-                        if root := self.roots.get(_corpus(parameters)):
+                        if root := self.roots.get(corpus_of(parameters)):
                             parameters["root"] = root
-                        if prepared := self.prepared.get(_corpus(parameters)):
+                        if prepared := self.prepared.get(corpus_of(parameters)):
                             parameters = assign(parameters, {"corpus_options.prepared": prepared})
                         point = Point(self.notebook, parameters, changed, case, seed)
                         points.setdefault(f"{case}/{point.digest}", point)
@@ -195,11 +195,17 @@ class Spec(SpecFile):
 
     def with_roots(self, roots: Mapping[str, str], prepared: Mapping[str, str] | None = None) -> Spec:
         """A copy that knows in which folders each corpus lies on this machine: corpus name -> folder."""
-        known = {_corpus(point.parameters) for point in self.points()}
-        for corpus in {**roots, **(prepared or {})}:
-            if corpus not in known:
-                raise ConfigError(f"no run of {self.name} uses the corpus {corpus!r}{nearest(corpus, known)}")
-        return replace(self, roots=dict(roots), prepared=dict(prepared or {}))
+        return with_places([self], roots, prepared or {})[0]
+
+
+def with_places(specs: Sequence[Spec], roots: Mapping[str, str], prepared: Mapping[str, str]) -> list[Spec]:
+    """The specs, told where the corpora lie; ConfigError for a corpus that none of them uses: one of several may."""
+    known = {corpus_of(point.parameters) for spec in specs for point in spec.points()}
+    for corpus in {**roots, **prepared}:
+        if corpus not in known:
+            names = " and of ".join(spec.name for spec in specs)
+            raise ConfigError(f"no run of {names} uses the corpus {corpus!r}{nearest(corpus, known)}")
+    return [replace(spec, roots=dict(roots), prepared=dict(prepared)) for spec in specs]
 
 
 def load_spec(path: str | Path, variant: str | None = None) -> Spec:
@@ -273,7 +279,7 @@ def _expectation(item: dict[str, Any], where: str) -> Expectation:
     return from_dict(Expectation, {"where": conditions, "figures": figures, "note": item.get("note", "")}, where)
 
 
-def _corpus(parameters: Mapping[str, Any]) -> str:
+def corpus_of(parameters: Mapping[str, Any]) -> str:
     """The corpus of a run: its parameter, or the one in the preset's name (sla-lora/phoenix2014)."""
     return str(parameters.get("corpus") or str(parameters.get("preset", "")).partition("/")[2])
 

@@ -8,6 +8,7 @@ what came out. The table at the end says what held; the exit code is the number 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], metavar="STEP", help="these, and what they need")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks and runs of sweeps at a time")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" ignores it, and so would what we stop
     wanted = {name for step in chosen.only for name in _with_needs(step)} or set(STEPS)
     with tempfile.TemporaryDirectory(prefix="slakit-rehearsal-") as folder:
         walk = Walk((chosen.work or Path(folder)).resolve(), chosen.size == "full", chosen.device, chosen.jobs)

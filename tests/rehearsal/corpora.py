@@ -17,7 +17,6 @@ import torch
 
 from slakit.data.corpora.phoenix import BROKEN
 from slakit.minisign.clips import Clip, Settings, plan_corpus, write_clip
-from slakit.minisign.lexicon import GLOSSES
 from slakit.minisign.motion import plan, spans_of
 from slakit.records import Corpus, Sample, Vocabulary
 from tests.layouts import export
@@ -27,6 +26,7 @@ GERMAN = {
     "DARK": "TRÜB", "GOOD": "SCHÖN", "TOMORROW": "ÜBERMORGEN", "WATER": "loc-NORD", "TREE": "MÄSSIG", "ONE": "EIN-GRAD",
     "TWO": "ZWEI", "THREE": "DREI", "YESTERDAY": "GESTERN", "RISE": "STEIGEN", "FALL": "FALLEN", "LIGHT": "SONNE",
 }  # fmt: skip
+SIGNED = tuple(GERMAN)[:6]  # few enough that a tower of random weights learns some in seconds
 LONG = 25  # glosses of the longest sentence
 DAYS = ("01April_2010_Thursday_heute_default", "13April_2011_Wednesday_tagesschau_default", "27March_2013_Wednesday_x")
 STEP = 5  # glosses of the other sentences: 3 to 7
@@ -56,7 +56,7 @@ def draw(folder: Path, clips: Mapping[str, int], height: int, long: str | None =
 def _planned(split, index, signer, looks, words, at_least, seed) -> Clip:
     """A clip with that many glosses; a slower signer where it must last longer."""
     random = np.random.default_rng(seed)
-    glosses = tuple(GLOSSES[i] for i in random.integers(0, len(GLOSSES), words))
+    glosses = tuple(SIGNED[i] for i in random.integers(0, len(SIGNED), words))
     for speed in np.linspace(1.0, 0.5, 11):
         chosen = replace(looks, speed=looks.speed * float(speed))
         signs, pauses = plan(glosses, chosen, np.random.default_rng(seed))
@@ -170,7 +170,7 @@ def write_archive(folder: Path, full: bool) -> tuple[str, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     backbone, name = "ViT-B-16", "ViT-B-16-quickgelu"
     if not full:
-        vision = {"image_size": 224, "layers": 12, "width": 64, "head_width": 32, "patch_size": 16}
+        vision = {"image_size": 224, "layers": 12, "width": 64, "head_width": 32, "patch_size": 32}
         text = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
         content = {"embed_dim": 32, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
         path = folder / "narrow-vit.json"
