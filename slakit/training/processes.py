@@ -2,7 +2,9 @@
 
 N processes with a batch of B clips each compute what one process with a batch of N x B computes: gradients are summed
 clip by clip (a mean of the processes' means would weigh a last, shorter batch too much), batch norm counts all clips,
-and clips are padded to the longest one of all processes. Who the processes are, slakit.machine knows.
+and clips are padded to the longest one of all processes. Who the processes are, slakit.machine knows. Networks that see
+the padding itself (SEN, CorrNet, CorrNet+, SlowFastSign) see that of their own process's batch, and the norms of lift
+pooling's terms are each process's own: there the losses of N processes are close to those of one, not equal.
 """
 
 from __future__ import annotations
@@ -67,12 +69,14 @@ def shared_statistics(model: Recognizer, processes: Processes) -> Iterator[None]
         yield
         return
 
+    zeros = model.config.padding == "published" and model.encoder.pads_each
+
     def to_common_length(module: nn.Module, inputs: tuple) -> tuple | None:
-        features, *rest = inputs  # [B, T_padded, F]; what follows a clip's end is copies of its last frame
+        features, *rest = inputs  # [B, T_padded, F]; what follows a clip's end is copies of its last frame, or zeros
         if not module.training:
             return None
         longest = max(processes.gather(features.shape[1]))
-        more = features[:, -1:].expand(-1, longest - features.shape[1], -1)
+        more = (features[:, -1:] * (not zeros)).expand(-1, longest - features.shape[1], -1)
         return torch.cat([features, more], 1), *rest
 
     norms = {module: type(module) for module in model.modules() if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d)}
