@@ -31,6 +31,7 @@ METHODS = {
     "full": {},
     "frozen": {},
 }
+NETWORKS = ("vac", "sen", "corrnet", "corrnet+", "slowfastsign")
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def clean():
 
 
 def encoder(method: str) -> torch.nn.Module:
-    model = tiny(method, **METHODS[method])
+    model = tiny(method, **METHODS.get(method, {}))
     stir(model)
     return model.encoder.train()
 
@@ -184,12 +185,15 @@ def test_a_trial_that_is_broken_off_leaves_the_encoder_plain(monkeypatch, error)
     assert ours.compiled == {}
 
 
-def test_nothing_is_left_behind():
-    """No gradients, no random numbers drawn, no other mode; and `auto` leaves a CPU alone."""
-    ours, state = encoder("sla-lora").eval(), torch.get_rng_state()
+@pytest.mark.parametrize("method", ["sla-lora", "vac"])
+def test_nothing_is_left_behind(method):
+    """No gradients, no random numbers drawn, no other mode or statistics; and `auto` leaves a CPU alone."""
+    ours, state = encoder(method).eval(), torch.get_rng_state()
+    before = copy.deepcopy(ours.state_dict())
     with compiled(ours, True, CPU, None, say=False, backend="aot_eager"):
         assert not ours.training and all(p.grad is None for p in ours.parameters())
         assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
     assert not should_compile(ours, CPU)
     with compiled(ours, "auto", CPU, None):
         assert ours.compiled == {}

@@ -20,7 +20,7 @@ import slakit
 from slakit import explain
 from slakit.__main__ import main
 from slakit.config import ModelConfig, from_dict
-from slakit.models import create_model, load_checkpoint, load_published_checkpoint
+from slakit.models import create_model, load_adaptsign_checkpoint, load_checkpoint, load_published_checkpoint
 from slakit.models.methods import with_method
 from slakit.models.packing import Clips
 from slakit.models.published_import import UNUSED, described
@@ -148,6 +148,19 @@ def test_a_training_file_becomes_a_checkpoint_of_ours(tmp_path, capsys):
         "float32",
         "published",
     )
+
+
+def test_adaptsign_is_one_of_them(tmp_path):
+    golden("adaptsign_checkpoint_tiny.io")
+    shared = Path(__file__).resolve().parents[2] / "shared" / "golden"
+    files = shared / "adaptsign_checkpoint_tiny.pt", shared / "adaptsign_gloss_dict_tiny.npy"
+    expected, model = load_adaptsign_checkpoint(*files).state_dict(), load_published_checkpoint(*files)
+    slakit.save_checkpoint(model, tmp_path / "run", **model.about)
+    loaded = load_checkpoint(tmp_path / "run")
+    assert loaded.config.method == "adaptsign" and not loaded.training
+    assert all(torch.equal(value, expected[name]) for name, value in loaded.state_dict().items())
+    protocol = settings_for(loaded)
+    assert (protocol.augment.crop_size, protocol.batch_size, protocol.decode.collapse_repeats) == (32, 2, True)
 
 
 def test_other_files_and_dictionaries_are_named(tmp_path):

@@ -14,6 +14,7 @@ from slakit.models.methods.adaptsign import AdaptSignOptions, adaptsign
 from slakit.models.published_files import check_classes, read_gloss_dict, read_state_dict
 from slakit.models.recognizer import Recognizer
 from slakit.models.towers.backbones import Backbone
+from slakit.models.towers.definition import PLAIN_TEXT
 from slakit.models.towers.open_clip import open_tower
 from slakit.records import CheckpointError
 
@@ -68,23 +69,22 @@ def _backbone(visual: dict[str, torch.Tensor], num_heads: int | None) -> Backbon
     grid = int((visual["positional_embedding"].shape[0] - 1) ** 0.5)
     depth = len({key.split(".")[2] for key in visual if key.startswith("transformer.resblocks.")})
     hidden = visual["transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
+    heads, output = num_heads or max(width // 64, 1), visual["proj"].shape[1]
+    sizes = {"width": width, "layers": depth, "head_width": width // heads, "mlp_ratio": hidden / width}
     stock = VisionTransformer(
-        grid * patch,
-        patch,
-        width,
-        depth,
-        num_heads or max(width // 64, 1),
-        hidden / width,
-        output_dim=visual["proj"].shape[1],
-        act_layer=QuickGELU,
+        grid * patch, patch, width, depth, heads, hidden / width, output_dim=output, act_layer=QuickGELU
     )
     known = {
         (768, 12, 16): "ViT-B-16-quickgelu",
         (768, 12, 32): "ViT-B-32-quickgelu",
         (1024, 24, 14): "ViT-L-14-quickgelu",
     }
-    name = known.get((width, depth, patch), f"AdaptSign tower of width {width} and {depth} blocks")
-    return Backbone(name, *open_tower(stock, name))
+    name = known.get((width, depth, patch), f"adaptsign-{width}x{depth}.json")
+    backbone = Backbone(name, *open_tower(stock, name))
+    if name.endswith(".json"):  # no name of open_clip's: a checkpoint of ours holds the sizes
+        vision = {"image_size": grid * patch, "patch_size": patch, **sizes}
+        backbone.definition = {"embed_dim": output, "quick_gelu": True, "vision_cfg": vision, "text_cfg": PLAIN_TEXT}
+    return backbone
 
 
 def released_names(visual: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from typing import Literal
 
 import torch
 
-from slakit.models.exact.recompute import WIDTH
+from slakit.models.exact.recompute import WIDTH, held
 from slakit.models.packing import Clips
 from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.encoder import Encoder
@@ -93,7 +93,7 @@ def _try(encoder: Encoder, device: torch.device, half: torch.dtype | None) -> st
     size, training, weight = encoder.backbone.image_size, encoder.training, next(encoder.parameters())
     encoder.train()
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), held(encoder):
             encoder.frames_seen.clear()
             for lengths in ([5, 4], [6, 7], [5, 4], [6, 7]):
                 clips = Clips(lengths, device)

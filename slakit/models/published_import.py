@@ -16,7 +16,7 @@ from slakit.models.methods import with_method
 from slakit.models.published_files import check_classes, read_gloss_dict, read_state_dict
 from slakit.models.recognizer import Recognizer, build_model
 from slakit.models.towers.resnet import fill, resnet_names
-from slakit.models.towers.slowfast_weights import slowfast_names
+from slakit.models.towers.slowfast_weights import renamed, slowfast_names
 from slakit.records import CheckpointError
 
 # A part of a key -> the system that has it, the most particular one first.
@@ -29,25 +29,35 @@ SYSTEMS = (
     ("temporal_conv.1.predictor.", "tlp"),
     ("conv2d.conv1.weight", "vac"),
 )
-# Released names of what is added to ResNet-18 -> ours.
-GATE = ((r"conv_transform|down_conv\b", "down"), (r"conv_back", "up"), (r"conv_enhance", "dilated"))
-SEN = (
-    (r"ssem\.alpha", "emphasis.spatial_scale"),
-    (r"tsem\.alpha", "emphasis.temporal_scale"),
-    (r"ssem\.", "emphasis.spatial."),
-    (r"tsem\.", "emphasis.temporal."),
-    *GATE,
+PARTS = {"": "sequence", "slow": "pathways.slow", "fast": "pathways.fast"}
+PARTS |= {"main": PARTS[""], "0": PARTS[""], "1": PARTS["slow"], "2": PARTS["fast"]}
+# Released names -> ours, in order: the sequence models, with lift pooling in a nested list.
+HEADS = (
+    (r"^conv1d\.(main|slow|fast|)_?temporal_conv", lambda m: f"{PARTS[m[1]]}.conv"),
+    (r"^temporal_model\.?(\d?)\.rnn", lambda m: f"{PARTS[m[1]]}.lstm"),
+    (r"^classifier\.?(\d?)\.", lambda m: f"{PARTS[m[1]]}.classifier."),
+    (r"^conv1d\.fc\.?(\d?)\.", lambda m: f"{PARTS[m[1]]}.conv_classifier."),
+    (r"\.conv\.([02])\.([01])\.", lambda m: f".conv.{2 * int(m[1]) + int(m[2])}."),
+    (r"\.conv\.([13])\.(?=predictor|updater|weight\d)", lambda m: f".conv.{2 * int(m[1]) + 1}."),
+    ("insnorm", "norm"),
 )
-CORRELATION = (
-    (r"weights2$", "theirs"),
-    (r"weights4$", "summary"),
-    (r"weights$", "gate.weights"),
-    (r"theirs$", "weights"),
+# What is added to ResNet-18, behind the stage that its number names.
+ADDED = (
+    (r"^tower\.corr(\d)", lambda m: f"blocks.{2 * int(m[1]) - 1}.after.0"),
+    (r"^tower\.temporal_weight(\d)\.alpha", lambda m: f"blocks.{2 * int(m[1]) - 1}.after.1.scale"),
+    (r"^tower\.temporal_weight(\d)", lambda m: f"blocks.{2 * int(m[1]) - 1}.after.1.gate"),
+    (r"after\.0\.weights$", "after.0.gate.weights"),
+    (r"after\.0\.weights2", "after.0.weights"),
+    (r"after\.0\.weights4", "after.0.summary"),
+    (r"after\.0\.down_conv2", "after.0.value"),
+    (r"after\.0\.(conv_back|down_conv)", r"after.0.gate.\1"),
     (r"spatial_aggregation(\d)", lambda m: f"gate.dilated.{int(m[1]) - 1}"),
-    (r"down_conv2", "value"),
-    (r"down_conv\b", "gate.down"),
-    (r"conv_back", "gate.up"),
     (r"attpool\.", ""),
+    (r"([st])sem\.", lambda m: f"emphasis.{'spatial' if m[1] == 's' else 'temporal'}."),
+    (r"(spatial|temporal)\.alpha", r"\1_scale"),
+    (r"conv_transform|down_conv", "down"),
+    ("conv_back", "up"),
+    ("conv_enhance", "dilated"),
 )
 UNUSED = re.compile(r"\.mlp\.|\.weights3$")  # CorrNet+ stores them and never reads them
 
@@ -95,87 +105,40 @@ def described(
     system: str, state: Mapping[str, torch.Tensor], path: Path
 ) -> tuple[ModelConfig, dict[str, torch.Tensor]]:
     """(the setting that the tensors speak of, the tensors under our names)."""
+    network = {key.removeprefix("conv2d."): value for key, value in state.items() if key.startswith("conv2d.")}
+    heads = {renamed(key, HEADS): value for key, value in state.items() if not key.startswith("conv2d.")}
+    if system == "corrnet":  # which counts its modules; CorrNet+ counts the stages
+        network = {re.sub(r"^corr(\d)", lambda m: f"corr{int(m[1]) + 1}", key): v for key, v in network.items()}
+    stages = sorted({int(m[1]) for key in network if (m := re.match(r"corr(\d)\.", key))})
+    own, linear = [key for key in heads if ".conv_classifier." in key], "sequence.classifier.bias" in heads
     try:
-        encoder, options = _encoder(system, state)
-        heads, classifiers = _heads(state)
-        hidden_size = heads["sequence.conv.0.weight"].shape[0]
-        lift = heads.get("sequence.conv.3.predictor.0.weight")
-        layers = sum(bool(re.fullmatch(r"sequence\.lstm\.weight_hh_l\d+", key)) for key in heads)
+        if stages:
+            scales = zip(stages, network.pop("alpha"), strict=True)
+            network |= {f"corr{stage}.alpha": scale.view(1) for stage, scale in scales}
+        if system == "slowfastsign":
+            options: dict[str, Any] = {"width": network["s1.pathway0_stem.conv.weight"].shape[0]}
+            blocks = {m[1] for key in network if (m := re.match(r"s(\d\.pathway0_res\d+)\.", key))}
+            options["depths"] = [sum(block.startswith(stage) for block in blocks) for stage in "2345"]
+            ours = slowfast_names(network)
+        else:
+            options = {"width": network["conv1.weight"].shape[0]} | ({"stages": stages} if system == "corrnet" else {})
+            ours = {renamed(key, ADDED): value for key, value in resnet_names(network).items()}
+        shared = all(torch.equal(heads[key], heads[key.replace(".conv_", ".")]) for key in own)
+        hidden_size = heads["sequence.classifier.weight"].shape[linear]
     except (LookupError, ValueError) as error:
         raise CheckpointError(f"{path} looks like {system} but lacks a part of it: {error}") from error
-    if system == "vac" and classifiers == {"classifier": "norm", "share_classifier": True}:
+    if system == "vac" and shared and not linear:
         system = "vac-smkd"
-    pooling = {"pooling": "max"} if lift is None else {"pooling": "lift", "lift_kernel": lift.shape[-1]}
+    lift = heads.get("sequence.conv.3.predictor.0.weight")
     config = replace(
-        with_method(ModelConfig(), system), pretrained=None, hidden_size=hidden_size, lstm_layers=layers,
-        options=options, **classifiers, **pooling,
+        with_method(ModelConfig(), system), pretrained=None, hidden_size=hidden_size, options=options,
+        classifier="linear" if linear else "norm",
+        lstm_layers=sum(bool(re.fullmatch(r"sequence\.lstm\.weight_hh_l\d+", key)) for key in heads),
+        share_classifier=shared, pooling="max" if lift is None else "lift",
+        lift_kernel=3 if lift is None else lift.shape[-1],
     )  # fmt: skip
-    return config, {**encoder, **heads}
-
-
-def _encoder(system: str, state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The network's tensors under our names, and the method's options."""
-    network = {key.removeprefix("conv2d."): value for key, value in state.items() if key.startswith("conv2d.")}
-    if system == "slowfastsign":
-        blocks = {tuple(map(int, m.groups())) for key in network if (m := re.match(r"s(\d)\.pathway0_res(\d+)\.", key))}
-        depths = [sum(stage == number for stage, _ in blocks) for number in range(2, 6)]
-        options = {"width": network["s1.pathway0_stem.conv.weight"].shape[0], "depths": depths}
-        return {f"encoder.backbone.{key}": value for key, value in slowfast_names(network).items()}, options
-    alpha, added, plain = network.pop("alpha", torch.empty(0)), {}, {}
-    numbers = sorted({int(m[1]) for key in network if (m := re.match(r"corr(\d)\.", key))})
-    shift = 0 if system == "corrnet+" else 1  # CorrNet counts its modules, CorrNet+ the stages
-    for number, scale in zip(numbers, alpha, strict=True):
-        added[f"blocks.{2 * (number + shift) - 1}.after.0.alpha"] = scale.view(1)
-    for key, value in network.items():
-        if m := re.match(r"corr(\d)\.", key):
-            added[f"blocks.{2 * (int(m[1]) + shift) - 1}.after.0.{_renamed(key[m.end() :], CORRELATION)}"] = value
-        elif m := re.match(r"temporal_weight(\d)\.", key):
-            inner = key[m.end() :]
-            name = "scale" if inner == "alpha" else f"gate.{_renamed(inner, GATE)}"
-            added[f"blocks.{2 * int(m[1]) - 1}.after.1.{name}"] = value
-        else:
-            plain[_renamed(key, SEN)] = value
-    options: dict[str, Any] = {"width": network["conv1.weight"].shape[0]}
-    if system == "corrnet":
-        options["stages"] = [number + shift for number in numbers]
-    return {f"encoder.backbone.{key}": value for key, value in {**resnet_names(plain), **added}.items()}, options
-
-
-def _heads(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The sequence models' tensors under our names, and which classifiers they have."""
-    ours, lifting = {}, any(".predictor." in key for key in state)
-    prefixes = {"": "sequence", "main_": "sequence", "slow_": "pathways.slow", "fast_": "pathways.fast"}
-    numbered = {None: "sequence", "0": "sequence", "1": "pathways.slow", "2": "pathways.fast"}
-    for key, value in state.items():
-        if m := re.match(r"conv1d\.(main_|slow_|fast_|)temporal_conv\.", key):
-            inner = _lifted(key[m.end() :]) if lifting else key[m.end() :]
-            ours[f"{prefixes[m[1]]}.conv.{inner}"] = value
-        elif m := re.match(r"temporal_model\.(?:(\d)\.)?rnn\.", key):
-            ours[f"{numbered[m[1]]}.lstm.{key[m.end() :]}"] = value
-        elif m := re.match(r"(classifier|conv1d\.fc)\.(?:(\d)\.)?(weight|bias)$", key):
-            part = "classifier" if m[1] == "classifier" else "conv_classifier"
-            ours[f"{numbered[m[2]]}.{part}.{m[3]}"] = value
-    own = [key for key in ours if ".conv_classifier." in key]
-    shared = all(torch.equal(ours[key], ours[key.replace(".conv_", ".")]) for key in own)
-    for key in own if shared else ():
-        del ours[key]
-    kind = "linear" if "sequence.classifier.bias" in ours else "norm"
-    return ours, {"classifier": kind, "share_classifier": shared}
-
-
-def _lifted(inner: str) -> str:
-    """Places of the nested module list with lift pooling -> those of one plain list."""
-    place, rest = inner.split(".", 1)
-    if place in "02":
-        second, rest = rest.split(".", 1)
-        return f"{2 * int(place) + int(second)}.{rest}"
-    return f"{2 * int(place) + 1}.{rest.replace('insnorm', 'norm')}"
-
-
-def _renamed(name: str, rules: tuple) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
+    heads = {key: value for key, value in heads.items() if not (shared and key in own)}
+    return config, {f"encoder.backbone.{key}": value for key, value in ours.items()} | heads
 
 
 def shaped(value: torch.Tensor, like: torch.Tensor | None) -> torch.Tensor:

@@ -31,11 +31,16 @@ def ctc_feasible(targets: torch.Tensor, target_lengths: torch.Tensor, input_leng
     return target_lengths.to(repeats.device) + repeats <= input_lengths.to(repeats.device)
 
 
+def wide(logits: torch.Tensor) -> torch.Tensor:
+    """In float32, or float64 where they are in that."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def ctc(
     logits: torch.Tensor, targets: torch.Tensor, lengths: torch.Tensor, target_lengths: torch.Tensor
 ) -> torch.Tensor:
-    """CTC of logits [B, T, V] in float32: the mean over the batch of each clip's loss, not divided by its length."""
-    log_probs = logits.float().log_softmax(-1).transpose(0, 1)  # [T, B, V]
+    """CTC of logits [B, T, V], wide(): the mean over the batch of each clip's loss, not divided by its length."""
+    log_probs = wide(logits).log_softmax(-1).transpose(0, 1)  # [T, B, V]
     return F.ctc_loss(log_probs, targets, lengths.cpu(), target_lengths.cpu(), blank=BLANK, reduction="none").mean()
 
 
@@ -44,8 +49,8 @@ def distillation(student: torch.Tensor, teacher: torch.Tensor, temperature: floa
 
     student, teacher [B, T', V]. The mean is over all B x T' rows, padded ones included, as published.
     """
-    student = (student.float()[..., BLANK + 1 :] / temperature).log_softmax(-1).flatten(0, 1)
-    teacher = (teacher.detach().float()[..., BLANK + 1 :] / temperature).softmax(-1).flatten(0, 1)
+    student = (wide(student)[..., BLANK + 1 :] / temperature).log_softmax(-1).flatten(0, 1)
+    teacher = (wide(teacher.detach())[..., BLANK + 1 :] / temperature).softmax(-1).flatten(0, 1)
     return F.kl_div(student, teacher, reduction="batchmean") * temperature**2
 
 

@@ -38,20 +38,19 @@ def checkpointed(part: Callable, *arguments: object) -> torch.Tensor:
 
     Batch norms in a module among the arguments move their statistics once, the first time.
     """
-    norms = [
-        m for part in arguments if isinstance(part, nn.Module) for m in part.modules() if isinstance(m, _BatchNorm)
-    ]
+    modules = [part for part in arguments if isinstance(part, nn.Module)]
 
     def whole(*arguments: object) -> torch.Tensor:
         with without_recompute():  # the checkpoint decides what is kept
             return part(*arguments)
 
-    return checkpoint(whole, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), _held(norms)))
+    return checkpoint(whole, *arguments, use_reentrant=False, context_fn=lambda: (nullcontext(), held(*modules)))
 
 
 @contextmanager
-def _held(norms: list[_BatchNorm]) -> Iterator[None]:
-    """Behind it, the statistics of batch norms are what they were before."""
+def held(*parts: nn.Module) -> Iterator[None]:
+    """Behind it, the statistics of the parts' batch norms are what they were before."""
+    norms = (module for part in parts for module in part.modules() if isinstance(module, _BatchNorm))
     before = {buffer: buffer.clone() for norm in norms for buffer in norm.buffers()}
     try:
         yield

@@ -107,7 +107,7 @@ class Fusion(nn.Module):
 
     def forward(self, slow: torch.Tensor, fast: torch.Tensor, times: Times) -> tuple[torch.Tensor, torch.Tensor]:
         to_slow = self.bn(self.conv_f2s(fast, times.fast)).relu()
-        to_fast = self.bn2(self.conv_s2f(slow, times.slow)[times.of]).relu()
+        to_fast = self.bn2(self.conv_s2f(slow, times.slow)).relu()[times.of]
         return slow + self.weight_s * to_slow, fast + self.weight_f * to_fast
 
 

@@ -93,8 +93,9 @@ class Encoder(nn.Module):
         any_length = on_gpu and not (self.training and frames in self.frames_seen)
         if self.training:
             self.frames_seen.add(frames)
-        for block in self.backbone.blocks:
-            block.attn.any_length = any_length
+        for module in self.backbone.modules():
+            if isinstance(module, Attention):
+                module.any_length = any_length
 
     def prefix_context(self, images: torch.Tensor, frozen: bool) -> AbstractContextManager:
         """no_grad() for the frozen part, unless somebody wants gradients with respect to the frames."""
