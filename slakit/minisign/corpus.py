@@ -183,7 +183,10 @@ def _draw_in_processes(folder: Path, workers: int) -> Iterator[str]:
             if process.wait() != 0:
                 error.seek(0)
                 last = error.read().strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
-                raise CorpusError(f"{folder}: drawing stopped: {last[0]}; build it again, it goes on where it stopped")
+                raise CorpusError(
+                    f"{folder}: drawing stopped: {last[0]}; make room on a full disk, or mend what it names, and build "
+                    "it again: it goes on where it stopped"
+                )
 
 
 def _end(processes: list[subprocess.Popen]) -> None:
