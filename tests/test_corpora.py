@@ -329,7 +329,7 @@ def test_decomposed_glosses_become_one_class_and_that_is_said(tmp_path):
 def test_control_characters_are_refused_with_their_line(tmp_path):
     for code in (0x07, 0x1B, 0x7F, 0x9B):
         write(tmp_path / "annotations.csv", f"path,glosses,split\na.mp4,A,train\nb.mp4,B{chr(code)}C,dev\n")
-        with pytest.raises(CorpusError, match="annotations.csv, line 3: the control character") as caught:
+        with pytest.raises(CorpusError, match=r"annotations\.csv, line 3: the control character") as caught:
             load_corpus("folder", tmp_path)
         assert repr(chr(code)) in str(caught.value)
 

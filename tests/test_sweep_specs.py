@@ -112,7 +112,7 @@ def test_of_several_specs_one_need_not_use_every_corpus(write):
     signs, daily = with_places([load_spec(write(TEXT)), load_spec(write(other))], {"csl-daily": "/data"}, {})
     assert daily.points()[0].parameters["root"] == "/data"
     assert not any("root" in point.parameters for point in signs.points())
-    with pytest.raises(ConfigError, match="no run of .* and of .* uses the corpus 'csl-dail'; did you mean 'csl-d"):
+    with pytest.raises(ConfigError, match=r"no run of .* and of .* uses the corpus 'csl-dail'; did you mean 'csl-d"):
         with_places([signs, daily], {"csl-dail": "/data"}, {})
 
 
