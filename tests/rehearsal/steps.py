@@ -139,17 +139,17 @@ def _wer(text: str) -> float:
 
 
 def evaluate(walk: Walk) -> str:
-    """dev as training scored it; test with and without prepared files, its answers written."""
+    """dev as training scored it, its answers written; test with and without prepared files."""
     root, prepared = walk.roots["phoenix2014"], walk.work / "prepared" / "phoenix2014"
     common = ("evaluate", *_model(walk))
     there = ("--corpus", "phoenix2014", "--root", root)
     packed = ("-o", "prepared", prepared)
-    dev = _wer(walk.slakit(*common, *there, *packed, "--split", "dev"))
-    assert dev == walk.shared["dev_wer"], f"training said {walk.shared['dev_wer']} %, evaluate {dev} %"
     out = walk.work / "evaluated"
-    raw = _wer(walk.slakit(*common, *there, "--split", "test", "--out", out))
-    assert any(out.rglob("*.ctm")), f"no CTM: {sorted(path.name for path in out.rglob('*'))}"
-    walk.shared |= {"test_wer": raw, "test_ctm": next(out.rglob("*.ctm"))}
+    dev = _wer(walk.slakit(*common, *there, *packed, "--split", "dev", "--out", out))
+    assert dev == walk.shared["dev_wer"], f"training said {walk.shared['dev_wer']} %, evaluate {dev} %"
+    assert (out / "dev.ctm").is_file(), f"no CTM: {sorted(path.name for path in out.rglob('*'))}"
+    walk.shared["dev_ctm"] = out / "dev.ctm"
+    raw = _wer(walk.slakit(*common, *there, "--split", "test"))
     with_files = _wer(walk.slakit(*common, *there, *packed, "--split", "test"))
     return f"dev {dev} % as in training; test {raw} % from PNG, {with_files} % prepared"
 
@@ -189,13 +189,13 @@ def recognise(walk: Walk) -> str:
 
 def scoring(walk: Walk) -> str:
     """The official STM with our CTM: `score` = evaluate = sclite."""
-    stm = walk.roots["phoenix2014"] / "evaluation/phoenix2014-groundtruth-test.stm"
-    found = _wer(walk.slakit("score", stm, walk.shared["test_ctm"], "--corpus", "phoenix2014"))
-    assert found == walk.shared["test_wer"], f"score {found} %, evaluate {walk.shared['test_wer']} %"
+    stm = walk.roots["phoenix2014"] / "evaluation/phoenix2014-groundtruth-dev.stm"
+    found = _wer(walk.slakit("score", stm, walk.shared["dev_ctm"], "--corpus", "phoenix2014"))
+    assert found == walk.shared["dev_wer"], f"score {found} %, evaluate {walk.shared['dev_wer']} %"
     references = read_stm(stm).references
-    answers = read_ctm(walk.shared["test_ctm"], references)
+    answers = read_ctm(walk.shared["dev_ctm"], references)
     ours = score(references, answers)
-    assert ours.correct, f"no gloss of the test clips is recognised, so that nothing is compared: {answers}"
+    assert ours.correct, f"no gloss of the dev clips is recognised, so that nothing is compared: {answers}"
     if not sclite_command():
         return f"{found} %, as evaluate; sclite is not installed"
     theirs = sclite_counts(references, answers)
