@@ -340,7 +340,7 @@ def test_kinetics_weights_of_a_pickle_execute_nothing(tmp_path):
     assert not touched.exists()
 
 
-@pytest.mark.parametrize("method", ["sen", "slowfastsign"])
+@pytest.mark.parametrize("method", [pytest.param("sen", marks=pytest.mark.thorough), "slowfastsign"])
 def test_memory_is_planned(method):
     plan = memory_plan(tiny(method), device="cuda", available=1e9)
     assert plan.frames > 100 and plan.recomputed["block"] < plan.per_frame
