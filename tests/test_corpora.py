@@ -334,6 +334,15 @@ def test_control_characters_are_refused_with_their_line(tmp_path):
         assert repr(chr(code)) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "手" * 90])
+def test_names_that_no_disk_can_hold_are_refused_with_their_line(tmp_path, name):
+    root = tmp_path / "annotations/manual"
+    (tmp_path / "features/fullFrame-210x260px").mkdir(parents=True)
+    write(root / "train.corpus.csv", f"id|folder|signer|annotation\nx|{name}/1/*.png|S1|HELLO\n")
+    with pytest.raises(CorpusError, match=r"train\.corpus\.csv, line 2: the path .* is empty or no path"):
+        load_corpus("phoenix2014", tmp_path)
+
+
 def test_a_senseless_file_is_refused_without_reading_it_into_rows(tmp_path):
     """Memory: many short lines once took thirty times the file before line 2 was refused."""
     for layout, name in (("phoenix2014", "annotations/manual/train.corpus.csv"), ("csl", "train.txt"),

@@ -127,7 +127,7 @@ def unique(rows: Iterable[Row], column: str) -> list[Row]:
 def clean_id(row: Row, column: str) -> str:
     """The column as a clip id: not empty, no blanks, no path separators, not hidden."""
     value = row.fields[column].strip()
-    if not value or value.startswith(".") or re.search(r"[\s/\\:*?\"<>|\x00-\x1f]", value) or len(value) > 200:
+    if not value or value.startswith(".") or re.search(r"[\s/\\:*?\"<>|\x00-\x1f]", value) or _longest(value) > 200:
         raise row.error(f"{column} {value[:80]!r} is no clip name (letters, digits, - and _); correct the line")
     return value
 
@@ -145,7 +145,7 @@ def inside(
         message = f"the path {relative[:120]!r} {problem}; correct it, or pass allow_outside=True if that is intended"
         return row.error(message) if row else CorpusError(f"{root}: {message}")
 
-    if not relative.strip() or "\0" in relative or len(relative) > 1000:
+    if not relative.strip() or "\0" in relative or len(relative) > 1000 or _longest(relative) > 255:
         raise refuse("is empty or no path")
     posix, windows = PurePosixPath(relative), PureWindowsPath(relative)
     if not allow_outside:
@@ -161,6 +161,11 @@ def inside(
         if real != allowed and not real.startswith(allowed.rstrip(os.sep) + os.sep):
             raise refuse(f"is a link out of the corpus' folder, to {real}")
     return path
+
+
+def _longest(path: str) -> int:
+    """Bytes of the longest name in a path: no file system has one of more than 255."""
+    return max(len(part.encode(errors="surrogatepass")) for part in re.split(r"[/\\]", path))
 
 
 @lru_cache(maxsize=16)
