@@ -145,7 +145,10 @@ def notebooks(python, tmp_path_factory) -> Path:
 
 @pytest.mark.thorough
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", sorted(QUICK))
+@pytest.mark.parametrize(
+    "name",  # half a minute each: two of them in make test-all, every one with -m slow
+    [pytest.param(name, marks=[] if name[:2] in ("05", "09") else pytest.mark.slow) for name in sorted(QUICK)],
+)
 def test_a_notebook_runs_with_the_wheel_alone_in_an_empty_folder(name, python, home, notebooks, widgets7, tmp_path):
     (tmp_path / f"{name}.ipynb").write_bytes((notebooks / f"{name}.ipynb").read_bytes())
     code = (
