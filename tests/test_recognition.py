@@ -124,7 +124,16 @@ def test_evaluating_leaves_the_model_as_it_was(model, error):
     model.eval()
 
 
-def test_threads_share_a_model(model, corpus):
+@pytest.fixture
+def often_switching():
+    """Threads take turns often, so that what two of them may not do at once is seen."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def test_threads_share_a_model(model, corpus, often_switching):
     """Whoever comes first switches to evaluation, whoever goes last switches back; no statistic moves."""
     clip = corpus.test[0].source
     expected = slakit.recognize(model.eval(), clip).posteriors

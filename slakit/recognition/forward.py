@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from threading import Lock
 
 import numpy as np
 import torch
@@ -40,14 +41,23 @@ ROOM = {"cpu": 2**30, "cuda": 8 * 2**30}
 TIMES = 17
 
 
+_moving = Lock()
+
+
 def placed(model: Recognizer, device: str | torch.device | None = None) -> Recognizer:
     """The model on that device, moved there itself; None: where it is if that is a GPU, else a GPU where there is one.
 
-    ConfigError for a device that is not here.
+    ConfigError for a device that is not here. A model that lies there already is not touched: `to()` takes an LSTM's
+    weights apart for a moment, also where nothing moves, and other threads may be using them.
     """
-    if device is None and next(model.parameters()).device.type != "cpu":
-        return model
-    return model.to(find_device(None if device is None else str(device)))
+    with _moving:
+        here = next(model.parameters()).device
+        if device is None and here.type != "cpu":
+            return model
+        there = find_device(device)
+        if there.type == here.type and there.index in (None, here.index):
+            return model
+        return model.to(there)
 
 
 def piece_of(model: Recognizer) -> int:
