@@ -19,6 +19,7 @@ from slakit.__main__ import main
 from slakit.explain.watched import watch
 from slakit.models.modes import evaluating
 from slakit.recognition import fit_frames, log_probs, settings_for, stream_frames
+from slakit.recognition.forward import placed
 from slakit.records import CheckpointError, ConfigError, CorpusError, VideoError
 from slakit.scoring import read_ctm
 
@@ -144,6 +145,12 @@ def test_threads_share_a_model(model, corpus, often_switching):
     assert all(np.array_equal(result, expected) for result in results)
     assert model.training and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model.eval()
+
+
+def test_a_model_that_lies_on_its_device_is_not_touched(model):
+    """`to()` takes an LSTM's weights apart and together again, while other threads may be using them."""
+    weights = model.sequence.lstm._flat_weights
+    assert placed(model, "cpu").sequence.lstm._flat_weights is weights
 
 
 def test_precision_is_the_same_wherever_a_model_is_asked(model, corpus, monkeypatch):
