@@ -80,7 +80,7 @@ rehearsal: setup
 
 # A night of kills and of full disks; DEATHS=20 takes minutes.
 DEATHS ?= 1000
-FIRE   ?= /tmp/slakit-fire
+FIRE   ?= $(CURDIR)/papermill_runs/out/fire
 fire: setup
 	OMP_NUM_THREADS=1 nice $(RUN) tests/survival_night.py kills $(FIRE)/kills 0 $(DEATHS)
 	OMP_NUM_THREADS=1 nice $(RUN) tests/survival_night.py disks $(FIRE)/disks

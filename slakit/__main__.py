@@ -17,8 +17,8 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from slakit import __version__
-from slakit.command_line import convert, info, notebooks, parse, run_config, say, settings_as_pairs, settings_help
-from slakit.records import ConfigError, SlakitError
+from slakit.command_line import convert, info, notebooks, parse, run_config, settings_as_pairs, settings_help
+from slakit.records import ConfigError, SlakitError, say
 from slakit.sweeps.command import Pairs, read_pairs, sweep
 
 Options = Annotated[Pairs, arg(aliases=("-o",))]

@@ -16,21 +16,16 @@ import typing
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import DisallowNone, FlagCreatePairsOff, arg
 
 from slakit import __version__
-from slakit.records import ConfigError, visible
+from slakit.records import ConfigError, say
 
 if TYPE_CHECKING:
     from slakit.config import RunConfig
-
-
-def say(text: object, file: TextIO | None = None) -> None:
-    """Print to a terminal: no gloss, name or path in the text steers it; JSON stays the same JSON."""
-    print(visible(text, keep="\n"), file=file)
 
 
 def parse(commands: Iterable[Callable[..., int | None]], arguments: list[str]) -> Callable[[], int | None]:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from unicodedata import category
 
 
@@ -228,6 +228,11 @@ def visible(text: object, keep: str = "") -> str:
     """
     text = str(text)
     return text if text.isprintable() else "".join(c if _shown(c) or c in keep else _spelled(c) for c in text)
+
+
+def say(text: object, file: TextIO | None = None) -> None:
+    """Print to a terminal, at once: no gloss, name or path in the text steers it; JSON stays the same JSON."""
+    print(visible(text, keep="\n\t"), file=file, flush=True)
 
 
 def _shown(letter: str) -> bool:

@@ -23,18 +23,13 @@ from slakit.models.description import read_description
 from slakit.models.hub import find_checkpoint
 from slakit.recognition import Recognition, StreamingRecognizer, clip_name, recognize, settings_for, transcribe
 from slakit.recognition.exports import write_ctm_spans
-from slakit.records import ConfigError, Corpus, CorpusError, Sample, VideoError, visible, write_files
+from slakit.records import ConfigError, Corpus, CorpusError, Sample, VideoError, say, write_files
 from slakit.scoring import Score, Stm, bootstrap_interval, confusions, per_signer, score, variants, write_ctm
 
 if TYPE_CHECKING:
     from slakit.models import Recognizer
 
 DRAWN = "minisign"  # the corpus that needs no folder
-
-
-def say(text: object, file: TextIO | None = None) -> None:
-    """Print at once, with nothing in it that would steer a terminal."""
-    print(visible(text, keep="\n\t"), file=file, flush=True)
 
 
 def checkpoints_corpus(

@@ -46,6 +46,7 @@ class Encoder(nn.Module):
         self.recompute: str = "none"
         self.compiled: dict[Callable, Callable] = {}
         self.frames_seen: set[int] = set()
+        self.any_length = False  # what the Attentions have
 
     @property
     def reach(self) -> int:
@@ -93,6 +94,9 @@ class Encoder(nn.Module):
         any_length = on_gpu and not (self.training and frames in self.frames_seen)
         if self.training:
             self.frames_seen.add(frames)
+        if any_length == self.any_length:  # on a CPU always: no walk through the tower in every step
+            return
+        self.any_length = any_length
         for module in self.backbone.modules():
             if isinstance(module, Attention):
                 module.any_length = any_length
