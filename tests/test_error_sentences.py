@@ -125,7 +125,7 @@ ALSO = [
      ["study.yaml", "'resources.gpu'", "did you mean 'gpus'?"]),
     (lambda folder: study(folder, "notebook: a.ipynb\nresources: {gpus: -1}\n"), ["resources.gpus=-1; it is 0 or"]),
     (lambda _: check_parameters(NOTEBOOK, {"model_options": 3}), ["model_options=3", "dict", 'default {}']),
-    (lambda _: override(TrainConfig(), {"learning_rate": "2e-4"}), ["learning_rate='2e-4'", "YAML; write 0.0002"]),
+    (lambda _: override(TrainConfig(), {"learning_rate": "2e-4"}), ["learning_rate='2e-4'", "YAML", "write 0.0002"]),
     (lambda folder: run(folder, '{"train": {"epochs": 2}, "train": {}}'), ["run.json", "'train' stands twice"]),
     (lambda _: check_options("minisign", {"train": "1"}), ["minisign.train='1'", "of type str", "expected int"]),
 ]  # fmt: skip
