@@ -38,7 +38,7 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     return table.map(text).rename(index=text, columns=text)
 
 
-def table_html(table: pd.DataFrame) -> str:
+def table_html(table: pd.DataFrame) -> str | None:
     """The table in HTML as pandas shows it in a notebook, with its options, as text alone."""
     plain = shown(table)
     with pd.option_context("display.html.use_mathjax", "$" not in plain.to_string() and "\\" not in plain.to_string()):
