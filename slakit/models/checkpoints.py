@@ -42,8 +42,7 @@ from slakit.models.towers.flava import FLAVA_TAG
 from slakit.models.towers.weights import TINY_CLIP
 from slakit.records import CheckpointError, CorpusError, SlakitError, Vocabulary, write_atomically
 
-# Of a model whose frozen weights are not in the file, which bounds it otherwise; ViT-bigG has 1.8e9.
-MAX_PARAMETERS = 3e9
+MAX_PARAMETERS = 3e9  # of a model whose frozen weights are not in the file, which bounds it otherwise
 
 
 def save_checkpoint(
