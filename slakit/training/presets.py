@@ -1,4 +1,4 @@
-"""Named settings: one preset = one published setting, and the demo's own for every method.
+"""Named settings: one preset = one published setting, the demo's own for every method, and those for own videos.
 
 preset("sla-lora/phoenix2014") is a RunConfig: model, augmentation, optimiser, schedule, epochs and decoding as
 published (CLIP-SLA section 4; AdaptSign section 4.1 and its released code; the released code of the systems that both
@@ -93,7 +93,7 @@ def _presets() -> dict[str, RunConfig]:
     for method, wer in (("sla-lora", 24.0), ("sla-adapter", 22.4)):
         name = f"{method}/isharah-500"
         presets[name] = replace(presets[name], note=f"published WER on the test set: {wer} % (dev not given)")
-    return presets | _systems() | _minisign()
+    return presets | _systems() | _minisign() | _folder()
 
 
 def _systems() -> dict[str, RunConfig]:
@@ -171,6 +171,40 @@ def _minisign() -> dict[str, RunConfig]:
     return presets
 
 
+_FOLDER_NOTE = (
+    "For a folder of one's own videos, from sixty clips on: steps in the place of epochs, the head trained until dev "
+    "stops improving before the encoder is touched. On tiny-clip, for a laptop; @gpu is the same on OpenAI's ViT-B/16 "
+    "at the papers' sizes and rates, which was not measured."
+)
+
+
+def _folder() -> dict[str, RunConfig]:
+    """The demo's settings, for a corpus of any size."""
+    presets = {}
+    for method in ("sla-lora", "sla-adapter", "adaptsign", "frozen"):
+        demo = _minisign()[f"{method}/minisign"]
+        train = replace(
+            demo.train, epochs=0, steps=450, warm_start_epochs=0, warm_start_steps=4000, warm_start_patience=800,
+            warm_start_views=2, evaluate_every=5,
+        )  # fmt: skip
+        if method == "frozen":
+            train = replace(train, steps=None, warm_start_steps=8000, warm_start_views=4)
+        name = f"{method}/folder"
+        presets[name] = RunConfig(name, "folder", model=demo.model, train=train, note=_FOLDER_NOTE)
+    return presets
+
+
+def _on_gpu(config: RunConfig) -> RunConfig:
+    """A preset for own videos on ViT-B/16: the published model, pictures and rates, the steps of a small corpus."""
+    published = preset(f"{config.model.method}/phoenix2014")
+    rates = {"learning_rate": 1e-4, "head_learning_rate": 1e-4, "warm_start_learning_rate": 1e-3}
+    train = replace(
+        config.train, augment=replace(published.train.augment, min_frames=16), num_workers=None, keep_in_memory=False,
+        batch_size=2, warm_start_batch_size=4, **rates,
+    )  # fmt: skip
+    return replace(config, name=f"{config.name}@gpu", model=published.model, train=train)
+
+
 def preset_names() -> tuple[str, ...]:
     """All names that preset() knows."""
     return tuple(_presets())
@@ -179,12 +213,16 @@ def preset_names() -> tuple[str, ...]:
 def preset(name: str) -> RunConfig:
     """A published setting by name, "method/corpus": prints as readable text. ConfigError for an unknown name.
 
-    "method/corpus@t4" is the same for a GPU of 16 GB without bfloat16, as Colab lends it; see for_t4().
+    "method/corpus@t4" is the same for a GPU of 16 GB without bfloat16, as Colab lends it; see for_t4(). Those for own
+    videos, "method/folder", are for a laptop, and with @gpu (or @t4) for ViT-B/16.
     """
     presets, (plain, _, machine) = _presets(), name.partition("@")
-    if plain not in presets or machine not in ("", "t4"):
-        raise ConfigError(f"there is no preset {name!r}{nearest(plain, presets)} (each also with @t4)")
-    return for_t4(presets[plain]) if machine else presets[plain]
+    own = plain.endswith("/folder")
+    if plain not in presets or machine not in ("", "t4", "gpu") or (machine == "gpu" and not own):
+        known = "each also with @t4, those for own videos, …/folder, with @gpu"
+        raise ConfigError(f"there is no preset {name!r}{nearest(plain, presets)} ({known})")
+    config = _on_gpu(presets[plain]) if own and machine else presets[plain]
+    return replace(for_t4(config), name=name) if machine == "t4" else config
 
 
 _KEEP_MUCH = ("sla-adapter", "adaptsign", "full")
