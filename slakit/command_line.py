@@ -254,3 +254,4 @@ def convert(file: Path, /, gloss_dict: Path, out: Path | None = None) -> None:
     glosses = len(model.vocabulary.glosses)
     say(f"{file} is {model.config.method} with {glosses} glosses; written: {written}")
     say(f"python -m slakit evaluate --checkpoint {written} --corpus NAME --root FOLDER follows the published protocol")
+    say("(--clip-by-clip says what changes where no clip is padded for another's sake)")
