@@ -16,6 +16,7 @@ from slakit.data.clips import Batch
 from slakit.machine import Processes
 from slakit.records import SlakitError
 from slakit.training.features import FeatureBatch
+from slakit.training.optimizers import READY
 
 
 @dataclass
@@ -92,6 +93,18 @@ def line_of(row: dict[str, Any]) -> str:
     return (
         f"{row['phase']:>10} epoch {row['epoch'] + 1:3d}  loss {row['loss_total']:8.3f}{wer}  "
         f"{row['frames_per_second']:7.0f} frames/s  {row['memory_gib']:5.2f} GiB  {row['seconds']:6.1f} s{skipped}"
+    )
+
+
+def warning_of(row: dict[str, Any], total: int) -> str:
+    """What is to be said after the warm start's last row, of a run of `total` epochs: where the head has learnt too
+    little for what follows; a line, or nothing."""
+    if row["wer"] < READY:
+        return ""
+    follows = "adaptation will not help yet" if total > row["epoch"] + 1 else "the head has not learnt the glosses"
+    return (
+        f"dev WER {row['wer']:.0f} % after the warm start: {follows}; look at the pictures (the signer fills them? "
+        "corpus_options.crop), record each gloss more often, or train the head longer (train.warm_start_steps)\n"
     )
 
 
