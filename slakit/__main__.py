@@ -1,5 +1,5 @@
-"""The command line: python -m slakit demo | train | evaluate | recognize | convert | score | doctor | prepare | info |
-notebooks | sweep.
+"""The command line: python -m slakit demo | train | evaluate | recognize | convert | score | doctor | prepare | draw |
+info | notebooks | sweep.
 
 A command is a function: its signature and docstring are its options and help (command_line.py). What it needs of the
 rooms it imports itself, so that --help and a misspelt option are answered at once.
@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from slakit import __version__
-from slakit.command_line import convert, info, notebooks, parse, run_config, settings_as_pairs, settings_help
+from slakit.command_line import convert, draw, info, notebooks, parse, run_config, settings_as_pairs, settings_help
 from slakit.records import ConfigError, SlakitError, say
 from slakit.sweeps.command import Pairs, read_pairs, sweep
 
@@ -292,7 +292,7 @@ def prepare(
     say("\n".join(ready.notes))
 
 
-COMMANDS = (demo, train, evaluate, recognize, convert, score, doctor, prepare, info, notebooks, sweep)
+COMMANDS = (demo, train, evaluate, recognize, convert, score, doctor, prepare, draw, info, notebooks, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())
