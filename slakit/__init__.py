@@ -24,6 +24,7 @@ in and comes out, shows an example, and names its files in reading order.
     show          everything with pixels: figures, widgets, films, reports
 
     minisign      guest: draws the demo corpus             sweeps    guest: specs -> runs of a notebook -> tables
+    lessons       guest: the course's drawing, words and exercises
 
     files --data--> frames --models--> logits --decoding--> glosses --scoring--> WER
                     recognition is where these five meet; training, explain and show stand on it

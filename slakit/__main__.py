@@ -145,6 +145,7 @@ def evaluate(
     overwrite: bool = False,
     device: Device = None,
     pretrained: Pretrained = None,
+    clip_by_clip: bool = False,
 ) -> None:
     """WER of a checkpoint on a split; one without glosses is transcribed
 
@@ -155,10 +156,11 @@ def evaluate(
         option: of load_corpus: prepared FOLDER, vocabulary train, setup US, allow_outside true, ...
         out: folder for the answers as CTM and CSV, the score and its interval as JSON
         overwrite: files of the same name may go
+        clip_by_clip: recognise every clip alone too, and say what changes: a batch pads a clip as its longest one needs
     """
     from slakit.show.commands import evaluate
 
-    evaluate(checkpoint, corpus, root, read_pairs(option), split, out, overwrite, device, pretrained)
+    evaluate(checkpoint, corpus, root, read_pairs(option), split, out, overwrite, device, pretrained, clip_by_clip)
 
 
 def recognize(

@@ -175,7 +175,7 @@ def info(checkpoint: str | None = None, /, as_json: Annotated[bool, arg(name="js
 
 
 def notebooks(folder: Path, /) -> None:
-    """write the numbered notebooks into a folder, to be opened with jupyter lab
+    """write the course, its glossary and its solutions into a folder, to be opened with jupyter lab
 
     Args:
         folder: where to; a notebook that is there already stays as it is
@@ -183,7 +183,8 @@ def notebooks(folder: Path, /) -> None:
     from slakit.machine import shipped
 
     folder.mkdir(parents=True, exist_ok=True)
-    for source in sorted(shipped("notebooks").glob("[0-9]*.ipynb")):
+    course = shipped("notebooks")
+    for source in (*sorted(course.glob("[0-9]*.ipynb")), course / "glossary.ipynb", course / "solutions.ipynb"):
         target = folder / source.name
         kept = target.exists()
         if not kept:
@@ -253,3 +254,4 @@ def convert(file: Path, /, gloss_dict: Path, out: Path | None = None) -> None:
     glosses = len(model.vocabulary.glosses)
     say(f"{file} is {model.config.method} with {glosses} glosses; written: {written}")
     say(f"python -m slakit evaluate --checkpoint {written} --corpus NAME --root FOLDER follows the published protocol")
+    say("(--clip-by-clip says what changes where no clip is padded for another's sake)")

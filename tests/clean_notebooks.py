@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 
+KEPT = ("tags", "jupyter", "cellView")  # the last two: a folded cell, in Jupyter and in Colab
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -23,7 +24,7 @@ def clean(path: Path) -> None:
         "language_info": {"name": "python"},
     }
     for cell in book.cells:
-        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
+        cell.metadata = {key: cell.metadata[key] for key in KEPT if cell.metadata.get(key)}
         if cell.cell_type == "code":
             cell.outputs = [
                 out

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["slakit"]["repository"]
 PUBLIC = not REPOSITORY.startswith("OWNER/")
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+FOLDED = {"jupyter": {"source_hidden": True}, "cellView": "form"}  # in Jupyter; in Colab
 OTHERS = [
     "[![MIT licence](https://img.shields.io/badge/licence-MIT-blue)](LICENSE)",
     "[![Python 3.11, 3.12, 3.13](https://img.shields.io/badge/python-3.11%20%7C%203.12%20%7C%203.13-blue)](pyproject.toml)",
@@ -47,7 +48,7 @@ GPU = """\
 **On Colab** choose a GPU first (*Runtime → Change runtime type → T4 GPU*). To keep checkpoints when the session ends, \
 run `from google.colab import drive; drive.mount("/content/drive")` in a cell of its own and set \
 `out_dir = "/content/drive/MyDrive/slakit"` below: the same notebook goes on from there next time."""
-ON_A_GPU = ("02", "03", "04", "08")
+ON_A_GPU = ("04", "05", "06", "13")
 UNTIL = (
     "*(The button works once the project has a public address; until then upload this notebook on "
     "[colab.research.google.com](https://colab.research.google.com).)*"
@@ -78,7 +79,7 @@ def updated(path: Path) -> str:
     assert book.cells[0].cell_type == "markdown" and book.cells[0].source.startswith("# "), f"{path.name} has no title"
     book.cells[0].source = with_button(book.cells[0].source, path.name)
     book.cells = [cell for cell in book.cells if TAG not in cell.metadata.get("tags", [])]
-    first = nbformat.v4.new_code_cell(CELL, metadata={"tags": [TAG]})
+    first = nbformat.v4.new_code_cell(CELL, metadata={"tags": [TAG], **FOLDED})
     first.id = f"{TAG}-{path.stem[:2]}"
     if nbformat.versions[4].nbformat_minor < 5 or book.nbformat_minor < 5:
         first.pop("id")

@@ -269,7 +269,8 @@ def test_notebooks_are_written_and_none_of_ones_own_is_overwritten(tmp_path, cap
     assert main(["notebooks", str(tmp_path / "lessons")]) == 0
     text = capsys.readouterr().out
     assert f"{mine}  is there already, kept" in text and mine.read_text() == "mine"
-    for source in (ROOT / "notebooks").glob("[0-9]*.ipynb"):
+    course = (ROOT / "notebooks").glob("[0-9]*.ipynb")
+    for source in (*course, ROOT / "notebooks" / "glossary.ipynb", ROOT / "notebooks" / "solutions.ipynb"):
         assert str(source.name) in text
         assert source.name == mine.name or (mine.parent / source.name).read_bytes() == source.read_bytes()
 

@@ -22,11 +22,11 @@ from slakit.sweeps.spec import load_spec
 from slakit.training.presets import load_run
 
 STUDY = """
-notebook: notebooks/10_ablation_run.ipynb
+notebook: notebooks/12_ablation_run.ipynb
 base: {preset: sla-lora/minisign, train_options: {epochs: 2}}
 grid: {model_options.rank: [4]}
 """
-NOTEBOOK = "notebooks/10_ablation_run.ipynb"
+NOTEBOOK = "notebooks/12_ablation_run.ipynb"
 
 
 def study(folder, text=STUDY, **changes):

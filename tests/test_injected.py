@@ -52,7 +52,7 @@ def test_every_notebook_looks_at_what_papermill_put_in_before_it_does_anything(p
 
 
 def test_papermills_own_command_line_stops_at_a_misspelt_parameter(tmp_path):
-    command = [sys.executable, "-m", "papermill", "notebooks/10_ablation_run.ipynb", str(tmp_path / "out.ipynb")]
+    command = [sys.executable, "-m", "papermill", "notebooks/12_ablation_run.ipynb", str(tmp_path / "out.ipynb")]
     command += ["--cwd", "notebooks", "--no-progress-bar", "-p", "presett", "sla-lora/phoenix2014", "-p", "root", "x"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)

@@ -31,34 +31,34 @@ TRAINER = {"corpus_options": {"train": 10, "dev": 3, "test": 3}, "show_progress"
 QUICK = {
     "00_quickstart": (TINY | {"warm_start_epochs": 30, "epochs": 1, "rank": 4}, {"rank": 2}, "loss"),
     "01_data_preparation": (TINY, {"train_clips": 11}, "frames"),
-    "02_train_sla_lora": (
+    "04_train_sla_lora": (
         TRAINER | {"train_options": {"warm_start_epochs": 30, "epochs": 1}, "variants": ["sla-lora"]},
         {"model_options": {"rank": 2}},
         ("sla-lora", "trained in the encoder"),
     ),
-    "03_train_sla_adapter": (
+    "05_train_sla_adapter": (
         TRAINER | {"train_options": {"warm_start_epochs": 10, "epochs": 1}, "paper_table": False},
         {"model_options": {"width": 16}},
         ("sla-adapter", "trained in the encoder"),
     ),
-    "04_adaptsign": (
+    "06_adaptsign": (
         TRAINER | {"train_options": {"warm_start_epochs": 10, "epochs": 1}},
         {"model_options": {"tau": 1}},
         "influence",
     ),
-    "05_decoding_and_scoring": (TINY, {"prior_weight": 0.0}, "boundary_error_frames"),
-    "06_ablations": (
+    "10_decoding_and_scoring": (TINY, {"prior_weight": 0.0}, "boundary_error_frames"),
+    "11_ablations": (
         {"methods": ["frozen"], "timed_steps": 1},
         {"methods": ["sla-lora"], "split": "dev", "experiment": "clip_sla_table4"},
         ("costs", 0, "kept_mb_per_frame"),
     ),
-    "08_colab_and_many_gpus": (
+    "13_colab_and_many_gpus": (
         {"train_clips": 8, "dev_clips": 3, "warm_start_epochs": 1, "epochs": 1, "processes": 1, "show_progress": False},
         {"processes": 2},
         "loss",
     ),
     "09_recognise_your_video": ({"test_clips": 4, "clips_joined": 2}, {"lookahead_steps": 2}, "streamed_certainty"),
-    "10_ablation_run": (
+    "12_ablation_run": (
         {
             "corpus_options": {"train": 10, "dev": 3, "test": 3},
             "train_options": {"warm_start_epochs": 10, "epochs": 1},
@@ -68,7 +68,7 @@ QUICK = {
         {"model_options": {"rank": 2}},
         "trainable",
     ),
-    "11_other_systems": (
+    "14_other_systems": (
         TINY | {"systems": ["vac"], "epochs": 2, "warm_start_epochs": 2},
         {"warm_start_epochs": 3},
         ("results", "sla-lora", "last loss"),
@@ -157,7 +157,7 @@ def test_ablations_say_what_the_tables_say(tmp_path):
         Results(spec, pd.DataFrame(rows), pd.DataFrame(), {}).write(tmp_path / "results")
     values = {"methods": ["frozen"], "timed_steps": 1, "experiment": "clip_sla_table4", "split": "dev"}
     values |= {"results": str(tmp_path / "results"), "out_dir": str(tmp_path / "out")}
-    executed = run_notebook(ROOT / "notebooks" / "06_ablations.ipynb", tmp_path / "run.ipynb", values, log=False)
+    executed = run_notebook(ROOT / "notebooks" / "11_ablations.ipynb", tmp_path / "run.ipynb", values, log=False)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert set(metrics["verdicts"]) == {"opposite"} and metrics["runs"] > 0
     counted = {row["experiment"]: row for row in metrics["orders"]}
@@ -172,7 +172,7 @@ def test_ablations_of_a_spec_of_ones_own(tmp_path):
     """Its path as `experiment`, and the tables that `sweep collect` writes for it: no variant, no paper."""
     from slakit.sweeps.tables import Results
 
-    text = "notebook: notebooks/10_ablation_run.ipynb\nbase: {preset: sla-lora/phoenix2014}\n"
+    text = "notebook: notebooks/12_ablation_run.ipynb\nbase: {preset: sla-lora/phoenix2014}\n"
     (tmp_path / "my_ranks.yaml").write_text(text + "grid: {model.options.rank: [4, 8]}\n")
     spec = load_spec(tmp_path / "my_ranks.yaml")
     costs = {"seed": 0, "trainable": 1000, "epochs": 4, "training_hours": 0.1, "device": "a made-up one"}
@@ -181,7 +181,7 @@ def test_ablations_of_a_spec_of_ones_own(tmp_path):
     Results(spec, pd.DataFrame(rows), pd.DataFrame(), {}).write(tmp_path / "results")
     values = {"experiment": str(tmp_path / "my_ranks.yaml"), "results": str(tmp_path / "results"), "variant": ""}
     values |= {"methods": ["frozen"], "timed_steps": 1, "out_dir": str(tmp_path / "out")}
-    executed = run_notebook(ROOT / "notebooks" / "06_ablations.ipynb", tmp_path / "run.ipynb", values, log=False)
+    executed = run_notebook(ROOT / "notebooks" / "11_ablations.ipynb", tmp_path / "run.ipynb", values, log=False)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["runs"] == 2 and metrics["experiment"] == "my_ranks" and metrics["verdicts"] == {}
     assert "no pair of configurations was run here" in executed.read_text()
@@ -203,15 +203,15 @@ def test_data_preparation_on_the_layout_of_a_real_corpus(tmp_path):
 
 
 def phoenix_commands() -> list[str]:
-    """The shell lines of 02's section on a real corpus, continuation lines joined."""
-    book = nbformat.read(ROOT / "notebooks" / "02_train_sla_lora.ipynb", 4)
+    """The shell lines of 04's section on a real corpus, continuation lines joined."""
+    book = nbformat.read(ROOT / "notebooks" / "04_train_sla_lora.ipynb", 4)
     section = next(cell.source for cell in book.cells if cell.source.startswith("## On a GPU, on Phoenix-2014"))
     return section.split("```")[1].strip().replace("\\\n", " ").splitlines()
 
 
 def test_the_command_for_phoenix_asks_for_an_experiment_that_exists():
     words = shlex.split(phoenix_commands()[-1])
-    assert words[:2] == ["papermill", "notebooks/02_train_sla_lora.ipynb"]
+    assert words[:2] == ["papermill", "notebooks/04_train_sla_lora.ipynb"]
     values = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-p"}
     values |= yaml.safe_load(words[words.index("-y") + 1])
     check_parameters(ROOT / words[1], values)
@@ -248,7 +248,7 @@ def test_the_commands_for_phoenix_run_as_they_are_written(tmp_path):
     corpus = load_corpus("minisign", tmp_path / "minisign", train=4, dev=2, test=1, progress=False)
     export(corpus, "phoenix2014", tmp_path / "phoenix-2014-multisigner", size=(65, 52), show_progress=False)
     (tmp_path / "notebooks").mkdir()
-    shutil.copy(ROOT / "notebooks" / "02_train_sla_lora.ipynb", tmp_path / "notebooks")
+    shutil.copy(ROOT / "notebooks" / "04_train_sla_lora.ipynb", tmp_path / "notebooks")
     results = tmp_path / "papermill_runs" / "results"
     results.mkdir(parents=True)
     shutil.copy(ROOT / "papermill_runs" / "results" / "demo.csv", results)
@@ -283,7 +283,7 @@ def test_an_ablation_run_scores_what_can_be_scored(tmp_path):
         "train_options": {"epochs": 1, "num_workers": 0, "augment": {"image_size": 96, "crop_size": 84}},
         "out_dir": str(tmp_path / "out"),
     }  # fmt: skip
-    executed = run_notebook(ROOT / "notebooks" / "10_ablation_run.ipynb", tmp_path / "run.ipynb", values, log=False)
+    executed = run_notebook(ROOT / "notebooks" / "12_ablation_run.ipynb", tmp_path / "run.ipynb", values, log=False)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["dev"]["words"] > 0 and "test" not in metrics and metrics["corpus"] == "csl"
     assert "test is not scored: 0 clips, none with glosses" in executed.read_text()

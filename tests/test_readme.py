@@ -148,7 +148,7 @@ def test_the_first_cell_keeps_what_colab_brings(tmp_path):
 
 
 def test_applying_it_twice_changes_nothing(tmp_path):
-    path = tmp_path / "02_lesson.ipynb"
+    path = tmp_path / "04_lesson.ipynb"
     book = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_markdown_cell("# Title\n\nText, with a [link](https://example.org)."),

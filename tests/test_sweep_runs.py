@@ -244,7 +244,7 @@ def test_a_run_that_asks_for_a_gpu_does_not_begin_without_one(tmp_path, monkeypa
 @pytest.mark.parametrize("dry", [["--dry-run"], []])
 def test_a_corpus_that_is_not_where_it_should_be_is_said_before_anything_runs(tmp_path, monkeypatch, command, dry):
     spec = tmp_path / "own.yaml"
-    spec.write_text("notebook: notebooks/10_ablation_run.ipynb\nbase: {preset: sla-lora/phoenix2014}\n")
+    spec.write_text("notebook: notebooks/12_ablation_run.ipynb\nbase: {preset: sla-lora/phoenix2014}\n")
     out = ["--out", str(tmp_path / "out"), *dry]
     code, text = command(str(spec), *out)
     assert code == 2 and "nothing says where phoenix2014 lies; add --root phoenix2014=FOLDER" in text

@@ -19,7 +19,7 @@ from slakit.training.presets import preset
 ROOT = Path(__file__).resolve().parents[1]
 SPECS = sorted((ROOT / "papermill_runs" / "specs").glob("*.yaml"))
 TEXT = """
-notebook: notebooks/10_ablation_run.ipynb
+notebook: notebooks/12_ablation_run.ipynb
 base: {preset: sla-lora/minisign, train_options: {epochs: 2}}
 cases: {shift: {}, still: {model_options.temporal_shift: false}}
 grid:
@@ -108,7 +108,7 @@ def test_roots_reach_the_runs_of_their_corpus(write):
 
 
 def test_of_several_specs_one_need_not_use_every_corpus(write):
-    other = "notebook: notebooks/10_ablation_run.ipynb\nbase: {preset: sla-lora/csl-daily}\n"
+    other = "notebook: notebooks/12_ablation_run.ipynb\nbase: {preset: sla-lora/csl-daily}\n"
     signs, daily = with_places([load_spec(write(TEXT)), load_spec(write(other))], {"csl-daily": "/data"}, {})
     assert daily.points()[0].parameters["root"] == "/data"
     assert not any("root" in point.parameters for point in signs.points())
@@ -195,7 +195,7 @@ def test_only_compares_values_as_yaml_reads_them_and_names_what_there_is(write):
 
 
 def resolved(point):
-    """The setting that notebook 10 makes of a run: its cells up to the one that builds the experiment, executed."""
+    """The setting that notebook 12 makes of a run: its cells up to the one that builds the experiment, executed."""
     cells = [cell for cell in nbformat.read(ROOT / point.notebook, 4).cells if cell.metadata.get("tags") != ["colab"]]
     sources = [cell.source for cell in cells if cell.cell_type == "code"]
     assert cells[1].metadata.tags == ["parameters"] and "experiment(" in sources[2]
@@ -245,7 +245,7 @@ def test_every_run_of_every_spec_trains_its_preset_but_for_what_the_spec_names(p
 
 
 def test_a_spec_that_names_a_preset_alone_trains_the_preset_and_one_without_is_refused(write):
-    text = "notebook: notebooks/10_ablation_run.ipynb\nbase: {preset: sla-lora/phoenix2014}\n"
+    text = "notebook: notebooks/12_ablation_run.ipynb\nbase: {preset: sla-lora/phoenix2014}\n"
     (point,) = checked_points(load_spec(write(text)))
     config, corpus_options = resolved(point)
     wanted = preset("sla-lora/phoenix2014")
@@ -256,7 +256,7 @@ def test_a_spec_that_names_a_preset_alone_trains_the_preset_and_one_without_is_r
 
 def test_places_readers_and_what_is_timed_are_no_part_of_a_run(write):
     """Given in the spec or not, and with the dicts in it or without."""
-    bare = "notebook: notebooks/10_ablation_run.ipynb\nbase: {preset: sla-lora/phoenix2014}\n"
+    bare = "notebook: notebooks/12_ablation_run.ipynb\nbase: {preset: sla-lora/phoenix2014}\n"
     full = bare.replace("}", ", corpus_options: {}, train: {}}")
     names = set()
     for text in (bare, full):

@@ -18,7 +18,7 @@ from slakit.sweeps.tables import Results, as_latex, readable
 TEXT = """
 title: "Parts & ranks"
 source: A paper
-notebook: notebooks/10_ablation_run.ipynb
+notebook: notebooks/12_ablation_run.ipynb
 base: {preset: sla-lora/minisign}
 cases: {whole: {}, no shift: {model_options.temporal_shift: false}}
 grid: {model_options.rank: [4, 16]}

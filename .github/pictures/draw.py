@@ -1,5 +1,6 @@
-"""Makes the README's pictures again: `python .github/pictures/draw.py` (pipeline.svg is written by hand).
+"""Makes the README's pictures again: `python .github/pictures/draw.py`.
 
+pipeline.svg      the lessons' drawing of the whole way, with the shapes of ViT-B/16
 recognition.gif   the demo model reads a clip of a signer whom it has never seen: the clip, where the gloss of the
                   moment comes from, and the glosses on a time line, at half speed
 NN.png            a thumbnail of some notebooks, cut from the picture of that number among their stored outputs
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import slakit
+from slakit.lessons import VIT_B16, pipeline
 from slakit.show import film, save_film
 from slakit.show.films import font
 from slakit.show.report import clip_maps
@@ -49,6 +51,12 @@ def timeline_strip(width: int, rows: dict, count: int, now: int) -> Image.Image:
     x = left + scale * now
     draw.line((x, 2, x, strip.height - 2), fill=INK, width=2)
     return strip
+
+
+def pipeline_svg() -> Path:
+    path = HERE / "pipeline.svg"
+    path.write_text(pipeline(sizes=VIT_B16).svg, encoding="utf-8")
+    return path
 
 
 def recognition_gif() -> Path:
@@ -99,5 +107,5 @@ def thumbnail(number: str) -> Path:
 
 
 if __name__ == "__main__":
-    for written in [recognition_gif(), *map(thumbnail, THUMBNAILS)]:
+    for written in [pipeline_svg(), recognition_gif(), *map(thumbnail, THUMBNAILS)]:
         print(written, f"{written.stat().st_size / 1e3:.0f} kB")

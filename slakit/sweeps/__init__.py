@@ -8,7 +8,7 @@ beside the paper's figures, learning curves. Nothing runs twice; a run that was 
 >>> from tempfile import TemporaryDirectory
 >>> from slakit.sweeps import load_spec
 >>> text = '''
-... notebook: notebooks/10_ablation_run.ipynb
+... notebook: notebooks/12_ablation_run.ipynb
 ... base: {preset: sla-lora/minisign, train.epochs: 2}
 ... grid: {model.options.rank: [4, 8]}
 ... expect: [{rank: 4, dev_wer: 20.1}]
@@ -27,7 +27,7 @@ rank=8_b52d74 {'rank': 8} {}
 In reading order:
     spec.py, names.py            the file and its points; a setting's name there and in the notebook
     reading.py                   YAML without surprises
-    experiment.py                a preset with changes: what notebook 10 trains
+    experiment.py                a preset with changes: what notebook 12 trains
     parameters.py, checks.py     a notebook's parameters; all that is wrong is found first
     notebooks.py                 one notebook under papermill
     runs.py, kernels.py          one run and its folder; kernels without ports

@@ -1,6 +1,6 @@
 """A spec: which notebook to run, with which parameters, how often, on what, and what the paper reports for it.
 
-    notebook: notebooks/10_ablation_run.ipynb
+    notebook: notebooks/12_ablation_run.ipynb
     base: {preset: sla-lora/phoenix2014}          # parameters of every run
     cases: {shift: {}, no shift: {model.options.temporal_shift: false}}
     grid: {model.options.rank: [4, 16], train.epochs: 20}  # every combination; a list: one grid after the other

@@ -46,7 +46,7 @@ def chosen(
     if preset.partition("/")[0] != method:
         raise ConfigError(
             f"this notebook trains {method}; preset={preset!r} is another method's: take its notebook, or "
-            "10_ablation_run, which trains any"
+            "12_ablation_run, which trains any"
         )
     lesson = small if preset == own and not corpus else {}
     given = {"corpus_options": corpus_options, "model_options": model_options, "train_options": train_options}

@@ -8,8 +8,9 @@ stopped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import torch
 from slakit.config import IGNORED_BY_IDENTITY, TrainConfig, digest, override, to_dict
 from slakit.data.clips import ClipStore
 from slakit.data.loader import split_trainable
-from slakit.machine import ALONE, Processes, deterministic, find_device, half_precision
+from slakit.machine import ALONE, Processes, find_device, half_precision
 from slakit.models.checkpoints import add_to_description, load_tensors, read_description, restore, with_suffix
 from slakit.models.compiled import compiled
 from slakit.models.recognizer import Recognizer
@@ -164,3 +165,21 @@ def _identity(model: Recognizer, corpus: Corpus, settings: TrainConfig, processe
         flat["init_from"] = weights_checksum(settings.init_from)
     flat |= {f"model.{key}": value for key, value in to_dict(model.config).items()}
     return flat | {f"train.{key}": value for key, value in to_dict(settings).items() if key not in IGNORED_BY_IDENTITY}
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Deterministic kernels where torch has them, inside; a warning names those without (CTC's gradient on a GPU)."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import psutil
 import torch
 
 from slakit.data.clips import Batch
-from slakit.machine import Processes, peak_memory
+from slakit.machine import Processes
 from slakit.records import SlakitError
 from slakit.training.features import FeatureBatch
 from slakit.training.optimizers import READY
@@ -128,3 +130,15 @@ class Pace:
             f"after {self.batches} batches: {speed:.0f} frames/s, reading included; an epoch takes about "
             f"{minutes:.1f} min, {epochs} of them {minutes * epochs / 60:.1f} h, evaluations besides"
         )
+
+
+def peak_memory(device: torch.device) -> float:
+    """GiB at the highest so far: allocated on the GPU, resident of this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 2**30
+    import resource  # psutil knows the highest of the past on Windows alone, where this module is not there
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

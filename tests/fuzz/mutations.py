@@ -148,7 +148,7 @@ def nasty() -> dict[str, bytes]:
     merges = "m0: &m0 {k: v}\n" + "".join(
         f"m{i}: &m{i}\n  <<: [{','.join([f'*m{i - 1}'] * 9)}]\n" for i in range(1, 10)
     )
-    notebook = "notebook: notebooks/10_ablation_run.ipynb\n"
+    notebook = "notebook: notebooks/12_ablation_run.ipynb\n"
     header = _chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0))
     pixels = _chunk(b"IDAT", zlib.compress(bytes(10**5))) + _chunk(b"IEND", b"")
     screen = b"GIF89a" + struct.pack("<HHBBB", 16000, 16000, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"

@@ -312,7 +312,7 @@ SETTINGS = {
     "model": {"options": {"rank": 4, "blocks": "2-4"}, "hidden_size": 64},
     "train": {"batch_size": 4, "learning_rate": 1e-4, "milestones": [1, 2], "augment": {"crop_size": 84}},
 }  # fmt: skip
-SPEC = """notebook: notebooks/10_ablation_run.ipynb
+SPEC = """notebook: notebooks/12_ablation_run.ipynb
 base: &base {preset: sla-lora/minisign, train_options: {epochs: 2}}
 cases: {shift: {}, no shift: {model.options.temporal_shift: false}}
 grid: {model.options.rank: [4, 16], train.epochs: 20}

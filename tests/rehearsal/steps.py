@@ -243,7 +243,7 @@ def _flat(walk: Walk) -> dict[str, object]:
 
 
 def notebooks(walk: Walk) -> str:
-    """01-04, 06, 07, 09 and 10 through papermill, on the corpora and the trained checkpoint."""
+    """01, 04 to 07, 09, 11 and 12 through papermill, on the corpora and the trained checkpoint."""
     phoenix, checkpoint = str(walk.roots["phoenix2014"]), str(walk.shared["checkpoint"])
     quick = {"epochs": 1, "num_workers": 0}
     data = {"root": phoenix, "corpus_options": {"prepared": str(walk.work / "prepared" / "phoenix2014")}}
