@@ -1,5 +1,5 @@
-"""The command line: python -m slakit demo | train | evaluate | recognize | convert | score | doctor | prepare | info |
-notebooks | sweep.
+"""The command line: python -m slakit demo | train | evaluate | recognize | convert | score | doctor | prepare | draw |
+info | notebooks | sweep.
 
 A command is a function: its signature and docstring are its options and help (command_line.py). What it needs of the
 rooms it imports itself, so that --help and a misspelt option are answered at once.
@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from slakit import __version__
-from slakit.command_line import convert, info, notebooks, parse, run_config, settings_as_pairs, settings_help
+from slakit.command_line import convert, draw, info, notebooks, parse, run_config, settings_as_pairs, settings_help
 from slakit.records import ConfigError, SlakitError, say
 from slakit.sweeps.command import Pairs, read_pairs, sweep
 
@@ -145,6 +145,7 @@ def evaluate(
     overwrite: bool = False,
     device: Device = None,
     pretrained: Pretrained = None,
+    clip_by_clip: bool = False,
 ) -> None:
     """WER of a checkpoint on a split; one without glosses is transcribed
 
@@ -155,10 +156,11 @@ def evaluate(
         option: of load_corpus: prepared FOLDER, vocabulary train, setup US, allow_outside true, ...
         out: folder for the answers as CTM and CSV, the score and its interval as JSON
         overwrite: files of the same name may go
+        clip_by_clip: recognise every clip alone too, and say what changes: a batch pads a clip as its longest one needs
     """
     from slakit.show.commands import evaluate
 
-    evaluate(checkpoint, corpus, root, read_pairs(option), split, out, overwrite, device, pretrained)
+    evaluate(checkpoint, corpus, root, read_pairs(option), split, out, overwrite, device, pretrained, clip_by_clip)
 
 
 def recognize(
@@ -292,7 +294,7 @@ def prepare(
     say("\n".join(ready.notes))
 
 
-COMMANDS = (demo, train, evaluate, recognize, convert, score, doctor, prepare, info, notebooks, sweep)
+COMMANDS = (demo, train, evaluate, recognize, convert, score, doctor, prepare, draw, info, notebooks, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

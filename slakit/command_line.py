@@ -193,6 +193,22 @@ def notebooks(folder: Path, /) -> None:
     say(f"open them with: jupyter lab {folder}")
 
 
+def draw(folder: Path, /, train: int = 60, dev: int = 24, test: int = 24, seed: int = 0) -> None:
+    """a folder of drawn clips as from a phone (16:9, hand-held, 12 words, three signers), to try what own videos need
+
+    Args:
+        folder: where to; drawing goes on where it stopped
+        train: clips for training
+        dev: clips to choose the best epoch by
+        test: clips for the final score
+        seed: another one draws other signers and sentences
+    """
+    from slakit.minisign.phone import draw
+
+    drawn = draw(folder, train, dev, test, seed)
+    say(f"{drawn}/annotations.csv and {train + dev + test} videos; look at them: slakit doctor folder --root {drawn}")
+
+
 def environment() -> dict[str, str]:
     """Versions, devices and folders, for a bug report."""
     import torch
@@ -238,3 +254,4 @@ def convert(file: Path, /, gloss_dict: Path, out: Path | None = None) -> None:
     glosses = len(model.vocabulary.glosses)
     say(f"{file} is {model.config.method} with {glosses} glosses; written: {written}")
     say(f"python -m slakit evaluate --checkpoint {written} --corpus NAME --root FOLDER follows the published protocol")
+    say("(--clip-by-clip says what changes where no clip is padded for another's sake)")

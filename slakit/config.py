@@ -135,10 +135,16 @@ class LossWeights:
 class TrainConfig:
     """Optimiser, schedule and data order of a training run.
 
+    steps, warm_start_steps: steps of the optimiser in the place of epochs and warm_start_epochs, which are 0 then;
+        rounded up to whole epochs.
     milestones: epochs (counted from 0) after which the rate is multiplied by `gamma`; schedule "cosine" ignores them.
     head_learning_rate: for sequence model and heads; None: the same as `learning_rate`.
     warm_start_epochs: epochs of the sequence model alone on cached features of the untouched encoder, before `epochs`.
     warm_start_views: how many differently cropped and flipped versions of each clip are cached for them.
+    warm_start_patience: steps without a lower WER on dev after which the warm start ends, once that is below 60 %; dev
+        is scored four times in as many. None: it runs to its end, and is scored there.
+    init_from: a checkpoint to start from, as load_checkpoint() takes it: of the same method, backbone and sizes; its
+        glosses may be others. A run is the same with the same weights, wherever they lie.
     precision: "auto" is bfloat16 on a GPU of compute capability 8 and above, float16 below, float32 on a CPU.
     accumulate: batches per optimiser step. clip_norm: 0 for none. max_bad_clips: clips that an epoch may go on without
     whose loss or gradient is not finite, and as many, of train or of dev, that cannot be read. max_frames_per_batch: a
@@ -153,6 +159,7 @@ class TrainConfig:
     """
 
     epochs: NotNegative = 40
+    steps: Positive | None = None
     batch_size: Positive = 2
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: Rate = 1e-4
@@ -162,6 +169,8 @@ class TrainConfig:
     milestones: tuple[int, ...] = (20, 30)
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.2
     warm_start_epochs: NotNegative = 0
+    warm_start_steps: Positive | None = None
+    warm_start_patience: Positive | None = None
     warm_start_learning_rate: Rate | None = None
     warm_start_batch_size: Positive | None = None
     warm_start_views: Positive = 2
@@ -176,6 +185,7 @@ class TrainConfig:
     checkpoint_steps: NotNegative = 0
     compile: Literal["auto"] | bool = "auto"
     deterministic: bool = False
+    init_from: str | None = None
     track: tuple[str, ...] = ("auto",)
     seed: Seed = 0
     num_workers: NotNegative | None = 0
@@ -185,10 +195,20 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
+    def __post_init__(self) -> None:
+        for name in ("", "warm_start_"):
+            epochs, steps = getattr(self, f"{name}epochs"), getattr(self, f"{name}steps")
+            if epochs and steps:
+                raise ValueError(
+                    f"{name}epochs={epochs} and {name}steps={steps}: one of them says how long; for epochs set "
+                    f"{name}steps=null, for steps {name}epochs=0"
+                )
 
-# Fields of TrainConfig that change no weight, or its rounding at most: a run is the same run with others.
+
+# Fields of TrainConfig that change no weight, or its rounding at most: a run is the same run with others. Of init_from
+# the weights count, not their place.
 IGNORED_BY_IDENTITY = frozenset(
-    {"num_workers", "keep_in_memory", "checkpoint_seconds", "checkpoint_steps", "track", "compile"}
+    {"num_workers", "keep_in_memory", "checkpoint_seconds", "checkpoint_steps", "track", "compile", "init_from"}
 )
 
 

@@ -1,10 +1,11 @@
-"""What the machine decides, and what every process shares: device, precision, processes, files, locks, bars."""
+"""What the machine decides, what processes share: device, precision, ranks, files, locks, signals, bars."""
 
 from __future__ import annotations
 
 import errno
 import os
-import sys
+import signal
+import threading
 import tomllib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-import psutil
 import torch
 import torch.distributed as dist
 from filelock import FileLock, Timeout
@@ -54,36 +54,6 @@ def autocast(precision: str, device: torch.device) -> torch.autocast:
     """The context for a model's forward pass."""
     half = half_precision(precision, device)
     return torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None)
-
-
-@contextmanager
-def deterministic(wanted: bool) -> Iterator[None]:
-    """Deterministic kernels where torch has them, inside; a warning names those without (CTC's gradient on a GPU)."""
-    if not wanted:
-        yield
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.backends.cudnn.benchmark = benchmark
-
-
-def peak_memory(device: torch.device) -> float:
-    """GiB at the highest so far: allocated on the GPU, resident of this process on the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset / 2**30
-    import resource  # psutil knows the highest of the past on Windows alone, and this module is not there
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
@@ -281,6 +251,29 @@ def is_locked(folder: Path) -> bool:
         raise
     lock.release()
     return False
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP (a terminal that is closed) as KeyboardInterrupt, once: a second one does not disturb the
+    stopping. A signal that is ignored stays so (nohup). In another thread than the main one nothing changes.
+    """
+    names = ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ()
+    handlers = {number: signal.getsignal(number) for name in names if (number := getattr(signal, name, None))}
+    before = {number: handler for number, handler in handlers.items() if handler not in (signal.SIG_IGN, None)}
+
+    def stop(*_):
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def usable_cores() -> int:

@@ -20,6 +20,7 @@ from media import pictures, write_frames, write_video
 from PIL import Image
 
 import slakit
+from slakit.__main__ import main
 from slakit.data.prepare import prepare, prepared
 from slakit.data.video.packed import PackedSplit, open_split
 from slakit.data.video.read import probe_video, read_frames
@@ -308,29 +309,46 @@ def test_places_that_cannot_be_written(corpus, tmp_path):
         prepare(corpus, str(tmp_path / "a\0b"), size=32, **QUIET)
 
 
+def the_command(tmp_path: Path) -> list[str]:
+    """`slakit prepare` with two workers, of 24 clips in the layout "folder"."""
+    corpus = make(tmp_path / "raw", 24)
+    rows = [f"{s.source.name},A B,{split}" for split in ("train", "dev") for s in corpus.split(split)]
+    (tmp_path / "raw/annotations.csv").write_text("\n".join(["path,glosses,split", *rows, ""]))
+    options = ["--root", str(tmp_path / "raw"), "--out", str(tmp_path / "out"), "--size", "512", "--workers", "2"]
+    return [sys.executable, "-m", "slakit", "prepare", "folder", *options]
+
+
 @pytest.mark.parametrize(
-    "way", [signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.thorough) for s in (signal.SIGTERM, signal.SIGHUP))]
+    "way", [signal.SIGTERM, *(pytest.param(s, marks=pytest.mark.thorough) for s in (signal.SIGKILL, 2, 1))]
 )
-def test_workers_end_with_the_process_that_started_them(tmp_path, way):
-    script = (
-        "import sys, test_cache as t, slakit.data.prepare as c\n"
-        "from pathlib import Path\n"
-        "if __name__ == '__main__':\n"
-        "    c.prepare(t.make(Path(sys.argv[1]), 60), sys.argv[2], size=512, workers=2, show_progress=False)\n"
-    )
-    (tmp_path / "run.py").write_text(script)
-    here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}"}
-    command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "raw"), str(tmp_path / "out")]
-    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
-        limit, journal = time.monotonic() + 120, tmp_path / "out/train.frames.journal"
-        while time.monotonic() < limit and (not journal.exists() or len(journal.read_bytes().splitlines()) < 2):
-            time.sleep(0.05)
+def test_stopped_it_ends_with_a_sentence_without_workers_and_goes_on_later(tmp_path, way):
+    """However it is stopped. A terminal sends Ctrl-C (2) to the workers, too."""
+    command, journal = the_command(tmp_path), tmp_path / "out/train.frames.journal"
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    hear = lambda: [signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)]  # noqa: E731
+    with subprocess.Popen(command, preexec_fn=hear, **options) as process:
+        limit = time.monotonic() + 120
+        while not journal.exists() or len(journal.read_bytes().splitlines()) < 2:
+            assert time.monotonic() < limit and process.poll() is None, process.stdout.read()
+            time.sleep(0.02)
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) >= 2
-        process.send_signal(way)
+        (os.killpg if way == signal.SIGINT else os.kill)(process.pid, way)
+        told = process.communicate(timeout=60)[0]
     _, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
+    if way == signal.SIGKILL:
+        return
+    assert process.returncode == 130 and "Traceback" not in told, told
+    assert told.strip().endswith("slakit: stopped; the same command goes on from here")
+    kept = len(journal.read_bytes().splitlines())
+    assert 2 <= kept < 24
+    assert main(command[3:]) == 0
+    corpus = slakit.load_corpus("folder", tmp_path / "raw")
+    packed, straight = (prepare(corpus, tmp_path / name, size=512, **QUIET) for name in ("out", "straight"))
+    for name in ("train.frames", "dev.frames", "train.index.npz"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+    assert packed.notes[:-1] == straight.notes[:-1]
 
 
 def test_two_at_once_are_refused(corpus, tmp_path):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from media import shared
+from PIL import Image
 
-from slakit.data.video.cropping import Box, signer_box, signer_crop
+from slakit.data.video.cropping import Box, camera_shifts, signer_box, signer_crop
 from slakit.data.video.read import read_frames
 from slakit.records import ConfigError, VideoError
 
@@ -29,6 +30,24 @@ def test_the_box_holds_the_hands_and_the_head_above(centre, noise):
     assert box.top <= 65 - 20 and 131 <= box.top + box.side  # hands move between 65 and 131
     assert 0 <= box.left and box.left + box.side <= 320 and box.top + box.side <= 180
     assert abs(box.left + box.side / 2 - centre) < 25
+
+
+def test_a_camera_in_a_hand_is_followed_and_the_signer_found_before_a_shelf():
+    """A shelf behind the hands, brightest on the left; the camera moves by up to 6 pixels."""
+    generator, hands = np.random.default_rng(1), moving_hands(160)
+    shelf = np.kron(generator.integers(0, 120, (12, 33)), np.ones((16, 10)))[:186, :326]
+    shelf[:, :130] *= 2
+    wide = np.repeat(shelf[None, :, :, None], 20, 0).repeat(3, 3).astype(np.uint8)
+    wide[:, 3:183, 3:323][hands == 220] = 220
+    corners = np.rint(3 + 3 * np.sin(np.arange(20)[:, None] / [2.5, 4])).astype(int)
+    frames = np.stack([wide[t, y : y + 180, x : x + 320] for t, (x, y) in enumerate(corners)])
+    shifts = np.array(camera_shifts([Image.fromarray(frame).convert("L") for frame in frames]))
+    expected = np.median(corners, axis=0) - corners
+    assert np.abs(shifts - expected).max() <= 1
+    box = signer_box(frames)
+    assert box.left <= 120 and 200 <= box.left + box.side and abs(box.left + box.side / 2 - 160) < 10
+    still = moving_hands(240)
+    assert camera_shifts([Image.fromarray(frame).convert("L") for frame in still]) == [(0, 0)] * 20
 
 
 def test_nothing_moves():

@@ -18,10 +18,11 @@ from tiny_models import stir
 import slakit
 from slakit.config import from_dict, to_dict
 from slakit.data.loader import clip_loader
-from slakit.machine import autocast, deterministic, half_precision
+from slakit.machine import autocast, half_precision
 from slakit.models.packing import Clips
 from slakit.records import ConfigError
 from slakit.show.live import LiveCurves, _lines
+from slakit.training.run import deterministic
 from slakit.training.trackers import JsonLines, make_loggers, numbers
 
 

@@ -8,7 +8,8 @@ seed 0 of `slakit sweep clip_sla_table1 --variant minisign`, a reduced run on ha
 
 Writes data/demo_models/<method>.safetensors: the trained weights in half precision, and in its header a description
 with the word error rates of these very weights, measured again after the rounding. A folder of that name, as earlier
-models have it, is to be deleted then.
+models have it, is to be deleted then. A model that was made before checkpoints kept how their training clips look gets
+that by `--features sla-lora`; its weights stay to the bit.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ import json
 from pathlib import Path
 
 import slakit
+from slakit.models.checkpoints import add_to_description, load_tensors, read_description
+from slakit.models.description import checksum
+from slakit.recognition import settings_for, training_features
+from slakit.recognition.likeness import KEY
+from slakit.records import write_atomically
 
 HERE = Path(__file__).resolve().parent
 
@@ -42,13 +48,30 @@ def export(run: Path) -> Path:
         split: round(slakit.evaluate(rounded, corpus.split(split), corpus.name, settings=settings).wer, 2)
         for split in ("dev", "test")
     }
-    slakit.save_checkpoint(model, target, half=True, metrics={"wer": wer}, **about)
+    features = {KEY: training_features(rounded, corpus.train, corpus.dev, settings=settings)}
+    slakit.save_checkpoint(model, target, half=True, metrics={"wer": wer}, **about, **features)
     print(f"{method}: WER dev {wer['dev']:.2f} %, test {wer['test']:.2f} %; {target}")
     return target
 
 
+def add_features(method: str) -> None:
+    """Into the description of the model that is there, one file or two."""
+    corpus, model = slakit.load_corpus("minisign"), slakit.load_checkpoint(HERE / method)
+    added = {KEY: training_features(model, corpus.train, corpus.dev, settings=settings_for(model))}
+    if not (text_file := HERE / method / "model.json").is_file():
+        return add_to_description(HERE / method, **added)
+    description = {**read_description(text_file), **added}
+    description["checksum"] = checksum(description, load_tensors(HERE / method))
+    rows = (f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in description.items())
+    write_atomically(text_file, "{\n" + ",\n".join(rows) + "\n}\n")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", type=Path, nargs="+", help="folders that `python -m slakit demo --out` wrote")
-    for folder in parser.parse_args().run:
+    parser.add_argument("run", type=Path, nargs="*", help="folders that `python -m slakit demo --out` wrote")
+    parser.add_argument("--features", nargs="*", default=(), metavar="METHOD", help="models that are here already")
+    arguments = parser.parse_args()
+    for folder in arguments.run:
         export(folder)
+    for name in arguments.features:
+        add_features(name)

@@ -1,6 +1,7 @@
-"""Pretrain the tiny CLIP of the demo on rendered dictionary pictures with captions.
+"""Pretrain the tiny CLIP of the demo on rendered dictionary pictures with captions, or a small ResNet in its place.
 
     python data/tiny_clip/pretrain.py                 # 20 minutes on two cores; writes tiny-clip.safetensors, card.json
+    python data/tiny_clip/pretrain.py --resnet 16 --out data/tiny_resnet      # a ResNet-18 of 16 to 128 channels
 
 An open_clip model (classes and contrastive loss of open_clip, configuration in tiny-clip.json), trained from random
 weights on pictures of MiniSign's "pictures" domain: still poses, plain backgrounds, clean colours. The corpus that the
@@ -12,6 +13,10 @@ Beside the contrastive loss on whole captions three helpers are used, and thrown
   read-outs  linear layers on the class token name the parameters (thrown away)
   regions    linear layers on the patch tokens nearest to each visible hand and to the mouth name handshape,
              orientation, palm and mouth (thrown away). Without them a model this small never looks at fingers.
+
+With --resnet the same pictures, captions, losses and text tower train slakit's ResNet-18 as the image tower: its
+feature stands for the class token, the maps of its last two stages for the tokens of the last two blocks. What is
+written is the network alone, under torchvision's names.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import argparse
 import json
 import math
 import multiprocessing
+import re
 import time
 from pathlib import Path
 
@@ -31,6 +37,10 @@ from captions import PARAMETERS, Tokenizer, draw, prompt
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
+
+from slakit.models.methods.vac import ResNetOptions
+from slakit.models.packing import Clips
+from slakit.models.towers.resnet import RESNET, load_resnet
 
 HERE = Path(__file__).resolve().parent
 RENDERED = 96  # pixels; the towers see crops of 84
@@ -92,11 +102,11 @@ def encode_text(clip: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
 
 
 class Tower(nn.Module):
-    """open_clip's image tower, with the tokens of its last two blocks beside the pooled embedding."""
+    """open_clip's image tower: the class token, the embedding, the tokens of the last two blocks as maps."""
 
     def __init__(self, clip: nn.Module):
         super().__init__()
-        self.visual = clip.visual
+        self.visual, self.features = clip.visual, clip.visual.ln_post.normalized_shape[0]
 
     def forward(self, pixels: torch.Tensor):
         x = self.visual._embeds(pixels)
@@ -105,7 +115,33 @@ class Tower(nn.Module):
             x = block(x)
         before = x
         x = self.visual.ln_post(blocks[-1](x))
-        return x[:, 0], x[:, 0] @ self.visual.proj, x[:, 1:], before[:, 1:]
+        maps = [y[:, 1:].transpose(1, 2).unflatten(2, self.visual.grid_size) for y in (x, before)]
+        return x[:, 0], x[:, 0] @ self.visual.proj, maps
+
+
+class ResNetTower(nn.Module):
+    """slakit's ResNet-18 in its place: the feature, its projection, the maps of the last two stages."""
+
+    def __init__(self, width: int, image_size: int, embed_dim: int):
+        super().__init__()
+        self.network = load_resnet(RESNET, None, image_size, 0, ResNetOptions(width))
+        self.network.to(memory_format=torch.channels_last)  # a quarter faster
+        self.features = self.network.feature_dim
+        self.proj = nn.Linear(self.features, embed_dim, bias=False)
+
+    def forward(self, pixels: torch.Tensor):
+        x, clips, maps = self.network.embed(pixels.to(memory_format=torch.channels_last)), Clips([len(pixels)]), []
+        for block in self.network.blocks:
+            x = block(x, clips)
+            maps.append(x)
+        pooled = self.network.pool(x)
+        return pooled, self.proj(pooled), [maps[7], maps[5]]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The network alone, under torchvision's names."""
+        state = {k: v for k, v in self.network.state_dict().items() if not k.endswith("num_batches_tracked")}
+        names = {k: re.sub(r"^blocks\.(\d)", lambda m: f"layer{int(m[1]) // 2 + 1}.{int(m[1]) % 2}", k) for k in state}
+        return {names[k].removeprefix("tower."): v for k, v in state.items()}
 
 
 def parameter_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -115,17 +151,18 @@ def parameter_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits.float(), labels, ignore_index=-1)
 
 
-def nearest_tokens(tokens: torch.Tensor, points: torch.Tensor, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """tokens [B, grid*grid, D] at points [B, 2] in [-1, 1] -> [B, D], and whether the point is inside."""
+def nearest_tokens(maps: list[torch.Tensor], points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What maps [B, C, h, w] hold at points [B, 2] in [-1, 1] -> [B, sum of C], and whether the point is inside."""
     inside = (points.abs() < 1).all(-1)  # nan compares as False
-    cell = ((torch.nan_to_num(points) + 1) / 2 * grid).long().clamp(0, grid - 1)
-    return tokens[torch.arange(len(tokens)), cell[:, 1] * grid + cell[:, 0]], inside
+    at = torch.nan_to_num(points)[:, None, None].clamp(-1, 1)
+    found = [F.grid_sample(m.float(), at, "nearest", "border", align_corners=False)[:, :, 0, 0] for m in maps]
+    return torch.cat(found, 1), inside
 
 
 @torch.no_grad()
 def zero_shot(clip, tower, tokenizer, data, size: int) -> dict[str, dict[str, float]]:
     """Accuracy (%) of prompts against pictures for every phonological parameter, beside chance."""
-    clip.eval()
+    clip.eval(), tower.eval()
     points = torch.from_numpy(data["points"])
     embedded = []
     for start in range(0, len(points), 500):
@@ -142,7 +179,7 @@ def zero_shot(clip, tower, tokenizer, data, size: int) -> dict[str, dict[str, fl
         hit = ((embedded @ text.T).argmax(-1) == labels)[known].float().mean().item()
         majority = labels[known].bincount().max().item() / known.sum().item()
         result[name] = {"accuracy": 100 * hit, "chance": 100 / len(values), "most_frequent": 100 * majority}
-    clip.train()
+    clip.train(), tower.train()
     return result
 
 
@@ -157,6 +194,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="go on from these weights (a second round)")
     parser.add_argument("--prompts", type=float, default=1.0, help="weight of the prompt loss")
     parser.add_argument("--regions", type=float, default=1.0, help="weight of the region labels")
+    parser.add_argument("--resnet", type=int, help="a ResNet-18 with so many channels in its first stage")
     parser.add_argument("--out", type=Path, default=HERE)
     args = parser.parse_args()
 
@@ -166,18 +204,22 @@ def main() -> None:
     clip = open_clip.create_model("tiny-clip")
     if args.start:
         clip.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(args.start).items()})
-    size, grid = clip.visual.image_size[0], clip.visual.grid_size[0]
-    tower, tokenizer = Tower(clip), Tokenizer(clip.context_length)
-    width = clip.visual.ln_post.normalized_shape[0]
+    size, tokenizer = clip.visual.image_size[0], Tokenizer(clip.context_length)
+    tower = Tower(clip)
+    if args.resnet:
+        tower = ResNetTower(args.resnet, size, clip.visual.output_dim)
+        clip.visual = nn.Identity()
+    width = tower.features
     readouts = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in PARAMETERS.items()})
+    near_width = width + width // 2 if args.resnet else 2 * width
     local = {"right": ["handshape", "orientation", "palm"], "left": ["handshape", "orientation", "palm"]}
     regions = nn.ModuleDict(
         {
-            f"{side} {what}": nn.Linear(2 * width, len(PARAMETERS[f"{side} {what}"]))
+            f"{side} {what}": nn.Linear(near_width, len(PARAMETERS[f"{side} {what}"]))
             for side in local
             for what in local[side]
         }
-        | {"mouth": nn.Linear(2 * width, len(PARAMETERS["mouth"]))}
+        | {"mouth": nn.Linear(near_width, len(PARAMETERS["mouth"]))}
     )
 
     data = render_pictures(args.pictures, args.seed)
@@ -188,7 +230,8 @@ def main() -> None:
 
     matrices = [p for n, p in clip.named_parameters() if p.ndim == 2 and "resblocks" in n]
     chosen = {id(p) for p in matrices}
-    others = [p for m in (clip, readouts, regions) for p in m.parameters() if id(p) not in chosen]
+    modules = nn.ModuleList([clip, tower, readouts, regions])  # a parameter of both, the ViT's, counts once
+    others = [p for p in modules.parameters() if id(p) not in chosen]
     optimizers = [
         torch.optim.Muon(matrices, lr=args.learning_rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=args.learning_rate, weight_decay=0.01, betas=(0.9, 0.98)),
@@ -207,7 +250,7 @@ def main() -> None:
         )
         labels = {name: torch.from_numpy(data[name][index]).long() for name in PARAMETERS}
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
-            pooled, image, last, before = tower(pixels)
+            pooled, image, maps = tower(pixels)
             image = F.normalize(image.float(), dim=-1)
             text = encode_text(clip, tokens[index])
             names = encode_text(clip, torch.cat(list(prompts.values())))
@@ -226,7 +269,7 @@ def main() -> None:
             near = 0.0
             for key, head in regions.items():
                 row = {"right": 0, "left": 1, "mouth": 2}[key.split()[0]]
-                token, inside = nearest_tokens(torch.cat([last, before], -1), points[:, row], grid)
+                token, inside = nearest_tokens(maps, points[:, row])
                 near = near + weight(key) * parameter_loss(head(token), torch.where(inside, labels[key], -1))
             loss = loss + 0.3 * args.prompts * named + 0.3 * read + 0.3 * args.regions * near
         for optimizer in optimizers:
@@ -245,14 +288,17 @@ def main() -> None:
                 tqdm.write(f"   zero-shot {report}")
 
     args.out.mkdir(parents=True, exist_ok=True)
-    halves = {k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in clip.state_dict().items()}
-    clip.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in halves.items()})
-    save_file(halves, args.out / "tiny-clip.safetensors", metadata={"format": "pt"})
+    written = clip.state_dict() if not args.resnet else tower.weights()
+    halves = {k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in written.items()}
+    for name, value in halves.items():  # the card speaks of what is shipped
+        written[name].copy_(value)
+    file = "tiny-resnet.safetensors" if args.resnet else "tiny-clip.safetensors"
+    save_file(halves, args.out / file, metadata={"format": "pt"})
     card = {
         "zero_shot": zero_shot(clip, tower, tokenizer, held_out, size),
         "seconds": round(time.time() - started),
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if k != "out"},
-        "image_parameters": sum(p.numel() for p in clip.visual.parameters()),
+        "image_parameters": sum(p.numel() for p in (tower.network if args.resnet else clip.visual).parameters()),
         "torch": torch.__version__,
         "open_clip": open_clip.__version__,
     }

@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import threading
 import zlib
 from collections import deque
@@ -28,7 +29,7 @@ from slakit.data.video.cropping import signer_box, squared
 from slakit.data.video.packed import SUFFIX, VERSION, belongs, index_path, mark, open_split
 from slakit.data.video.read import open_source
 from slakit.data.video.resize import FILTERS
-from slakit.machine import locked, progress
+from slakit.machine import locked, progress, stop_on_signals
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, VideoError
 
 SPLITS = ("train", "dev", "test")
@@ -55,9 +56,10 @@ def prepare(
     around the signer. on_damage: "skip" leaves damaged clips out by name, "keep-readable" takes what can be decoded,
     "error" stops. workers: processes.
 
-    Call it again after an interruption; a finished split is not touched. Raises ConfigError for settings that cannot
-    work or differ from those in `out`, CorpusError where `out` holds another corpus or build, or no clip of a split can
-    be read, SlakitError for a disk that is full or read-only or where another process writes to `out`.
+    Call it again after an interruption (Ctrl-C, SIGTERM and SIGHUP end the workers, too); a finished split is not
+    touched. Raises ConfigError for settings that cannot work or differ from those in `out`, CorpusError where `out`
+    holds another corpus or build, or no clip of a split can be read, SlakitError for a disk that is full or read-only
+    or where another process writes to `out`.
     """
     choices = (
         ("encoding", encoding, tuple(BYTES_PER_PIXEL)),
@@ -77,7 +79,7 @@ def prepare(
         raise ConfigError(f"{str(out)!r} is no folder's name; choose another")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with locked(out) as mine:
+        with locked(out) as mine, stop_on_signals():
             if not mine:
                 raise SlakitError(f"{out}: another process is preparing here; wait for it or choose another folder")
             for split in SPLITS:
@@ -221,16 +223,21 @@ def _encoded(samples: Sequence[Sample], settings: dict, workers: int) -> Iterato
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
         waiting: deque = deque()
-        for sample in samples:
-            waiting.append(pool.submit(encode, sample, settings))
-            if len(waiting) >= 4 * workers:
+        try:
+            for sample in samples:
+                waiting.append(pool.submit(encode, sample, settings))
+                if len(waiting) >= 4 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)  # one that is stopped does not wait for the clips that it would drop
 
 
 def _end_with_parent() -> None:
-    """In a worker: end when the process that started it does, however that was killed."""
+    """In a worker: end when the process that started it does, however that was killed; Ctrl-C is the parent's to hear,
+    which a terminal sends to both."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -23,9 +23,10 @@ In reading order:
     canvas.py  draw_hand.py  draw_body.py  backgrounds.py  camera.py    shapes, from the hand to the film's grain
     render.py       one picture and the truth about it
     clips.py        the plan of a corpus; one clip as files        corpus.py    all of them, by several processes
+    phone.py        clips as from a phone, to try what own videos need: `python -m slakit draw`
     sheets.py       contact sheets for notebooks
 
-Of slakit it imports records alone; of slakit only data/corpora/minisign.py imports it.
+Of slakit it imports records alone; of slakit only data/corpora/minisign.py and the command line import it.
 """
 
 from slakit.minisign.clips import Settings

@@ -87,9 +87,7 @@ def _build(folder: Path, chosen: Settings, progress: bool, workers: int | None) 
             part.unlink(missing_ok=True)
     write_annotations(folder, clips, chosen)
     missing = missing_clips(folder, clips)
-    if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = 1 if len(missing) < PARALLEL_FROM else workers
+    workers = fitting_workers(len(missing), workers)
     bar = tqdm(total=len(clips), initial=len(clips) - len(missing), desc="MiniSign clips", disable=not progress)
     with bar:
         if workers == 1:
@@ -97,7 +95,7 @@ def _build(folder: Path, chosen: Settings, progress: bool, workers: int | None) 
                 write_clip(folder, clip, signers[clip.signer], chosen)
                 bar.update()
         else:
-            for _ in _draw_in_processes(folder, workers):
+            for _ in draw_in_processes("slakit.minisign.corpus", workers, folder):
                 bar.update()
     if missing := missing_clips(folder, clips):
         raise CorpusError(
@@ -160,19 +158,27 @@ def _manifest(settings: Settings, complete: bool) -> str:
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 
-def _draw_in_processes(folder: Path, workers: int) -> Iterator[str]:
-    """Draws the missing clips in `workers` processes; yields the id of every clip that is done."""
-    code = "import sys; from slakit.minisign.corpus import draw_share; draw_share(*sys.argv[1:])"
+def fitting_workers(missing: int, workers: int | None = None) -> int:
+    """Processes for so many clips: a core each; one, this process, for few."""
+    if workers is None:
+        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 1 if missing < PARALLEL_FROM else workers
+
+
+def draw_in_processes(module: str, workers: int, folder: Path, *options: object) -> Iterator[str]:
+    """Draws the missing clips in `workers` processes, each the module's draw_share(number, workers, folder, *options),
+    all of them text; yields the id of every clip that is done, as they print it."""
+    code = f"import sys; from {module} import draw_share; draw_share(*sys.argv[1:])"
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    command = [sys.executable, "-c", code, str(folder), str(workers)]
+    command, rest = [sys.executable, "-c", code], [str(workers), str(folder), *map(str, options)]
     reading, writing = os.pipe()  # one pipe for all: ids arrive in the order in which clips are done
     with ExitStack() as stack:
         errors = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(workers)]
         done = stack.enter_context(os.fdopen(reading))
         processes = [
-            subprocess.Popen([*command, str(i)], stdout=writing, stderr=errors[i], env=environment)
+            subprocess.Popen([*command, str(i), *rest], stdout=writing, stderr=errors[i], env=environment)
             for i in range(workers)
         ]
         stack.callback(_end, processes)
@@ -195,7 +201,7 @@ def _end(processes: list[subprocess.Popen]) -> None:
         process.wait()
 
 
-def draw_share(folder: str, workers: str, number: str) -> None:
+def draw_share(number: str, workers: str, folder: str) -> None:
     """What one process draws: every clip whose place in the plan, modulo `workers`, is `number`; prints their ids."""
     root = Path(folder)
     settings = Settings(**read_manifest(root)["settings"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -22,7 +22,6 @@ SUCCESSORS = {
     "verb": {"thing": 2, "person": 1, "number": 1, "verb": 1, "quality": 1, "end": 6},
     "quality": {"verb": 2, "person": 1, "time": 1, "end": 6},
 }
-_BY_KIND = {kind: [g for g, sign in LEXICON.items() if sign.kind == kind] for kind in SUCCESSORS if kind != "start"}
 _RANK = {gloss: rank for rank, gloss in enumerate(LEXICON)}
 
 
@@ -37,18 +36,20 @@ def _choose(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
     return names[int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))]
 
 
-def sample_sentence(rng: np.random.Generator) -> tuple[str, ...]:
-    """A sentence of MIN_GLOSSES to MAX_GLOSSES glosses."""
+def sample_sentence(rng: np.random.Generator, words: Collection[str] = LEXICON) -> tuple[str, ...]:
+    """A sentence of MIN_GLOSSES to MAX_GLOSSES of these glosses; of a word class there are none of them or several."""
+    by_kind: dict[str, list[str]] = {}
+    for gloss in words:
+        by_kind.setdefault(LEXICON[gloss].kind, []).append(gloss)
     while True:
         kind, sentence = "start", []
         while len(sentence) <= MAX_GLOSSES:
-            successors = SUCCESSORS[kind]
-            if len(sentence) < MIN_GLOSSES:
-                successors = {name: weight for name, weight in successors.items() if name != "end"}
+            possible = by_kind if len(sentence) < MIN_GLOSSES else {*by_kind, "end"}
+            successors = {name: weight for name, weight in SUCCESSORS[kind].items() if name in possible}
             kind = _choose(rng, successors)
             if kind == "end":
                 return tuple(sentence)
-            candidates = {g: FAVOURITE if sentence and favours(sentence[-1], g) else 1.0 for g in _BY_KIND[kind]}
+            candidates = {g: FAVOURITE if sentence and favours(sentence[-1], g) else 1.0 for g in by_kind[kind]}
             if sentence:
                 candidates.pop(sentence[-1], None)  # a gloss is said twice only on purpose, below
             sentence.append(_choose(rng, candidates))
@@ -56,10 +57,12 @@ def sample_sentence(rng: np.random.Generator) -> tuple[str, ...]:
                 sentence.append(sentence[-1])
 
 
-def sample_sentences(rng: np.random.Generator, counts: dict[str, int]) -> dict[str, list[tuple[str, ...]]]:
+def sample_sentences(
+    rng: np.random.Generator, counts: dict[str, int], words: Collection[str] = LEXICON
+) -> dict[str, list[tuple[str, ...]]]:
     """{split: sentences}: all sentences differ from each other, also between splits."""
     total, distinct = sum(counts.values()), {}
     while len(distinct) < total:
-        distinct.setdefault(sample_sentence(rng))
+        distinct.setdefault(sample_sentence(rng, words))
     sentences = iter(distinct)
     return {split: [next(sentences) for _ in range(count)] for split, count in counts.items()}

@@ -21,7 +21,7 @@ towers/         image encoders: open_clip's and FLAVA's towers, opened into bloc
 methods/        one file a method: what is adapted, and how it is registered
 exact/          the same algebra, faster: never needed to understand a model
 checkpoints.py  written and read; description.py, what they say of themselves; hub.py, by name on the Hub; merging.py,
-                LoRA folded into the weights
+                LoRA folded into the weights; transfer.py, to start from one that knows other glosses
 published_import.py   released checkpoints of eight systems; adaptsign_import.py, AdaptSign's; published_files.py
 parameters.py   what each method trains, beside the papers' figures (README.md has the table)
 compiled.py     blocks through torch.compile on a GPU

@@ -11,7 +11,6 @@ another place on the disk or in the net.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,10 +22,18 @@ from typing import Any
 import open_clip
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 
 from slakit.config import ModelConfig, from_dict, to_dict
-from slakit.models.description import FORMAT, HEADER, checksum, files_of, read_description, read_shapes, with_suffix
+from slakit.models.description import (
+    FORMAT,
+    checksum,
+    file_content,
+    files_of,
+    read_description,
+    read_shapes,
+    with_suffix,
+)  # fmt: skip
 from slakit.models.hub import find_checkpoint
 from slakit.models.methods import find_method
 from slakit.models.recognizer import Recognizer, build_model
@@ -35,9 +42,7 @@ from slakit.models.towers.flava import FLAVA_TAG
 from slakit.models.towers.weights import TINY_CLIP
 from slakit.records import CheckpointError, CorpusError, SlakitError, Vocabulary, write_atomically
 
-MAX_PARAMETERS = (
-    3e9  # of a model whose frozen weights are not in the file, which bounds it otherwise; ViT-bigG has 1.8e9
-)
+MAX_PARAMETERS = 3e9  # of a model whose frozen weights are not in the file, which bounds it otherwise
 
 
 def save_checkpoint(
@@ -69,11 +74,14 @@ def save_checkpoint(
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     if half:
         tensors = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
-    description = json.loads(json.dumps(description))  # as it will be read
-    description["checksum"] = checksum(description, tensors)
     file = with_suffix(path)
-    write_atomically(file, save(tensors, {HEADER: json.dumps(description, ensure_ascii=False)}))
+    write_atomically(file, file_content(description, tensors))
     return file
+
+
+def add_to_description(path: str | Path, **about: Any) -> None:
+    """Let a checkpoint of one file say more of itself; its weights stay to the bit."""
+    write_atomically(with_suffix(path), file_content({**read_description(path), **about}, load_tensors(path)))
 
 
 def load_checkpoint(

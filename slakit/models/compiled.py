@@ -20,6 +20,7 @@ from slakit.models.exact.recompute import WIDTH, held
 from slakit.models.packing import Clips
 from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.encoder import Encoder
+from slakit.models.towers.resnet import MapTower
 
 CAPABILITY = (8, 0)  # "auto" begins here: measured on such GPUs alone
 SLOWER = "training is slower, its results are the same"
@@ -54,9 +55,12 @@ def compiled(
         yield
         return
     missing = _missing() if device.type == "cuda" else None
-    if missing:
+    reason = f"torch.compile needs {missing}" if missing else None
+    if isinstance(encoder.backbone.tower, MapTower) and encoder.reach:
+        reason = "the network's blocks look at whole clips, and would be compiled anew for every batch's lengths"
+    if reason:
         if say:
-            print(f"not compiled: torch.compile needs {missing}; {SLOWER}")
+            print(f"not compiled: {reason}; {SLOWER}")
         yield
         return
     if say:

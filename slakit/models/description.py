@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from slakit.config import DecodeConfig, ModelConfig, checked_dataclass, from_dict, parse_json, to_dict
 from slakit.records import CheckpointError, ConfigError, read_text
@@ -48,6 +49,7 @@ class Description:
     pictures: dict[str, Any] | None = None
     trained_on: str | None = None
     best_epoch: int | None = None
+    training_features: dict[str, Any] | None = None
 
 
 NEEDED = ("format", "config", "glosses", "include_base", "base_checksum")
@@ -94,6 +96,13 @@ def checksum(description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
         digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def file_content(description: dict[str, Any], tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """A checkpoint as one file, its checksum in the description."""
+    said = json.loads(json.dumps({**description, "checksum": None}))  # as it will be read
+    said["checksum"] = checksum(said, tensors)
+    return save(dict(tensors), {HEADER: json.dumps(said, ensure_ascii=False)})
 
 
 def files_of(path: str | Path) -> tuple[Path, Path]:

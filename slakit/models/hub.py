@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from slakit.machine import shipped
-from slakit.models.description import HEADER, checksum, describe, read_description
+from slakit.models.description import checksum, describe, file_content, read_description
 from slakit.records import CheckpointError
 
 FILE = "model.safetensors"  # the only file that is fetched: no pickled code is executed
@@ -70,7 +69,6 @@ def push_to_hub(
     """
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub import errors as hub
-    from safetensors.torch import save
 
     from slakit.models.checkpoints import load_tensors
 
@@ -84,8 +82,7 @@ def push_to_hub(
             "wer": {split: values[0] for split, values in wer.items()},
             "interval": {split: list(values[1:3]) for split, values in wer.items()},
         }
-    description["checksum"] = checksum(description, tensors)
-    content = save(tensors, {HEADER: json.dumps(description, ensure_ascii=False)})
+    content = file_content(description, tensors)
     card = model_card(description, name, license)
     api = HfApi()
     try:

@@ -21,6 +21,7 @@ the same precision (bfloat16 where a GPU has it), on a GPU where there is one.
 In reading order:
   pictures.py   the pictures and settings that a model was trained with: what every answer is made with
   forward.py    log_probs: the one forward pass; decode, transcribe, evaluate stand on it
+  likeness.py   how unlike its training clips a video looks to a model
   video.py      recognize: one video in, a Recognition out
   pauses.py     where a video of several sentences can be cut
   streaming.py  the same while frames arrive
@@ -31,6 +32,7 @@ It stands on data, models, decoding and scoring, and imports nothing of training
 """
 
 from slakit.recognition.forward import ClipLogProbs, decode, evaluate, log_probs, placed, transcribe
+from slakit.recognition.likeness import Likeness, likeness, training_features
 from slakit.recognition.pauses import between_pauses
 from slakit.recognition.pictures import Pictures, fit_frames, pictures_for, settings_for
 from slakit.recognition.spans import WAYS, span_table, spans_by
@@ -40,6 +42,7 @@ from slakit.recognition.video import Recognition, clip_name, recognize, recogniz
 __all__ = [
     "WAYS",
     "ClipLogProbs",
+    "Likeness",
     "Pictures",
     "Recognition",
     "StreamState",
@@ -49,6 +52,7 @@ __all__ = [
     "decode",
     "evaluate",
     "fit_frames",
+    "likeness",
     "log_probs",
     "long_streams",
     "pictures_for",
@@ -59,5 +63,6 @@ __all__ = [
     "span_table",
     "spans_by",
     "stream_frames",
+    "training_features",
     "transcribe",
 ]

@@ -27,12 +27,14 @@ class ClipLogProbs:
     """Natural log probabilities of one clip, float32.
 
     steps [T', V]: the sequence head, one row for four frames: what is decoded. frames [T, V]: the auxiliary head on
-    frame features, one row a frame: what knows the time; None where the model has no such head.
+    frame features, one row a frame: what knows the time; None where the model has no such head. features [F]: the mean
+    of the frame features, for likeness.py.
     """
 
     id: str
     steps: np.ndarray
     frames: np.ndarray | None = None
+    features: np.ndarray | None = None
 
 
 # Bytes that the image encoder may take at once. Counted on ViT-B/16 it takes 17 times what its tokens take in float32,
@@ -109,12 +111,15 @@ def forward(
     become log probabilities in float32. by_frame=False: without the auxiliary head's.
     """
     with evaluating(model, precision):
-        logits = model.recognize_features(encode(model, frames, lengths), lengths)
+        features = encode(model, frames, lengths)
+        logits = model.recognize_features(features, lengths)
         steps = logits.sequence.float().log_softmax(-1).cpu().numpy()  # [B, T', V]
         rows = per_frame(model, logits, lengths.tolist()) if by_frame else [None] * len(ids)
-    counts = logits.lengths.tolist()
-    clips = zip(ids, steps, counts, rows, strict=True)
-    return [ClipLogProbs(clip, table[:count].copy(), times) for clip, table, count, times in clips]  # keep no batch
+        start = LEFT if model.config.padding == "published" else 0  # behind the copies of the first frame
+        places = zip(features, lengths.tolist(), strict=True)
+        means = [clip[start : start + length].float().mean(0).cpu().numpy() for clip, length in places]
+    clips = zip(ids, steps, logits.lengths.tolist(), rows, means, strict=True)
+    return [ClipLogProbs(clip, table[:count].copy(), *rest) for clip, table, count, *rest in clips]  # keep no batch
 
 
 def per_frame(model: Recognizer, logits: Logits, lengths: Sequence[int]) -> list[np.ndarray | None]:

@@ -26,6 +26,7 @@ from slakit.models.modes import evaluating
 from slakit.models.packing import FIELD, LEFT, STRIDE, Clips
 from slakit.models.recognizer import Recognizer
 from slakit.recognition.forward import ClipLogProbs, placed
+from slakit.recognition.likeness import likeness
 from slakit.recognition.pictures import pictures_for, settings_for, with_beam
 from slakit.recognition.video import Recognition, spans_of
 from slakit.records import ConfigError, Sample
@@ -97,6 +98,7 @@ class StreamingRecognizer:
         self._encoded, self._window_start = 0, 0  # in frames given to the encoder
         self._features = torch.empty(0)  # [n, F]
         self._features_start, self._decided = 0, 0  # in padded frames, in steps
+        self._sum = torch.zeros(model.encoder.feature_dim)  # of all features
         self.received, self.fitted, self.encoder_frames, self.finished = 0, 0, 0, False
 
     @property
@@ -132,7 +134,8 @@ class StreamingRecognizer:
         spans = (*self.spans, *self._spans(hypotheses[0].tokens[len(self.spans) :], None))
         posteriors = np.exp(torch.cat(self.log_probs).numpy())
         values = best[0], spans, best[1], tuple(others), self.fps, self.received, frames
-        return Recognition("stream", "stream", *values, posteriors)
+        mean = (self._sum / self._encoded).numpy()  # with the copies at its ends where the encoder sees them
+        return Recognition("stream", "stream", *values, posteriors, likeness=likeness(self.model, mean))
 
     def state(self) -> StreamState:
         """Glosses of what was decided so far."""
@@ -231,6 +234,7 @@ class StreamingRecognizer:
         features = self.model.encoder(self.model.normalise(images), Clips([len(images)], images.device))
         self.encoder_frames += len(images)
         self._encoded += end - begin
+        self._sum = self._sum + features[begin - first : end - first].float().sum(0).cpu()
         forgotten = max(end - self.reach, 0)
         self._window, self._window_start = self._window[forgotten:], self._window_start + forgotten
         return features[begin - first : end - first]

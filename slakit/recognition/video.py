@@ -6,8 +6,9 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from slakit.models.packing import STRIDE
 from slakit.models.recognizer import Recognizer
 from slakit.recognition import exports
 from slakit.recognition.forward import ClipLogProbs, forward, placed
+from slakit.recognition.likeness import Likeness, likeness
 from slakit.recognition.pauses import between_pauses
 from slakit.recognition.pictures import Pictures, pictures_for, settings_for, with_beam
 from slakit.records import ConfigError, Sample, VideoError, visible, write_files
@@ -39,7 +41,8 @@ class Recognition:
     alternatives: further (glosses, score), best first. num_frames: of the video. frames: uint8 [T, h, w, 3] as the
     model saw them, on disk where they are many; none of them where a stream was not asked to keep them. posteriors:
     float32 [T', V], one row for four frames. sentences: (start, end) in frames of the parts that were recognised each
-    by itself, where the video was cut at pauses.
+    by itself, where the video was cut at pauses. likeness: to the pictures of training, where the checkpoint keeps them
+    (of the most unlike part).
     """
 
     id: str
@@ -53,6 +56,7 @@ class Recognition:
     frames: np.ndarray
     posteriors: np.ndarray
     sentences: tuple[tuple[int, int], ...] = ()
+    likeness: Likeness | None = None
 
     def __str__(self) -> str:
         times = "  ".join(f"{s.gloss} {s.start_seconds:.2f}-{s.end_seconds:.2f}s" for s in self.spans)
@@ -68,12 +72,15 @@ class Recognition:
             for span in self.spans
         ]
         lines = [" ".join(self.glosses) or "(nothing)", *rows, f"  log probability {self.score:.2f}"]
+        lines += [f"  {self.likeness}"] if self.likeness else []
         return visible("\n".join(lines), keep="\n")
 
     def json(self) -> str:
         """Everything but frames and posteriors as JSON text; see `slakit.recognition.exports.as_json`."""
         alternatives = [{"glosses": glosses, "score": value} for glosses, value in self.alternatives]
-        parts = {"sentences": [list(part) for part in self.sentences]} if self.sentences else {}
+        parts: dict[str, Any] = {"sentences": [list(part) for part in self.sentences]} if self.sentences else {}
+        if self.likeness:
+            parts["likeness"] = {**asdict(self.likeness), "like": self.likeness.like}
         return exports.as_json(
             self.spans, source=self.source, score=self.score, fps=self.fps, alternatives=alternatives, **parts
         )
@@ -234,6 +241,7 @@ def _joined(results: Sequence[Recognition], parts: Sequence[tuple[int, int]], fr
         results[0], glosses=tuple(span.gloss for span in spans), spans=tuple(spans), score=total,
         alternatives=tuple(others[: len(results[0].alternatives)]), num_frames=len(frames), frames=frames,
         posteriors=np.concatenate([result.posteriors for result in results]), sentences=tuple(parts),
+        likeness=max((r.likeness for r in results if r.likeness), key=lambda found: found.distance, default=None),
     )  # fmt: skip
 
 
@@ -255,7 +263,7 @@ def recognition_of(
     best, *others = [(tuple(vocabulary.decode(hypothesis.tokens)), hypothesis.score) for hypothesis in hypotheses]
     spans = spans_of(model, clip, hypotheses[0].tokens, len(frames), fps)
     values = clip_name(clip.id), clip.id, best[0], tuple(spans), best[1], tuple(others), fps, len(frames), frames
-    return Recognition(*values, np.exp(clip.steps))
+    return Recognition(*values, np.exp(clip.steps), likeness=likeness(model, clip.features))
 
 
 def spans_of(

@@ -83,8 +83,12 @@ def evaluate(
     overwrite: bool,
     device: str | None,
     pretrained: Path | None,
+    clip_by_clip: bool = False,
 ) -> None:
-    """Print the score of a split, with its interval; into out: <split>.ctm, .csv (a line a clip) and .json."""
+    """Print the score of a split, with its interval; into out: <split>.ctm, .csv (a line a clip) and .json.
+
+    clip_by_clip: recognise every clip alone as well, and say what that changes: see alone().
+    """
     target = find_device(device)
     files = {kind: out / f"{split}.{kind}" for kind in ("ctm", "csv", "json")} if out else {}
     free(files.values(), overwrite)
@@ -108,6 +112,8 @@ def evaluate(
         facts |= score_facts(result)
         say(result)
         say(f"95 % interval {facts['interval'][0]:.2f} to {facts['interval'][1]:.2f}; nothing recognised in {nothing}")
+    if clip_by_clip:
+        facts["clip_by_clip"] = alone(model, samples, hypotheses, data)
     if out is None:
         if result is None:
             say("\n".join(f"{clip} {glosses}" for clip, glosses in hypotheses.items()))
@@ -117,6 +123,18 @@ def evaluate(
     text = json.dumps(facts, ensure_ascii=False, indent=1, default=str) + "\n"
     write_files({files["csv"]: per_clip(samples, hypotheses, result), files["json"]: text})
     say("\n".join(f"{kind:<4}  {path}" for kind, path in files.items()))
+
+
+def alone(model: Recognizer, samples: Sequence[Sample], batched: Mapping[str, str], data: Corpus) -> dict[str, Any]:
+    """What changes where no clip shares a batch with another, whose length would decide about its padding: printed, and
+    the ids of the clips that are answered otherwise, with the score. batched: the answers of evaluation as it was."""
+    settings = settings_for(model)
+    references, hypotheses = transcribe(model, samples, settings=replace(settings, batch_size=1))
+    changed = [clip for clip, answer in hypotheses.items() if answer != batched[clip]]
+    result = score(references, hypotheses, data) if any(references.values()) else None
+    against = f"{len(changed)} of {len(samples)} clips are answered otherwise than in batches of {settings.batch_size}"
+    say(f"clip by clip: {f'WER {result.wer:.2f} %; ' if result else ''}{against}")
+    return {"changed": changed, **(score_facts(result) if result else {})}
 
 
 def score_facts(result: Score) -> dict[str, Any]:

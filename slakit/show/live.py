@@ -85,7 +85,7 @@ def launch(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, start_new_session=True
     )
     output: list[str] = []
-    bar = progress(range(total), "epochs", show_progress)
+    bar = progress(range(total) if total else (), "epochs", show_progress)  # steps: nobody has counted the clips yet
     try:
         for line, finished in _lines(run.stdout):
             if not finished:

@@ -260,7 +260,7 @@ class VideoApp(ipywidgets.VBox):
 
 
 def answer_html(result: Recognition) -> str:
-    """Glosses with times and confidence as a table, and what else it might have been."""
+    """Glosses with times and confidence as a table, what else it might have been, and how unlike the training it is."""
     if not result.glosses:
         return "<b>Nothing was recognised.</b>"
     rows = [
@@ -273,6 +273,9 @@ def answer_html(result: Recognition) -> str:
         for glosses, score in result.alternatives[:3]
     ]
     listed = table.to_html(index=False, border=0, justify="left", col_space="8em")
+    if result.likeness:
+        style = "" if result.likeness.like else f" style='color: {ERROR_COLOUR}; background: white'"
+        listed = f"<p{style}>{as_html(str(result.likeness))}</p>{listed}"
     return f"{listed}It might also have been:<ul style='margin: 0'>{''.join(others)}</ul>"
 
 

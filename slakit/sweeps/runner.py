@@ -15,10 +15,10 @@ from queue import SimpleQueue
 from threading import Event, Lock
 from typing import Any
 
-from slakit.machine import progress, usable_cores
+from slakit.machine import progress, stop_on_signals, usable_cores
 from slakit.records import ConfigError
 from slakit.sweeps.checks import checked_points, notebook_path
-from slakit.sweeps.runs import DONE, TAKEN, Status, failure, status, stop_on_signals
+from slakit.sweeps.runs import DONE, TAKEN, Status, failure, status
 from slakit.sweeps.spec import Point, Spec
 
 

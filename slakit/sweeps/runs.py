@@ -11,18 +11,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
-import threading
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from slakit.machine import checkout, is_locked, locked
+from slakit.machine import checkout, is_locked, locked, stop_on_signals
 from slakit.records import SlakitError, write_atomically
 
 Status = Literal["new", "running", "done", "failed", "interrupted"]
@@ -118,35 +115,6 @@ def execute(folder: str | Path, run: dict[str, Any]) -> int:
             run |= {"ended": _now(), "seconds": round(time.monotonic() - begin, 1), "status": outcome}
             write_run(folder, run)
         return DONE if outcome == "done" else FAILED
-
-
-@contextmanager
-def stop_on_signals():
-    """SIGTERM and SIGHUP (a terminal that is closed) as KeyboardInterrupt, once: a second one does not disturb the
-    stopping. For a run: papermill then stops its kernel and leaves the notebook without an end.
-
-    A signal that is ignored stays so (nohup). In another thread than the main one nothing changes.
-    """
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    numbers = [number for number in (getattr(signal, name) for name in names) if _may_handle(number)]
-
-    def stop(*_):
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _may_handle(number: int) -> bool:
-    """Whether this thread may handle a signal and nobody asked to ignore it or handles it outside Python."""
-    main = threading.current_thread() is threading.main_thread()
-    return main and signal.getsignal(number) not in (signal.SIG_IGN, None)
 
 
 def versions() -> dict[str, str]:

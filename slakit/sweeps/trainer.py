@@ -19,6 +19,7 @@ from slakit.records import ConfigError, Corpus, Sample
 from slakit.scoring import Score
 from slakit.sweeps.experiment import digest, experiment
 from slakit.training.memory import GIB, memory_plan
+from slakit.training.optimizers import phases_of
 
 COUNTED = 100  # clips whose frames are counted where the annotation does not say how many they have
 
@@ -75,12 +76,13 @@ def expected_cost(model: Recognizer, corpus: Corpus, settings: TrainConfig, devi
     if settings.max_frames_per_batch:
         batch = min(batch, max(longest, settings.max_frames_per_batch))
     plan = memory_plan(model, settings, find_device(device))
-    warm = f" after {settings.warm_start_epochs} of a warm start on cached features"
+    warm, adapt = (phase.epochs for phase in phases_of(settings, len(corpus.train)))
+    before = f" after {warm} of a warm start on cached features"
     lines = [
         str(plan),
         f"the largest batch: {batch} frames, {plan.bytes_for(batch) / GIB:.2f} GiB counted",
         f"an epoch: {len(corpus.train)} clips, {about}{round(mean * len(corpus.train)):,} frames; "
-        f"{settings.epochs} epochs" + warm * bool(settings.warm_start_epochs),
+        f"{adapt} epochs" + before * bool(warm),
     ]
     if batch > plan.frames:
         lines.append(plan.advice(longest, settings))

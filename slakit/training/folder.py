@@ -15,6 +15,8 @@ import torch
 from slakit.config import TrainConfig, to_dict
 from slakit.machine import locked
 from slakit.models.checkpoints import load_tensors, read_description
+from slakit.models.description import checksum as checkpoint_checksum
+from slakit.recognition.likeness import KEY
 from slakit.recognition.pictures import picture_facts
 from slakit.records import CheckpointError, ConfigError, Corpus, SlakitError, write_atomically
 
@@ -35,7 +37,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 # What a run may go on with in another value: it decides how long, how often scored and how decoded, not what is learnt.
-MAY_CHANGE = ("train.epochs", "train.evaluate_every", "train.max_bad_clips", "train.decode")
+MAY_CHANGE = ("train.epochs", "train.steps", "train.evaluate_every", "train.max_bad_clips", "train.decode")
 
 
 class RunFolder:
@@ -96,25 +98,34 @@ class RunFolder:
 
 
 def best_on_disk(path: Path, known: dict[str, Any], crc: int | None, epoch: int) -> tuple[dict[str, Any], int]:
-    """(row, CRC-32 of the file) of the best checkpoint `path`; CheckpointError where it is not the one of this run.
+    """(row, mark) of the best checkpoint `path`; CheckpointError where it is not this run's.
 
     known, crc: the same as the state has them. The file is written before the state, so it may be of a later epoch than
-    the state's `epoch`, which is not done yet.
+    the state's `epoch`, which is not done yet; and its description may say more than then.
     """
-    row, found = read_description(path).get("metrics", {}), zlib.crc32(path.read_bytes())
+    row, found = read_description(path).get("metrics", {}), mark_of(path)
     if row.get("epoch") == known["epoch"] and found == (found if crc is None else crc):
         return known, found
     if row.get("epoch", -1) >= epoch:
-        load_tensors(path)  # whole
         print(f"{path.name} is of epoch {row['epoch'] + 1}, later than the state; it is kept")
         return row, found
     raise CheckpointError(f"{path} is damaged or another run's")
 
 
+def mark_of(path: Path) -> int:
+    """CRC-32 of a checkpoint, of what was added to its description afterwards apart; CheckpointError where it cannot be
+    read, or is not as it was written."""
+    tensors, description = load_tensors(path), read_description(path)
+    if description.pop("checksum", None) != checkpoint_checksum(description, tensors):
+        raise CheckpointError(f"{path} is damaged")
+    description.pop(KEY, None)
+    return checksum([description, [[name, tensors[name]] for name in sorted(tensors)]])
+
+
 def _note(key: str, folder: RunFolder) -> str:
     if key == "train.decode":
         return "; word error rates until here are of the other decoding"
-    if key == "train.epochs" and folder.identity.get("train.schedule") == "cosine":
+    if key in ("train.epochs", "train.steps") and folder.identity.get("train.schedule") == "cosine":
         return "; the learning rates follow the cosine of the new number from here on"
     return ""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -27,6 +29,35 @@ class Phase:
 
     def evaluates_after(self, epoch: int) -> bool:
         return epoch + 1 == self.end or (epoch + 1 - self.first) % self.evaluate_every == 0
+
+
+WARM, ADAPT = "warm start", "adapt"
+READY = 60.0  # dev WER in percent; a head above it has not learnt the glosses yet, and adaptation on top does not help
+
+
+def phases_of(
+    settings: TrainConfig, clips: int, processes: int = 1, rows: Sequence[Mapping[str, Any]] = ()
+) -> tuple[Phase, Phase]:
+    """The warm start and what follows it, for so many clips to train on; rows: the history so far, which tells where
+    dev has ended the warm start."""
+
+    def epochs(steps: int, batch_size: int) -> int:
+        return math.ceil(steps * batch_size * settings.accumulate * processes / clips)
+
+    warm, adapt = settings.warm_start_epochs, settings.epochs
+    small = settings.warm_start_batch_size or settings.batch_size
+    if settings.steps:
+        adapt = epochs(settings.steps, settings.batch_size)
+    if settings.warm_start_steps:
+        warm = epochs(settings.warm_start_steps, small)
+    every = max(warm, 1)
+    if settings.warm_start_patience and warm:
+        patience = epochs(settings.warm_start_patience, small)
+        every = max(patience // 4, 1)
+        scored = [(row["wer"], row["epoch"]) for row in rows if row["phase"] == WARM and "wer" in row]
+        if scored and min(scored)[0] < READY and scored[-1][1] - min(scored)[1] >= patience:
+            warm = scored[-1][1] + 1
+    return Phase(WARM, 0, warm, every, warm=True), Phase(ADAPT, warm, adapt, settings.evaluate_every)
 
 
 def make_optimizer(model: Recognizer, settings: TrainConfig, warm: bool = False) -> torch.optim.Optimizer:

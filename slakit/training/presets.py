@@ -1,4 +1,4 @@
-"""Named settings: one preset = one published setting, and the demo's own for every method.
+"""Named settings: one preset = one published setting, the demo's own for every method, and those for own videos.
 
 preset("sla-lora/phoenix2014") is a RunConfig: model, augmentation, optimiser, schedule, epochs and decoding as
 published (CLIP-SLA section 4; AdaptSign section 4.1 and its released code; the released code of the systems that both
@@ -38,7 +38,7 @@ _BLOCKS_NOTE = (
 )
 # AdaptSign: the four corpora, WER of its README (its paper has 19.8 for phoenix2014-t's test set).
 _ADAPTSIGN = {"phoenix2014": (18.5, 18.8), "phoenix2014-t": (18.6, 18.9), "csl-daily": (26.7, 26.3), "csl": ()}
-# The compared systems as released: method -> (epochs, milestones, loss weights unlike the defaults, WER by corpus).
+# The compared systems as released: name -> (epochs, milestones, loss weights unlike the defaults, WER by corpus).
 _LIFT = {"lift_update": 0.001, "lift_predict": 0.001}
 _SYSTEMS: dict[str, tuple[int, tuple[int, ...], dict, dict[str, tuple[float, ...]]]] = {
     "vac": (40, (20, 35), {}, {"phoenix2014": (21.2, 22.3)}),
@@ -56,11 +56,13 @@ _SYSTEMS: dict[str, tuple[int, tuple[int, ...], dict, dict[str, tuple[float, ...
     "slowfastsign": (80, (40, 60), {"slow": 0.25, "fast": 0.25}, {
         "phoenix2014": (18.01, 18.28), "phoenix2014-t": (17.66, 18.71), "csl-daily": (25.49, 24.85),
     }),
+    "adabrowse-224": (40, (20, 30), {}, {"phoenix2014": (19.7, 21.0)}),
+    "adabrowse-160": (40, (20, 30), {}, {"phoenix2014": (20.7, 21.7)}),
+    "adabrowse-96": (40, (20, 30), {}, {"phoenix2014": (23.4, 23.2)}),
 }  # fmt: skip
 _SYSTEM_NOTES = {
     "vac": "the released run with distillation 25 (its configuration's comment has 10); CTC alone 21.5 / 22.1",
-    "vac-smkd": "one normalised classifier and both CTC terms, as released; the paper's three stages give 20.8 / 21.0. "
-    "AdaBrowse's stage one is this network with distillation 25 and milestones 20, 30",
+    "vac-smkd": "one normalised classifier and both CTC terms, as released; the paper's three stages give 20.8 / 21.0",
     "tlp": "filters 3 wide as in the code (the paper has 5, and so has the CSL checkpoint: lift_kernel); CSL WER 1.8 %",
     "sen": "for CSL-Daily a rate of 5e-5, gamma 0.5 and no temporal rescaling, as the code's README says",
     "corrnet": "the released phoenix2014 file gives 18.9 / 19.7, retraining about 1 more; CSL-Daily without the module "
@@ -68,6 +70,8 @@ _SYSTEM_NOTES = {
     "corrnet+": "the published figures",
     "slowfastsign": "pretrained is PySlowFast's SLOWFAST_64x2_R101_50_50.pkl, a path; the released CSL-Daily frames "
     "lose their top 40 of 256 rows before, which this does not do",
+    "adabrowse": "stage one of AdaBrowse (Hu et al., ACM MM 2023): VAC-SMKD's network with distillation 25 at this "
+    "size. Frames are resized once, to 8/7 of it, and cropped; the released code resizes after the crop",
 }
 
 
@@ -93,25 +97,29 @@ def _presets() -> dict[str, RunConfig]:
     for method, wer in (("sla-lora", 24.0), ("sla-adapter", 22.4)):
         name = f"{method}/isharah-500"
         presets[name] = replace(presets[name], note=f"published WER on the test set: {wer} % (dev not given)")
-    return presets | _systems() | _minisign()
+    return presets | _systems() | _minisign() | _folder()
 
 
 def _systems() -> dict[str, RunConfig]:
     presets = {}
-    for method, (epochs, milestones, weights, results) in _SYSTEMS.items():
+    for system, (epochs, milestones, weights, results) in _SYSTEMS.items():
+        kind, _, side = system.partition("-") if system.startswith("adabrowse") else (system, "", "")
+        model = with_method(ModelConfig(), "vac-smkd" if side else system)
+        train = TrainConfig(
+            epochs=epochs, milestones=milestones, precision="float32" if kind.startswith("vac") else "float16",
+            num_workers=None, loss_weights=LossWeights(**weights), decode=DecodeConfig(collapse_repeats=True),
+        )  # fmt: skip
+        if side:
+            sizes = AugmentConfig(image_size=round(int(side) * 8 / 7), crop_size=int(side))
+            model, train = replace(model, image_size=int(side)), replace(train, augment=sizes)
         for corpus, wer in results.items():
-            model = with_method(ModelConfig(), method)
-            train = TrainConfig(
-                epochs=epochs, milestones=milestones, precision="float32" if method.startswith("vac") else "float16",
-                num_workers=None, loss_weights=LossWeights(**weights), decode=DecodeConfig(collapse_repeats=True),
-            )  # fmt: skip
-            if corpus == "csl-daily" and method in ("sen", "corrnet"):
+            name, chosen = f"{system}/{corpus}", (model, train)
+            if corpus == "csl-daily" and system in ("sen", "corrnet"):
                 still = replace(train.augment, temporal_scale=None)
-                train = replace(train, learning_rate=5e-5, gamma=0.5, augment=still)
-                model = replace(model, options={"stages": [3, 4]} if method == "corrnet" else {})
-            name = f"{method}/{corpus}"
-            note = _SYSTEM_NOTES[method]
-            presets[name] = RunConfig(name, corpus, model=model, train=train, published_wer=wer, note=note)
+                options = {"stages": [3, 4]} if system == "corrnet" else {}
+                chosen = replace(model, options=options), replace(train, learning_rate=5e-5, gamma=0.5, augment=still)
+            note = _SYSTEM_NOTES[kind]
+            presets[name] = RunConfig(name, corpus, model=chosen[0], train=chosen[1], published_wer=wer, note=note)
     return presets
 
 
@@ -121,9 +129,14 @@ _MINISIGN_NOTE = (
     "start of the sequence model on cached features, batches of four, higher rates on a cosine, clipped gradients, "
     "shorter clips allowed, equal neighbours kept."
 )
-_MINISIGN_NETWORKS_NOTE = (
-    "The demo's size for a network of its own: a quarter of its channels, 84 px, hidden size 256, random weights at "
-    "the start, so that it has seen less than tiny-clip's methods (published: pretrained=imagenet, width=64)."
+_MINISIGN_NETWORK_NOTE = (
+    "The demo's settings for a network of its own: a quarter of the published channels, begun with tiny-resnet, which "
+    "was pretrained on tiny-clip's pictures with its losses; the rest as for the methods on tiny-clip. Differs from "
+    "the system's paper as those do, and pads features in the place of frames."
+)
+_MINISIGN_SLOWFAST_NOTE = (
+    "The demo's size, 8 of 33 blocks and a quarter of the channels, from random weights: there is no small SlowFast "
+    "that has seen tiny-clip's pictures, so it has seen less than the others."
 )
 # method -> (its options at tiny-clip's size, the encoder's learning rate): small added parts bear a higher one than
 # weights that were trained already.
@@ -134,6 +147,7 @@ _MINISIGN = {
     "partial": ({"num_blocks": 2}, 1e-3),
     "full": ({}, 5e-4),
 }
+_MINISIGN_NETWORKS = ("vac", "vac-smkd", "tlp", "sen", "corrnet", "corrnet+", "slowfastsign")
 
 
 def _minisign() -> dict[str, RunConfig]:
@@ -158,17 +172,53 @@ def _minisign() -> dict[str, RunConfig]:
         model = ModelConfig(method=method, backbone="tiny-clip", hidden_size=256, options=options)
         name = f"{method}/minisign"
         presets[name] = RunConfig(name, "minisign", model=model, train=chosen, note=_MINISIGN_NOTE)
-    for method, (_, _, weights, _) in _SYSTEMS.items():
-        options = {"width": 16, **({"depths": [2, 2, 2, 2]} if method == "slowfastsign" else {})}
-        model = with_method(ModelConfig(), method)
-        model = replace(model, pretrained=None, image_size=84, hidden_size=256, options=options)
-        chosen = replace(
-            train, epochs=30, learning_rate=1e-3, head_learning_rate=None, warm_start_epochs=0, evaluate_every=30,
-            loss_weights=LossWeights(**weights),
+    for method in _MINISIGN_NETWORKS:
+        model = replace(with_method(ModelConfig(), method), image_size=84, hidden_size=256, options={"width": 16})
+        chosen = replace(train, learning_rate=5e-4, loss_weights=LossWeights(**_SYSTEMS[method][2]))
+        if method == "slowfastsign":  # nothing to warm up on, and a phase that padded features would shift
+            model = replace(model, pretrained=None, options={"width": 16, "depths": [2, 2, 2, 2]})
+            chosen = replace(chosen, epochs=30, evaluate_every=30, learning_rate=1e-3, warm_start_epochs=0)
+            note = _MINISIGN_SLOWFAST_NOTE
+        else:
+            model, note = replace(model, pretrained="tiny-resnet", padding="features"), _MINISIGN_NETWORK_NOTE
+        presets[f"{method}/minisign"] = RunConfig(
+            f"{method}/minisign", "minisign", model=model, train=chosen, note=note
         )  # fmt: skip
-        name = f"{method}/minisign"
-        presets[name] = RunConfig(name, "minisign", model=model, train=chosen, note=_MINISIGN_NETWORKS_NOTE)
     return presets
+
+
+_FOLDER_NOTE = (
+    "For a folder of one's own videos, from sixty clips on: steps in the place of epochs, the head trained until dev "
+    "stops improving before the encoder is touched. On tiny-clip, for a laptop; @gpu is the same on OpenAI's ViT-B/16 "
+    "at the papers' sizes and rates, which was not measured."
+)
+
+
+def _folder() -> dict[str, RunConfig]:
+    """The demo's settings, for a corpus of any size."""
+    presets = {}
+    for method in ("sla-lora", "sla-adapter", "adaptsign", "frozen"):
+        demo = _minisign()[f"{method}/minisign"]
+        train = replace(
+            demo.train, epochs=0, steps=450, warm_start_epochs=0, warm_start_steps=4000, warm_start_patience=800,
+            warm_start_views=2, evaluate_every=5,
+        )  # fmt: skip
+        if method == "frozen":
+            train = replace(train, steps=None, warm_start_steps=8000, warm_start_views=4)
+        name = f"{method}/folder"
+        presets[name] = RunConfig(name, "folder", model=demo.model, train=train, note=_FOLDER_NOTE)
+    return presets
+
+
+def _on_gpu(config: RunConfig) -> RunConfig:
+    """A preset for own videos on ViT-B/16: the published model, pictures and rates, the steps of a small corpus."""
+    published = preset(f"{config.model.method}/phoenix2014")
+    rates = {"learning_rate": 1e-4, "head_learning_rate": 1e-4, "warm_start_learning_rate": 1e-3}
+    train = replace(
+        config.train, augment=replace(published.train.augment, min_frames=16), num_workers=None, keep_in_memory=False,
+        batch_size=2, warm_start_batch_size=4, **rates,
+    )  # fmt: skip
+    return replace(config, name=f"{config.name}@gpu", model=published.model, train=train)
 
 
 def preset_names() -> tuple[str, ...]:
@@ -179,12 +229,16 @@ def preset_names() -> tuple[str, ...]:
 def preset(name: str) -> RunConfig:
     """A published setting by name, "method/corpus": prints as readable text. ConfigError for an unknown name.
 
-    "method/corpus@t4" is the same for a GPU of 16 GB without bfloat16, as Colab lends it; see for_t4().
+    "method/corpus@t4" is the same for a GPU of 16 GB without bfloat16, as Colab lends it; see for_t4(). Those for own
+    videos, "method/folder", are for a laptop, and with @gpu (or @t4) for ViT-B/16.
     """
     presets, (plain, _, machine) = _presets(), name.partition("@")
-    if plain not in presets or machine not in ("", "t4"):
-        raise ConfigError(f"there is no preset {name!r}{nearest(plain, presets)} (each also with @t4)")
-    return for_t4(presets[plain]) if machine else presets[plain]
+    own = plain.endswith("/folder")
+    if plain not in presets or machine not in ("", "t4", "gpu") or (machine == "gpu" and not own):
+        known = "each also with @t4, those for own videos, …/folder, with @gpu"
+        raise ConfigError(f"there is no preset {name!r}{nearest(plain, presets)} ({known})")
+    config = _on_gpu(presets[plain]) if own and machine else presets[plain]
+    return replace(for_t4(config), name=name) if machine == "t4" else config
 
 
 _KEEP_MUCH = ("sla-adapter", "adaptsign", "full")

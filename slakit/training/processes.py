@@ -20,6 +20,7 @@ from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from slakit.machine import Processes
 from slakit.models.recognizer import Recognizer
+from slakit.records import say
 
 
 class _Sum(torch.autograd.Function):
@@ -69,7 +70,13 @@ def shared_statistics(model: Recognizer, processes: Processes) -> Iterator[None]
         yield
         return
 
-    zeros = model.config.padding == "published" and model.encoder.pads_each
+    published, each = model.config.padding == "published", model.encoder.pads_each
+    zeros = published and each
+    if processes.main and ((published and not each and model.encoder.reach) or model.config.pooling == "lift"):
+        say(
+            f"{model.config.method} sees its batch's padding, which each of {processes.size} processes has for itself: "
+            "losses are close to those of one process, not equal"
+        )
 
     def to_common_length(module: nn.Module, inputs: tuple) -> tuple | None:
         features, *rest = inputs  # [B, T_padded, F]; what follows a clip's end is copies of its last frame, or zeros

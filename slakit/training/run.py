@@ -1,14 +1,16 @@
 """Training: fit() for notebooks, the command line, batch runs and torchrun; the loop itself is in loop.py.
 
-fit() first trains the sequence model alone on cached features of the untouched encoder (`warm_start_epochs`, 0 in the
-papers' presets), then everything that is trainable. It resumes by itself from what it finds in `out_dir`, at the batch
-where the last checkpoint was made: on the CPU to the same weights, bit for bit, as a run that was never stopped.
+fit() first trains the sequence model alone on cached features of the untouched encoder (`warm_start_epochs` or _steps,
+none in the papers' presets), then everything that is trainable. It resumes by itself from what it finds in `out_dir`,
+at the batch where the last checkpoint was made: on the CPU to the same weights, bit for bit, as a run that was never
+stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,19 @@ import torch
 from slakit.config import IGNORED_BY_IDENTITY, TrainConfig, digest, override, to_dict
 from slakit.data.clips import ClipStore
 from slakit.data.loader import split_trainable
-from slakit.machine import ALONE, Processes, deterministic, find_device, half_precision
-from slakit.models.checkpoints import load_tensors, restore
+from slakit.machine import ALONE, Processes, find_device, half_precision
+from slakit.models.checkpoints import add_to_description, load_tensors, read_description, restore, with_suffix
 from slakit.models.compiled import compiled
 from slakit.models.recognizer import Recognizer
+from slakit.models.transfer import start_from, weights_checksum
+from slakit.recognition import training_features
+from slakit.recognition.likeness import KEY
 from slakit.records import ConfigError, Corpus, SlakitError
 from slakit.training.folder import RunFolder, held
 from slakit.training.loop import train
 from slakit.training.memory import naming_what_fits
 from slakit.training.processes import shared_statistics
-from slakit.training.state import BEST, TrainingRun
+from slakit.training.state import BEST, Cursor, TrainingRun
 from slakit.training.trackers import Logger, make_loggers
 
 
@@ -68,7 +73,7 @@ def fit(
     checkpoint with the lowest dev WER, as load_checkpoint() and `recognize` take it), and at the end last.safetensors
     (the one of the last epoch).
     A second call with the same arguments goes on where the first one stopped, or returns at once if it had ended.
-    A finished run goes on where `epochs` is higher; evaluate_every, decode and max_bad_clips may change as well.
+    A finished run goes on where `epochs` (or `steps`) is higher; evaluate_every, decode, max_bad_clips may change, too.
     Raises ConfigError for an unknown setting, another vocabulary, no dev clips with glosses, or a folder that holds
     another run (also one on other pictures) or cannot be written; SlakitError where no clip can be trained on, more
     than max_bad_clips cannot be read, the loss stays without a finite value, the disk is full, or memory runs out (it
@@ -87,6 +92,7 @@ def fit(
         print(f"not trained on: {clip} ({reason})")
     if not samples:
         raise SlakitError(f"no training clip of {corpus!r} can be used; see the reasons above")
+    said = start_from(model, settings.init_from) if settings.init_from else ""
     model.to(chosen)
     if chosen.type == "cuda":
         torch.cuda.reset_peak_memory_stats(chosen)  # what was before is no part of the rows' memory
@@ -105,6 +111,8 @@ def fit(
             processes, loggers,
         )  # fmt: skip
         run.resume()
+        if said and processes.main and run.cursor == Cursor():
+            print(said)
         for logger in loggers:
             stack.callback(logger.close)
             logger.start(identity, run.history)
@@ -113,12 +121,9 @@ def fit(
             stack.enter_context(compiled(model.encoder, settings.compile, chosen, half, say=processes.main))
         train(run)
         processes.barrier()
-    if run.best is None:
-        raise SlakitError(f"nothing was trained: epochs={settings.epochs}, warm_start_epochs=0")
-    if processes.main:
-        restore(model, load_tensors(out_dir / BEST), out_dir)
-    processes.same_weights(model)
-    model.about = run.about(run.best)  # it answers as the checkpoint does
+        if run.best is None:
+            raise SlakitError(f"nothing was trained: epochs={settings.epochs}, warm_start_epochs=0")
+        _finish(run)
     return Run(model.eval(), out_dir, run.history, run.best, run.history[-1]["seconds"], left_out)
 
 
@@ -134,10 +139,47 @@ def check_splits(corpus: Corpus) -> None:
             )
 
 
+def _finish(run: TrainingRun) -> None:
+    """The best weights into the model; into their checkpoint, once, how the training clips look to them."""
+    assert run.best is not None
+    model, main, path, said = run.model, run.processes.main, with_suffix(run.folder.path / BEST), run.about(run.best)
+    if main:
+        restore(model, load_tensors(path), path)
+    run.processes.same_weights(model)
+    if main and (known := read_description(path).get(KEY)) is not None:
+        said[KEY] = known
+    elif main:
+        options = {"store": run.store, "device": run.device, "show_progress": run.show_progress}
+        said[KEY] = training_features(model, run.samples, run.corpus.dev, settings=run.settings, **options)
+        with run.disk():
+            add_to_description(path, **{KEY: said[KEY]})
+    model.about = run.processes.broadcast(said if main else None)  # it answers as the checkpoint does
+
+
 def _identity(model: Recognizer, corpus: Corpus, settings: TrainConfig, processes: Processes) -> dict[str, Any]:
     """What a run's folder belongs to: other settings, model or clips must not be resumed into it."""
     clips = [[sample.id, *sample.glosses] for part in (corpus.train, corpus.dev) for sample in part]
     flat: dict[str, Any] = {"corpus": corpus.name, "clips": digest(clips)[:16], "processes": processes.size}
     flat["glosses"] = digest(list(corpus.glosses.glosses))[:16]  # a gloss of test alone moves the classes behind it
+    if settings.init_from:
+        flat["init_from"] = weights_checksum(settings.init_from)
     flat |= {f"model.{key}": value for key, value in to_dict(model.config).items()}
     return flat | {f"train.{key}": value for key, value in to_dict(settings).items() if key not in IGNORED_BY_IDENTITY}
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Deterministic kernels where torch has them, inside; a warning names those without (CTC's gradient on a GPU)."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
-from zlib import crc32
 
 import torch
 from tqdm.auto import tqdm
@@ -21,11 +20,11 @@ from slakit.models.recognizer import Recognizer
 from slakit.recognition import evaluate
 from slakit.records import CheckpointError, ConfigError, Corpus, Sample, SlakitError
 from slakit.training.features import EpochOfFeatures, FeatureBatch, FeatureBatches
-from slakit.training.folder import RunFolder, about, best_on_disk
+from slakit.training.folder import RunFolder, about, best_on_disk, mark_of
 from slakit.training.looks import compare_looks, looks
 from slakit.training.memory import naming_what_fits
-from slakit.training.optimizers import Phase, make_optimizer
-from slakit.training.totals import EpochTotals, line_of
+from slakit.training.optimizers import Phase, make_optimizer, phases_of
+from slakit.training.totals import EpochTotals, line_of, warning_of
 from slakit.training.trackers import Logger
 
 BEST, LAST = "best", "last"  # the checkpoints of a run
@@ -63,21 +62,25 @@ class TrainingRun:
     steps: int = 0
 
     def __post_init__(self) -> None:
-        warm, epochs = self.settings.warm_start_epochs, self.settings.epochs
-        self.phases = (
-            Phase("warm start", 0, warm, max(warm, 1), warm=True),
-            Phase("adapt", warm, epochs, self.settings.evaluate_every),
-        )
-        self.total = warm + epochs
         half = half_precision(self.settings.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half == torch.float16)
         self.optimizer: torch.optim.Optimizer  # of the phase
         self.phase: Phase | None = None
         self.features: FeatureBatches | None = None
         self.resumed: dict[str, Any] = {}  # what the first epoch after a resume has to put back
-        self.best_checksum = 0  # of the file; what a state without a best checkpoint holds is not looked at
+        self.best_mark = 0  # of the file; what a state without a best checkpoint holds is not looked at
         self.looks: dict[str, list[int]] = {}
         self.begin = self.last_save = self.epoch_begin = time.perf_counter()
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The warm start and what follows it; dev may end the first before its time."""
+        return phases_of(self.settings, len(self.samples), self.processes.size, self.history)
+
+    @property
+    def total(self) -> int:
+        """Epochs of all phases, as far as is known now."""
+        return self.phases[-1].end
 
     @property
     def seconds(self) -> float:
@@ -119,7 +122,7 @@ class TrainingRun:
         the state take its place where their WER is known."""
         path, last = with_suffix(self.folder.path / BEST), self.history[-1]
         try:
-            row, self.best_checksum = best_on_disk(path, known, saved.get("best_checksum"), self.cursor.epoch)
+            row, self.best_mark = best_on_disk(path, known, saved.get("best_mark"), self.cursor.epoch)
             return row
         except CheckpointError as error:
             lost = f"the best weights so far (epoch {known['epoch'] + 1}) are lost: {error}"
@@ -128,14 +131,13 @@ class TrainingRun:
             return None
         print(f"{lost}; those of epoch {last['epoch'] + 1} take their place")
         self._keep(BEST, last)
-        self.folder.save(saved | {"best": last, "best_checksum": self.best_checksum})
+        self.folder.save(saved | {"best": last, "best_mark": self.best_mark})
         return last
 
     def epochs_to_do(self) -> Iterator[tuple[Phase, int]]:
         """Each epoch that is left, with its phase."""
-        for phase in self.phases:
-            for epoch in range(max(self.cursor.epoch, phase.first), phase.end):
-                yield phase, epoch
+        while (epoch := self.cursor.epoch) < self.total:
+            yield next(phase for phase in self.phases if epoch < phase.end), epoch
 
     def start_epoch(self, phase: Phase, epoch: int) -> Batches:
         """The epoch's batches from the cursor on; the optimiser, and dropout's seed, are ready for them."""
@@ -229,13 +231,21 @@ class TrainingRun:
         self.cursor, self.totals = Cursor(row["epoch"] + 1), EpochTotals()
         if self.cursor.epoch == self.total:
             self._keep(LAST, row)
-        with self._disk():
+        with self.disk():
             for logger in self.loggers:  # before the state: what it does not know of is logged again, not lost
                 logger.epoch(row)
         self.save()
         shown = not self.phase.warm or "wer" in row or (row["epoch"] + 1) % 10 == 0
         if self.processes.main and shown:
             print(line_of(row))
+        warm = self.phases[0]
+        if (
+            self.processes.main
+            and warm.epochs
+            and warm.end == self.cursor.epoch
+            and (text := warning_of(row, self.total))
+        ):
+            print(text)
 
     def save(self, within_epoch: bool = False) -> None:
         """The state to resume from. Inside an epoch a disk that is full is a warning, at its end it stops the run."""
@@ -245,15 +255,15 @@ class TrainingRun:
         self.last_save, self.steps = time.perf_counter(), 0
         if not self.processes.main:
             return
-        ended = self.phase is not None and self.phase.warm and self.phase.end == at.epoch  # the next has its own
+        ended = self.phase is not None and self.phase.warm and self.phases[0].end == at.epoch  # the next has its own
         weights = {name: value.detach().cpu() for name, value in self.model.trainable_state().items()}
         content = {
             "positions": positions, "history": self.history, "seconds": self.seconds, "best": self.best,
             "weights": weights, "optimizer": None if ended else self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(), "best_checksum": self.best_checksum, "looks": self.looks,
+            "scaler": self.scaler.state_dict(), "best_mark": self.best_mark, "looks": self.looks,
         } | ({"random": random} if within_epoch else {})  # fmt: skip
         if not within_epoch:
-            with self._disk():
+            with self.disk():
                 self.folder.save(content)
             return
         try:
@@ -264,17 +274,18 @@ class TrainingRun:
     def _keep(self, name: str, row: dict[str, Any]) -> None:
         """A checkpoint of the weights as they are, with the whole setting and the epoch's row."""
         if self.processes.main:
-            with self._disk():
+            with self.disk():
                 file = save_checkpoint(self.model, self.folder.path / name, **self.about(row))
                 if name == BEST:
-                    self.best_checksum = crc32(file.read_bytes())
+                    self.best_mark = mark_of(file)
 
     def about(self, row: dict[str, Any]) -> dict[str, Any]:
         """What a checkpoint of that epoch says of itself."""
         return about(self.corpus, len(self.samples), self.settings, row)
 
     @contextmanager
-    def _disk(self) -> Iterator[None]:
+    def disk(self) -> Iterator[None]:
+        """What writes the run's files: a disk that is full or gone is one sentence."""
         try:
             yield
         except OSError as error:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import psutil
 import torch
 
 from slakit.data.clips import Batch
-from slakit.machine import Processes, peak_memory
+from slakit.machine import Processes
 from slakit.records import SlakitError
 from slakit.training.features import FeatureBatch
+from slakit.training.optimizers import READY
 
 
 @dataclass
@@ -93,6 +96,18 @@ def line_of(row: dict[str, Any]) -> str:
     )
 
 
+def warning_of(row: dict[str, Any], total: int) -> str:
+    """What is to be said after the warm start's last row, of a run of `total` epochs: where the head has learnt too
+    little for what follows; a line, or nothing."""
+    if row["wer"] < READY:
+        return ""
+    follows = "adaptation will not help yet" if total > row["epoch"] + 1 else "the head has not learnt the glosses"
+    return (
+        f"dev WER {row['wer']:.0f} % after the warm start: {follows}; look at the pictures (the signer fills them? "
+        "corpus_options.crop), record each gloss more often, or train the head longer (train.warm_start_steps)\n"
+    )
+
+
 class Pace:
     """Says once, after a hundred batches on frames, how long an epoch will take; the first twenty warm up."""
 
@@ -115,3 +130,15 @@ class Pace:
             f"after {self.batches} batches: {speed:.0f} frames/s, reading included; an epoch takes about "
             f"{minutes:.1f} min, {epochs} of them {minutes * epochs / 60:.1f} h, evaluations besides"
         )
+
+
+def peak_memory(device: torch.device) -> float:
+    """GiB at the highest so far: allocated on the GPU, resident of this process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 2**30
+    import resource  # psutil knows the highest of the past on Windows alone, where this module is not there
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

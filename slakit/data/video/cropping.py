@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,9 @@ from slakit.records import ConfigError, VideoError
 
 GRID = 64  # motion is measured on pictures of about this many pixels on the longer side
 LOOKS = 24  # frames, spread over the clip, in which it is looked for
+STEADY = 320  # a shaking camera is followed on pictures of about this many pixels on the longer side
+FARTHEST = STEADY // 20  # pixels of those that it moves at most
+REST = 0.2  # cells that may be left of the camera's motion: by so much edges of what stands still seem to move
 LEAST_MOTION = 1.0  # grey levels (0 to 255) by which the liveliest pixels must change; below, nothing has moved
 
 
@@ -27,14 +31,76 @@ class Box:
 def motion_energy(frames: np.ndarray, samples: int = LOOKS) -> np.ndarray:
     """Standard deviation over time of each cell's brightness, float64 [h, w], from frames uint8 [T, H, W, 3].
 
-    At most `samples` frames are looked at, spread over the clip. Cells are square, about 1/64 of the longer side.
+    At most `samples` frames are looked at, spread over the clip, each moved back by what the camera moved. Cells are
+    square, about 1/64 of the longer side.
     """
     height, width = frames.shape[1:3]
-    scale = GRID / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    size = _size(height, width, GRID)
     chosen = np.unique(np.linspace(0, len(frames) - 1, samples).round().astype(int))
-    grey = [Image.fromarray(frames[i]).convert("L").resize(size, Image.Resampling.BOX) for i in chosen]
-    return np.stack([np.asarray(g, np.float64) for g in grey]).std(axis=0)
+    grey = [Image.fromarray(frames[i]).convert("L") for i in chosen]
+    shifts = camera_shifts(grey)
+    moved = [_moved(picture, *shift) for picture, shift in zip(grey, shifts, strict=True)]
+    cells = np.stack([np.asarray(p.resize(size, Image.Resampling.BOX), np.float64) for p in moved])
+    energy = cells.std(axis=0)
+    if not any(map(any, shifts)) or min(size) < 2:
+        return energy
+    energy = np.maximum(energy - REST * np.hypot(*np.gradient(cells.mean(axis=0))), 0.0)
+    edge = -(
+        -max(max(map(abs, shift)) for shift in shifts) * GRID // max(height, width)
+    )  # where nothing was to be seen
+    inner = np.zeros_like(energy)
+    inner[edge:-edge, edge:-edge] = energy[edge:-edge, edge:-edge]
+    return inner
+
+
+def _moved(picture: Image.Image, right: int, down: int) -> Image.Image:
+    """The picture moved left and up, its edges repeated."""
+    if not right and not down:
+        return picture
+    rows, columns = (
+        np.clip(np.arange(n) + m, 0, n - 1) for n, m in zip(picture.size[::-1], (down, right), strict=True)
+    )
+    return Image.fromarray(np.asarray(picture)[rows][:, columns])
+
+
+def camera_shifts(pictures: Sequence[Image.Image]) -> list[tuple[int, int]]:
+    """How far (right, down) each grey picture shows what the middle one of them shows, in pixels; zeros unless the left
+    and the right third of the pictures tell the same: else it is the signer who moves, not the camera.
+
+    A third's shift is the peak of the phase correlation (Kuglin and Hines, 1975).
+    """
+    width, height = pictures[0].size
+    size = _size(height, width, STEADY)
+    small = np.stack([np.asarray(p.resize(size, Image.Resampling.BOX), np.float32) for p in pictures])
+    third = max(1, size[0] // 3)
+    left, right = _shifts(small[..., :third]), _shifts(small[..., -third:])
+    agree = np.abs(left - right).max(axis=1) <= 1
+    if agree.mean() < 0.7:
+        return [(0, 0)] * len(pictures)
+    found = np.where(agree[:, None], (left + right) / 2, 0.0)
+    ends = np.concatenate([found[:1], found, found[-1:]])
+    calm = np.median([ends[:-2], found, ends[2:]], axis=0)  # no hand jumps there and back between two looks
+    calm = (calm - np.median(calm, axis=0)) * max(width, height) / STEADY
+    return [(int(right), int(down)) for right, down in calm.round()]
+
+
+def _shifts(pictures: np.ndarray) -> np.ndarray:
+    """(right, down) of each of the pictures [N, h, w] against the middle one, [N, 2]."""
+    shape = pictures.shape[1:]
+    window = np.outer(*map(np.hanning, shape))
+    spectra = np.fft.rfft2((pictures - pictures.mean((1, 2), keepdims=True)) * window)
+    cross = spectra * spectra[len(spectra) // 2].conj()
+    peaks = np.fft.irfft2(cross / np.maximum(np.abs(cross), 1e-9), shape)
+    near = np.outer(*(np.minimum(np.arange(n), n - np.arange(n)) <= FARTHEST for n in shape))
+    places = np.where(near, peaks, -np.inf).reshape(len(peaks), -1).argmax(axis=1)
+    found = np.stack(np.unravel_index(places, shape), axis=1)  # [N, 2] of (down, right), what is beyond half is back
+    half = np.array(shape) // 2
+    return ((found + half) % shape - half)[:, ::-1]
+
+
+def _size(height: int, width: int, longest: int) -> tuple[int, int]:
+    scale = longest / max(height, width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def signer_box(frames: np.ndarray) -> Box:

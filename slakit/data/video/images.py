@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +20,11 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")  # by content: Pillow would run PostScript of any name
 MAX_PIXELS = 64_000_000  # of one frame; a larger header is taken for a bomb and refused before any memory is taken
 NO_PICTURE = (*UNREADABLE, Image.DecompressionBombError)
+# What Pillow says of EXIF that it passes over would stand among our sentences; the orientation is then as stored. A
+# filter for good, since one for a while (catch_warnings) is no thread's own.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is lower
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else Python prints what nobody asked for
 
 
 def natural_key(path: Path) -> list[tuple[int, int | str]]:

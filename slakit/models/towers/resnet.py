@@ -14,15 +14,18 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.models import ResNet18_Weights
+from torchvision.models.resnet import BasicBlock, conv1x1
 
+from slakit.machine import shipped
 from slakit.models.packing import Clips
 from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.blocks import Tower
 from slakit.models.towers.weights import read_tower_weights
 from slakit.records import CheckpointError, ConfigError
 
-RESNET = "ResNet-18"
-IMAGENET = "https://download.pytorch.org/models/resnet18-f37072fd.pth"  # torchvision's; its name holds its hash
+RESNET, TINY_RESNET = "ResNet-18", "tiny-resnet"
+IMAGENET = ResNet18_Weights.IMAGENET1K_V1
 
 
 class MapTower(Tower):
@@ -58,8 +61,8 @@ class Stem(MapTower):
         return F.max_pool2d(self.bn1(self.conv1(images)).relu(), 3, 2, 1)
 
 
-class ResidualBlock(nn.Module):
-    """ReLU(x + norm(conv(E(ReLU(norm(conv(x))))))), then x + module(x) for what follows its stage.
+class ResidualBlock(BasicBlock):
+    """torchvision's block, ReLU(x + norm(conv(E(ReLU(norm(conv(x))))))), then x + module(x) for what follows its stage.
 
     emphasis: E, a module (y, clips) -> y; None leaves y alone. Where size or width change, x goes through a 1x1
     convolution and a norm.
@@ -68,15 +71,10 @@ class ResidualBlock(nn.Module):
     emphasis: nn.Module | None
 
     def __init__(self, inputs: int, width: int, stride: int):
-        super().__init__()
-        self.width = width
-        self.conv1, self.bn1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width)
-        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
-        self.downsample = None
-        if stride > 1 or inputs != width:
-            shortcut = nn.Conv2d(inputs, width, 1, stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(width))
-        self.emphasis, self.after = None, nn.ModuleList()
+        changes = stride > 1 or inputs != width
+        shortcut = nn.Sequential(conv1x1(inputs, width, stride), nn.BatchNorm2d(width)) if changes else None
+        super().__init__(inputs, width, stride, shortcut)
+        self.width, self.emphasis, self.after = width, None, nn.ModuleList()
 
     def forward(self, x: torch.Tensor, clips: Clips, class_token_only: bool = False) -> torch.Tensor:
         """[N, inputs, H, W] -> [N, width, H/stride, W/stride]; there is no class token."""
@@ -92,40 +90,39 @@ class ResidualBlock(nn.Module):
 def load_resnet(name: str, pretrained: str | Path | None, image_size: int | None, seed: int, options: Any) -> Backbone:
     """ResNet-18, opened; options.width: channels of its first stage, 64 in the published one.
 
-    pretrained: "imagenet" (torchvision's file, downloaded once and checked by torch.hub), a file with torchvision's
-    names, or None for random weights from `seed`. ConfigError where the weights cannot be had, CheckpointError for a
-    file that does not fit.
+    pretrained: "imagenet" (torchvision's file, downloaded once and checked by its hash), "tiny-resnet" (a quarter as
+    wide, shipped with slakit, which has seen tiny-clip's pictures), a file with torchvision's names, or None for random
+    weights from `seed`. ConfigError where the weights cannot be had, CheckpointError for a file that does not fit.
     """
     width = options.width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        stem, blocks, inputs = Stem(width, image_size or 224), [], width
+        stem, blocks, inputs = Stem(width, image_size or 224), nn.ModuleList(), width
         for stage in range(4):
             for stride in (1 if stage == 0 else 2, 1):
                 blocks.append(ResidualBlock(inputs, width << stage, stride))
                 inputs = width << stage
-        kaiming(stem, *blocks)
+        kaiming(stem, blocks)
     if pretrained is not None:
-        load_named(stem, blocks, pretrained)
-    return Backbone(name, stem, cast(Any, blocks))
+        fill(nn.ModuleDict({"tower": stem, "blocks": blocks}), resnet_names(named_weights(pretrained)), pretrained)
+    return Backbone(name, stem, cast(Any, list(blocks)))
 
 
-def load_named(stem: Stem, blocks: list[ResidualBlock], pretrained: str | Path) -> None:
-    """Put ImageNet's or a file's weights into the parts."""
+def named_weights(pretrained: str | Path) -> Mapping[str, torch.Tensor]:
+    """ImageNet's, the shipped or a file's weights, under torchvision's names."""
     if pretrained == "imagenet":
         try:
-            found = torch.hub.load_state_dict_from_url(IMAGENET, map_location="cpu", check_hash=True, weights_only=True)
+            return IMAGENET.get_state_dict(map_location="cpu", check_hash=True, weights_only=True)
         except (OSError, RuntimeError) as error:
             raise ConfigError(
                 f"the ImageNet weights cannot be fetched ({str(error)[:120]}); give pretrained=FILE, torchvision's "
-                f"{IMAGENET.rpartition('/')[2]}, or pretrained=None for random ones"
+                f"{IMAGENET.url.rpartition('/')[2]}, or pretrained=None for random ones"
             ) from error
-    elif Path(pretrained).is_file():
-        found = read_tower_weights(Path(pretrained))
-    else:
-        raise ConfigError(f"{RESNET} has no weights {str(pretrained)!r}, and that is no file; known: 'imagenet'")
-    network = nn.ModuleDict({"tower": stem, "blocks": nn.ModuleList(blocks)})
-    fill(network, resnet_names(found), pretrained)
+    path = shipped(f"tiny_resnet/{TINY_RESNET}.safetensors") if pretrained == TINY_RESNET else Path(pretrained)
+    if not path.is_file():
+        known = f"'imagenet', {TINY_RESNET!r}"
+        raise ConfigError(f"{RESNET} has no weights {str(pretrained)!r}, and that is no file; known: {known}")
+    return read_tower_weights(path)
 
 
 def fill(network: nn.Module, found: Mapping[str, torch.Tensor], source: str | Path) -> None:
