@@ -23,6 +23,7 @@ from tyro.conf import DisallowNone, FlagCreatePairsOff, arg
 
 from slakit import __version__
 from slakit.records import ConfigError, say
+from slakit.strict import nearest
 
 if TYPE_CHECKING:
     from slakit.config import RunConfig
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 def parse(commands: Iterable[Callable[..., int | None]], arguments: list[str]) -> Callable[[], int | None]:
     """The command that the arguments name, ready to be called with what they say; tyro makes the parser from the
     functions' signatures and docstrings. SystemExit after --help (0) or a usage error (2)."""
+    commands = list(commands)
+    names = [function.__name__ for function in commands]
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
+        raise ConfigError(f"there is no command {arguments[0]!r}{nearest(arguments[0], names)}")
     app = tyro.extras.SubcommandApp()
     for function in commands:
         app.command(name=function.__name__)(_bound(function))
