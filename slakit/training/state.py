@@ -240,13 +240,9 @@ class TrainingRun:
         if self.processes.main and shown:
             print(line_of(row))
         warm = self.phases[0]
-        if (
-            self.processes.main
-            and warm.epochs
-            and warm.end == self.cursor.epoch
-            and (text := warning_of(row, self.total))
-        ):
-            print(text)
+        rates = [row["wer"] for row in self.history[: warm.end] if "wer" in row]
+        if self.processes.main and rates and warm.epochs and warm.end == self.cursor.epoch:
+            print(warning_of(min(rates), more=warm.end < self.total), end="")
 
     def save(self, within_epoch: bool = False) -> None:
         """The state to resume from. Inside an epoch a disk that is full is a warning, at its end it stops the run."""
