@@ -244,17 +244,18 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def convert(file: Path, /, gloss_dict: Path, out: Path | None = None) -> None:
+def convert(file: Path, /, gloss_dict: Path, out: Path | None = None, image_size: int | None = None) -> None:
     """a released checkpoint of VAC, TLP, SEN, CorrNet, CorrNet+, SlowFastSign or AdaptSign as a file of ours
 
     Args:
         file: the .pt file of the released training code
         gloss_dict: the gloss_dict.npy that it was trained with
         out: the file to write (default: beside it, with the ending .safetensors)
+        image_size: in pixels, of a convolutional network that was not trained at 224, such as AdaBrowse's 160
     """
     from slakit import load_published_checkpoint, save_checkpoint
 
-    model = load_published_checkpoint(file, gloss_dict)
+    model = load_published_checkpoint(file, gloss_dict, image_size=image_size)
     written = save_checkpoint(model, out or file.with_suffix(".safetensors"), **model.about)
     glosses = len(model.vocabulary.glosses)
     say(f"{file} is {model.config.method} with {glosses} glosses; written: {written}")
