@@ -48,7 +48,7 @@ def test_a_warm_start_ends_where_dev_stops_improving():
     ):  # fmt: skip
         warm, adapt = phases_of(settings, 40, 1, rows(*wers))
         assert warm.end == adapt.first == end and adapt.end == end + 5
-    later = rows(80, 50, 45, 46, 45, 45, 47) + [{"epoch": 7, "phase": "adapt", "wer": 1.0}]
+    later = [*rows(80, 50, 45, 46, 45, 45, 47), {"epoch": 7, "phase": "adapt", "wer": 1.0}]
     assert phases_of(settings, 40, 1, later)[0].end == 7, "what comes after changes nothing"
 
 
