@@ -16,13 +16,14 @@ import typing
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import DisallowNone, FlagCreatePairsOff, arg
 
 from slakit import __version__
 from slakit.records import ConfigError, say
+from slakit.sweeps.command import Pairs
 
 if TYPE_CHECKING:
     from slakit.config import RunConfig
@@ -207,6 +208,44 @@ def draw(folder: Path, /, train: int = 60, dev: int = 24, test: int = 24, seed: 
 
     drawn = draw(folder, train, dev, test, seed)
     say(f"{drawn}/annotations.csv and {train + dev + test} videos; look at them: slakit doctor folder --root {drawn}")
+
+
+def annotate(
+    folder: Path,
+    /,
+    table: Path | None = None,
+    names: str | None = None,
+    tier: str | None = None,
+    utterances: str | None = None,
+    column: Pairs = (),
+    split: Literal["sentence", "signer", "random"] | None = None,
+    dev: float = 0.15,
+    test: float = 0.15,
+    seed: int = 0,
+    out: str = "annotations.csv",
+    overwrite: bool = False,
+) -> int:
+    """annotations.csv from ELAN files, file names or a table, with splits, and what will be hard about it
+
+    Args:
+        folder: that holds the videos; without table and names its .eaf files are read, their videos cut into clips/
+        table: a CSV file with any separator
+        names: how the videos are named, such as "{signer}_{number}_{glosses}"
+        tier: of the .eaf files: the one with the glosses
+        utterances: of the .eaf files: the tier at which the videos are cut (default: that with the glosses)
+        column: what a column is called in the table, such as --column glosses Satz
+        split: no sentence in two splits, no signer in two, or at random (default: the table's, else by sentence)
+        dev: share of the clips by which training chooses
+        test: share of the clips for the final score
+        seed: of the splits
+        out: name of the file in the folder
+        overwrite: a file of that name may go
+    """
+    from slakit.data.annotate import annotate
+
+    options = {"split": split, "dev": dev, "test": test, "seed": seed, "out": out, "overwrite": overwrite}
+    say(annotate(folder, table, names, tier, utterances, dict(column), **options).text())
+    return 0
 
 
 def environment() -> dict[str, str]:

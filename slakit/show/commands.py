@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pandas as pd
 
 from slakit.data.corpora import load_corpus
-from slakit.data.video.cropping import Box
 from slakit.data.video.images import SUFFIXES
 from slakit.data.video.read import open_source
 from slakit.machine import find_device
@@ -23,6 +22,7 @@ from slakit.models.description import read_description
 from slakit.models.hub import find_checkpoint
 from slakit.recognition import Recognition, StreamingRecognizer, clip_name, recognize, settings_for, transcribe
 from slakit.recognition.exports import write_ctm_spans
+from slakit.recognition.pictures import crop_of, pictures_for
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, VideoError, say, write_files
 from slakit.scoring import Score, Stm, bootstrap_interval, confusions, per_signer, score, variants, write_ctm
 
@@ -203,7 +203,7 @@ def recognize_all(
     options: Mapping[str, Any],
     out: Path | None,
     save: Sequence[Path],
-    crop: str | Box,
+    crop: str | Sequence[int],
     *,
     on_damage: str,
     pauses: float | None,
@@ -265,12 +265,20 @@ def recognize_all(
 
 
 def streamed(
-    model: Recognizer, clip: Path | Sample, title: str, crop: str | Box, on_damage: str, told_to: TextIO | None
+    model: Recognizer,
+    clip: Path | Sample,
+    title: str,
+    crop: str | Sequence[int],
+    on_damage: str,
+    told_to: TextIO | None,
 ) -> Recognition:
     """A clip through a StreamingRecognizer; glosses are printed once nothing that follows can change them."""
     source = open_source(clip.source if isinstance(clip, Sample) else clip)
     fps = source.info.fps or (clip.fps if isinstance(clip, Sample) else 25.0)
-    stream, told = StreamingRecognizer(model, fps=fps, crop=crop), 0
+    crop = crop_of(model, clip) if isinstance(clip, Sample) and crop == "auto" else crop
+    pictures, info = pictures_for(model), source.info
+    box = source.box(pictures.cut(crop, info.height, info.width), on_damage)  # of a file: as recognize() finds it
+    stream, told = StreamingRecognizer(model, fps=fps, crop=box or "none"), 0
     for piece in source.pieces(None, on_damage, stream.chunk_frames):
         state = stream.push(piece)
         for gloss in state.glosses[told : state.settled]:
