@@ -53,7 +53,7 @@ def test_a_warm_start_ends_where_dev_stops_improving():
 
 
 def test_epochs_and_steps_are_not_both_given():
-    with pytest.raises(ConfigError, match=r"epochs=20 and steps=450: .* for epochs set steps=null, for steps epochs=0"):
+    with pytest.raises(ConfigError, match=r"epochs=20 and steps=300: .* for epochs set steps=null, for steps epochs=0"):
         override(preset("sla-lora/folder"), {"train.epochs": 20})
     with pytest.raises(ConfigError, match="warm_start_epochs=3 and warm_start_steps=4000"):
         override(preset("sla-lora/folder").train, {"warm_start_epochs": 3})
