@@ -15,6 +15,7 @@ from slakit.records import visible
 from slakit.scoring.escapes import as_label
 from slakit.show.palette import WIDTH, shortened, text_widths
 from slakit.show.pictures import png
+from slakit.show.player import Widget, picture, put
 
 NAMES = {  # of the columns, for people
     "test_wer": "test WER (%)", "dev_wer": "dev WER (%)", "trainable": "trained parameters",
@@ -47,22 +48,27 @@ def run_explorer(runs: pd.DataFrame, varied: Sequence[str]) -> ipywidgets.VBox:
         )
         for name in varied
     }
-    picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="720px", max_width="100%"))
+    shown = picture(720)
     count = ipywidgets.HTML()
 
     def show(_=None) -> None:
         chosen = slice_runs(runs, {name: box.value for name, box in keep.items()})
         count.value = f"{len(chosen)} of {len(runs)} runs"
-        picture.value = png(_scatter(chosen, str(x.value), str(y.value), str(hue.value)))
+        put(shown, png(_scatter(chosen, str(x.value), str(y.value), str(hue.value))))
 
     for widget in (x, y, hue, *keep.values()):
         widget.observe(show, names="value")
     show()
     wrap = ipywidgets.Layout(flex_flow="row wrap")
     controls = ipywidgets.HBox([y, x, hue], layout=wrap), ipywidgets.HBox(list(keep.values()), layout=wrap)
-    view = ipywidgets.VBox([*controls, picture, count])
-    picture.layout.align_self = "flex-start"  # a picture in a column is stretched otherwise
-    return view
+    return _RunExplorer([*controls, shown, count])
+
+
+class _RunExplorer(Widget):
+    """Children: what stands where, which runs are kept, the picture, how many."""
+
+    def stand_in(self) -> bytes:
+        return self.children[2].value
 
 
 def _order(value: object) -> tuple:
