@@ -134,7 +134,7 @@ def test_a_number_of_frames_gets_the_kernels_to_be_prepared_when_it_comes_again(
 
 
 @pytest.mark.parametrize("gpu", [False, True])
-@pytest.mark.parametrize("method", ["sla-lora", "adaptsign", "full"])
+@pytest.mark.parametrize("method", ["sla-lora", "adaptsign", "full", "vac"])
 def test_no_batch_makes_new_graphs(method, gpu, monkeypatch):
     if gpu:
         as_on_a_gpu(monkeypatch)
@@ -171,6 +171,17 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_why(capsys):
         assert ours.compiled == {} and all(map(torch.equal, results(ours, [4, 3]), wanted))
     said = capsys.readouterr().out
     assert "not compiled" in said and "no such kernel" in said
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_networks_that_look_at_whole_clips_say_why_they_are_not_compiled(method, capsys):
+    ours = encoder(method)
+    wanted = results(ours, [4, 3])
+    with compiled(ours, True, CPU, None, backend="aot_eager"):
+        assert bool(ours.compiled) == (method == "vac")
+        assert max(distances(results(ours, [4, 3]), wanted)) < 1e-5
+    words = "compiling the encoder's blocks" if method == "vac" else "not compiled: the network's blocks look at whole"
+    assert capsys.readouterr().out.startswith(words)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, KeyboardInterrupt])

@@ -31,6 +31,8 @@ TRAINER = {"corpus_options": {"train": 10, "dev": 3, "test": 3}, "show_progress"
 QUICK = {
     "00_quickstart": (TINY | {"warm_start_epochs": 30, "epochs": 1, "rank": 4}, {"rank": 2}, "loss"),
     "01_data_preparation": (TINY, {"train_clips": 11}, "frames"),
+    "02_ctc_by_hand": ({"test_clips": 3}, {"beam_width": 1}, "kept"),
+    "03_what_the_encoder_sees": ({"test_clips": 3}, {"every": 2}, "steps"),
     "04_train_sla_lora": (
         TRAINER | {"train_options": {"warm_start_epochs": 30, "epochs": 1}, "variants": ["sla-lora"]},
         {"model_options": {"rank": 2}},

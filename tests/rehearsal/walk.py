@@ -101,12 +101,12 @@ class Walk:
             log.seek(0)
             return code, log.read()
 
-    def notebook(self, name: str, out: str, **parameters: Any) -> dict[str, Any]:
+    def notebook(self, name: str, **parameters: Any) -> dict[str, Any]:
         """papermill on a notebook, as its page says, from outside the checkout; what its metrics.json holds."""
-        folder = self.work / "notebooks" / out
+        folder = self.work / "notebooks" / name
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"out_dir": str(folder), **parameters})  # JSON is YAML
-        path = next((ROOT / "notebooks").glob(f"{name}*.ipynb"))
+        (path,) = (ROOT / "notebooks").glob(f"[0-9][0-9]_{name}.ipynb")
         self.run(
             sys.executable, "-m", "papermill", path, folder / "run.ipynb", "--cwd", path.parent,
             "-y", text, "--no-progress-bar", "--log-level", "ERROR", "-k", "python3",

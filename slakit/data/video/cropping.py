@@ -44,7 +44,13 @@ def motion_energy(frames: np.ndarray, samples: int = LOOKS) -> np.ndarray:
     energy = cells.std(axis=0)
     if not any(map(any, shifts)) or min(size) < 2:
         return energy
-    return np.maximum(energy - REST * np.hypot(*np.gradient(cells.mean(axis=0))), 0.0)
+    energy = np.maximum(energy - REST * np.hypot(*np.gradient(cells.mean(axis=0))), 0.0)
+    edge = -(
+        -max(max(map(abs, shift)) for shift in shifts) * GRID // max(height, width)
+    )  # where nothing was to be seen
+    inner = np.zeros_like(energy)
+    inner[edge:-edge, edge:-edge] = energy[edge:-edge, edge:-edge]
+    return inner
 
 
 def _moved(picture: Image.Image, right: int, down: int) -> Image.Image:
