@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import typing
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -30,13 +30,12 @@ if TYPE_CHECKING:
     from slakit.config import RunConfig
 
 
-def parse(commands: Iterable[Callable[..., int | None]], arguments: list[str]) -> Callable[[], int | None]:
+def parse(commands: Collection[Callable[..., int | None]], arguments: list[str]) -> Callable[[], int | None]:
     """The command that the arguments name, ready to be called with what they say; tyro makes the parser from the
     functions' signatures and docstrings. SystemExit after --help (0) or a usage error (2)."""
-    commands = list(commands)
-    names = [function.__name__ for function in commands]
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
-        raise ConfigError(f"there is no command {arguments[0]!r}{nearest(arguments[0], names)}")
+    named, names = arguments[:1], [function.__name__ for function in commands]
+    if named and not named[0].startswith("-") and named[0] not in names:
+        raise ConfigError(f"there is no command {named[0]!r}{nearest(named[0], names)}")
     app = tyro.extras.SubcommandApp()
     for function in commands:
         app.command(name=function.__name__)(_bound(function))
@@ -229,7 +228,7 @@ def annotate(
     seed: int = 0,
     out: str = "annotations.csv",
     overwrite: bool = False,
-) -> int:
+) -> None:
     """annotations.csv from ELAN files, file names or a table, with splits, and what will be hard about it
 
     Args:
@@ -250,7 +249,6 @@ def annotate(
 
     options = {"split": split, "dev": dev, "test": test, "seed": seed, "out": out, "overwrite": overwrite}
     say(annotate(folder, table, names, tier, utterances, dict(column), **options).text())
-    return 0
 
 
 def environment() -> dict[str, str]:

@@ -146,7 +146,8 @@ def prepare(name: str, variant: str | None, changes: dict[str, Any]) -> Spec:
         folder = shipped("specs")
         path = folder / (path.name if path.suffix else f"{name}.yaml")
         if not os.path.isfile(path):
-            raise ConfigError(f"there is no spec {name!r}{nearest(name, (file.stem for file in folder.glob('*.yaml')))}")
+            known = (file.stem for file in folder.glob("*.yaml"))
+            raise ConfigError(f"there is no spec {name!r}{nearest(name, known)}")
     return load_spec(path, variant).with_base(changes)
 
 
