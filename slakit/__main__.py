@@ -290,8 +290,7 @@ def prepare(
         load_corpus(corpus, root=root, **read_pairs(option)), out, size=size, encoding=encoding, quality=quality,
         resize_filter=resize_filter, aspect=aspect, on_damage=on_damage, workers=workers,
     )  # fmt: skip
-    say(ready)
-    say("\n".join(ready.notes))
+    say("\n".join([str(ready), *ready.notes]))
 
 
 COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, *command_line.COMMANDS, sweep)

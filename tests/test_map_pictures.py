@@ -169,7 +169,7 @@ def test_explorer_follows_every_control(models, corpus):
     assert explorer.kind.value == "rollout" and "aggregation" in explorer.kind.options
     explorer.kind.value = "aggregation"
     explorer.method.value = "sla-lora"
-    assert explorer.kind.value == "grad-cam", "sla-lora has no aggregation query"
+    assert explorer.kind.value == "gradient x token", "sla-lora has no aggregation query"
     explorer.clip.value = 1
     assert explorer.slider.max == len(explorer.view.watched.frames) - 1
     with pytest.raises(SlakitError, match="nothing to look at"):

@@ -9,6 +9,7 @@ import json
 import math
 import re
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -28,6 +29,8 @@ from slakit.show.player import gloss_line
 from slakit.show.report import write_report
 from slakit.sweeps.spec import Spec
 from slakit.sweeps.tables import Results
+
+ROOT = Path(__file__).resolve().parents[1]
 
 NAMES = (
     "$x$", r"$\foo$", r"\$", "$", "a_b", "_x_", "<b>", "<script>alert(1)</script>", "&amp;", "a&b", '"q"', "'q'",
@@ -340,3 +343,49 @@ def test_a_report_of_a_video_of_any_name(tmp_path, name):
     assert list(read_ctm(paths["ctm"])) == [clip_name(name)]
     assert from_elan(paths["eaf"]) == list(model.vocabulary.glosses) == from_webvtt(paths["vtt"])
     assert paths["png"].read_bytes()[:4] == b"\x89PNG"
+
+
+# ---- notebooks ---------------------------------------------------------------------------------------------------
+
+
+def test_tables_in_notebooks_are_text(tmp_path):
+    """As Jupyter asks for them: no element, no mathematics, nothing hidden; a file holds them as they are."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    names = [*NAMES, *CONTROL]
+    table = pd.DataFrame({"gloss": names, "$n$": range(len(names))}, index=[name + "\u202e" for name in names])
+    with pd.option_context("display.max_rows", None, "display.max_colwidth", None):
+        InteractiveShell.instance()
+        try:
+            show.plain_tables()
+            formatter = InteractiveShell.instance().display_formatter
+            page, harmless = (formatter.format(frame)[0] for frame in (table, pd.DataFrame({"a": ["b"]})))
+            words = formatter.format(table["gloss"])[0]["text/plain"]
+        finally:
+            InteractiveShell.clear_instance()
+    soup = BeautifulSoup(page["text/html"], "html.parser")
+    assert {element.name for element in soup.find_all()} <= set("div style table thead tbody tr th td".split())
+    assert "mathjax_ignore" in soup.find("table")["class"]
+    assert harmless["text/html"] == pd.DataFrame({"a": ["b"]})._repr_html_(), "what needs nothing stays as it was"
+    assert [row.find("td").get_text() for row in soup.find("tbody").find_all("tr")] == [visible(name) for name in names]
+    assert [row.find("th").get_text() for row in soup.find("tbody").find_all("tr")] == [
+        visible(f"{name}\u202e") for name in names
+    ]
+    for text in (page["text/plain"], words):
+        assert visible(text, keep="\n") == text and visible("a\u202eb") in text
+    show.save_results(tmp_path / "new", {"t.csv": table.iloc[:-4], "m.json": {"\ud800": "\u202e"}, "n.txt": "ü"})
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "new/t.csv").read_bytes().decode(), newline="")))
+    assert [escapes.from_csv(row["gloss"]) for row in rows] == names[:-4]
+    assert json.loads((tmp_path / "new/m.json").read_bytes()) == {"\ud800": "\u202e"}
+    with pytest.raises(SlakitError, match="cannot be written"):
+        show.save_results(tmp_path / "new", {"m.json": {}, "t.csv": table})  # a lone surrogate is no UTF-8
+    assert json.loads((tmp_path / "new/m.json").read_bytes()), "all or none"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_write_and_show_through_one_door(path):
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if "colab" not in cell["metadata"].get("tags", []))
+    for word in ("write_text", "write_bytes", "to_csv", "savefig", "json.dump(", ".to_html", ".to_latex"):
+        assert word not in text, f"{word}: use slakit.show's save_results"
+    assert "pandas" not in text or "\nplain_tables()" in text

@@ -18,7 +18,7 @@ In reading order:
   cleanup.py     the official rules (preprocess.sh)
   alignment.py   sclite's alignment of two sentences
   wer.py         score: its counts
-  tables.py      variants of the WER, per signer and length, confusions
+  tables.py      variants of the WER, per signer and length, confusions; CSV
   statistics.py  bootstrap intervals, paired tests
   render.py      aligned sentences in colour
   escapes.py     glosses and names in HTML, LaTeX, Markdown, CSV and figures
@@ -42,6 +42,7 @@ from slakit.scoring.statistics import (
 from slakit.scoring.tables import (
     confusion_matrix,
     confusions,
+    csv_text,
     never_recognised,
     per_length,
     per_signer,
@@ -67,6 +68,7 @@ __all__ = [
     "clean_up",
     "confusion_matrix",
     "confusions",
+    "csv_text",
     "matched_pairs",
     "never_recognised",
     "paired_bootstrap",

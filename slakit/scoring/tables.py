@@ -11,6 +11,7 @@ import pandas as pd
 
 from slakit.records import ConfigError, Corpus, CorpusError, Sample
 from slakit.scoring.cleanup import has_clean_up
+from slakit.scoring.escapes import as_csv
 from slakit.scoring.wer import COUNTS, NULL, Counts, Pairs, Score, Sentences, fold, prepare, right, score
 
 DELETED = "(deleted)"
@@ -142,3 +143,8 @@ def confusion_matrix(result: Score, n: int = 20) -> pd.DataFrame:
             column = DELETED if recognised is None else names.get(fold(recognised), "(other)")
             table.loc[reference, column] += 1
     return table
+
+
+def csv_text(table: pd.DataFrame, number: str | None = None) -> str:
+    """A table as CSV without its index, in which no spreadsheet computes. number: a format such as "%.4f"."""
+    return table.map(as_csv).to_csv(index=False, lineterminator="\n", float_format=number)

@@ -17,7 +17,7 @@ from slakit.records import SlakitError
 HEAT = "inferno"  # readable without colour vision: brightness rises with the value
 
 
-def png(picture: np.ndarray | Image.Image | Figure, dpi: int = 100) -> bytes:
+def png(picture: np.ndarray | Image.Image | Figure, dpi: int = 150) -> bytes:
     """PNG bytes, quickly rather than small: of pixels uint8 [H, W, 3], of a PIL image, or of a figure with its caption.
 
     A figure is drawn with `dpi` dots an inch and closed.

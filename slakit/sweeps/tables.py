@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from slakit.records import SlakitError, visible, write_files
-from slakit.scoring import escapes
+from slakit.scoring import csv_text, escapes
 from slakit.sweeps.checks import checked_points
 from slakit.sweeps.runs import read_run, status
 from slakit.sweeps.spec import Point, Spec
@@ -90,9 +90,9 @@ class Results:
         summary = self.summary()
         shown = readable(summary)
         contents = {
-            "runs.csv": _csv(self.runs.round(5)),
-            "curves.csv": _csv(self.curves.round(4)),
-            "summary.csv": _csv(summary.round(5)),
+            "runs.csv": csv_text(self.runs.round(5)),
+            "curves.csv": csv_text(self.curves.round(4)),
+            "summary.csv": csv_text(summary.round(5)),
             "summary.md": as_markdown(shown, self.spec),
             "summary.tex": as_latex(shown, self.spec),
         }
@@ -105,10 +105,6 @@ class Results:
         if len(self.runs):
             lines.append(readable(self.summary()).to_string(index=False))
         return visible("\n".join(lines), keep="\n")
-
-
-def _csv(table: pd.DataFrame) -> str:
-    return table.map(escapes.as_csv).to_csv(index=False, lineterminator="\n")
 
 
 def paper_table(spec: Spec) -> pd.DataFrame:
