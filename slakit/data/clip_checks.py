@@ -138,7 +138,7 @@ def _pictures(corpus: Corpus, looks: dict[str, Look], report: Report) -> None:
 
 
 def _crop(corpus: Corpus, infos: dict[str, VideoInfo], report: Report) -> None:
-    """How much the signer fills of pictures that are no squares, and how they are cut: of a few clips of each signer."""
+    """How much the signer fills of pictures that are no squares, and how they are cut; of a few clips of each."""
     wide = [sample for split in SPLITS for sample in corpus.split(split) if sample.id in infos]
     wide = [s for s in wide if infos[s.id].height and not 0.8 < infos[s.id].width / infos[s.id].height < 1.25]
     by_signer: defaultdict[str, list[Sample]] = defaultdict(list)
