@@ -298,3 +298,6 @@ def convert(file: Path, /, gloss_dict: Path, out: Path | None = None, image_size
     say(f"{file} is {model.config.method} with {glosses} glosses; written: {written}")
     say(f"python -m slakit evaluate --checkpoint {written} --corpus NAME --root FOLDER follows the published protocol")
     say("(--clip-by-clip says what changes where no clip is padded for another's sake)")
+
+
+COMMANDS = (annotate, draw, convert, info, notebooks)
