@@ -104,7 +104,7 @@ def warning_of(wer: float, more: bool) -> str:
     follows = "adaptation will not help yet" if more else "the head has not learnt the glosses"
     return (
         f"dev WER {wer:.0f} % after the warm start: {follows}; look at the pictures (the signer fills them? "
-        "corpus_options.crop), record each gloss more often, or train the head longer (train.warm_start_steps)"
+        "corpus_options.crop), record each gloss more often, or train the head longer (train.warm_start_steps)\n"
     )
 
 
