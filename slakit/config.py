@@ -142,7 +142,7 @@ class TrainConfig:
     warm_start_epochs: epochs of the sequence model alone on cached features of the untouched encoder, before `epochs`.
     warm_start_views: how many differently cropped and flipped versions of each clip are cached for them.
     warm_start_patience: steps without a lower WER on dev after which the warm start ends, once that is below 60 %; dev
-        is scored four times in as many. None: it runs to its end, and is scored there.
+        is scored four times in as many, and the best weights go on. None: it runs to its end, and is scored there.
     init_from: a checkpoint to start from, as load_checkpoint() takes it: of the same method, backbone and sizes; its
         glosses may be others. A run is the same with the same weights, wherever they lie.
     precision: "auto" is bfloat16 on a GPU of compute capability 8 and above, float16 below, float32 on a CPU.

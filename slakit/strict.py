@@ -112,6 +112,7 @@ def override(settings: T, changes: Mapping[str, Any], where: str = "") -> T:
     A dictionary is merged: its other keys stay.
     """
     values = {item.name: getattr(settings, item.name) for item in fields(cast(Any, settings))}
+    nested: dict[str, dict[str, Any]] = {}  # changes of one part belong together: alone they may contradict what was
     for key, value in changes.items():
         head, _, rest = str(key).partition(".")
         inner = values.get(head)
@@ -119,11 +120,14 @@ def override(settings: T, changes: Mapping[str, Any], where: str = "") -> T:
             name = _path(where, key)
             raise ConfigError(f"{name!r} is no setting of {type(settings).__name__}; {head!r} has no parts")
         value = {rest: value} if rest else value
-        if isinstance(value, Mapping) and is_dataclass(inner):
-            value = override(inner, value, _path(where, head))
-        elif isinstance(value, Mapping) and isinstance(inner, Mapping):
-            value = {**inner, **value}
-        values[head] = value
+        if isinstance(value, Mapping) and (is_dataclass(inner) or isinstance(inner, Mapping)):
+            nested.setdefault(head, {}).update(value)
+        else:
+            values[head] = value
+            nested.pop(head, None)
+    for head, value in nested.items():
+        inner = values[head]
+        values[head] = override(inner, value, _path(where, head)) if is_dataclass(inner) else {**inner, **value}
     return from_dict(type(settings), values, where)
 
 

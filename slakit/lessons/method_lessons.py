@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from slakit.lessons.exercises import Exercise, hashed, one_of, whole_number
+from slakit.lessons.exercises import Exercise, one_of, whole_number
 
 MAPS = ("grad-cam", "gradient x token", "relevance", "attention", "rollout")
 
@@ -117,12 +117,12 @@ def _lookahead(answer: Any) -> str:
     count = whole_number(answer)
     if count < 0:
         return "a lookahead is 0 or more steps"
-    return "" if hashed(count, "lookahead") == "2ef6efcdb074c9f1" else "compare the larger number of latency_frames with 25"
+    return "" if count == 2 else "compare the larger number of latency_frames with 25"
 
 
 def _grey(answer: Any) -> str:
     said = one_of(answer, ("yes", "no"))
-    return "" if hashed(said, "grey") == "baded32ecd68cc56" else "run the cell: it has learnt from clips full of signs alone"
+    return "" if said == "no" else "run the cell: it has learnt from clips full of signs alone"
 
 
 def _maps_of_the_head(answer: Any) -> str:

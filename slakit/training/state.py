@@ -15,7 +15,7 @@ from slakit.config import TrainConfig
 from slakit.data.clips import Batch, ClipStore
 from slakit.data.loader import ClipLoader, clip_loader, too_many_unreadable
 from slakit.machine import Processes, half_precision, progress, random_state, set_random_state
-from slakit.models.checkpoints import restore, save_checkpoint, with_suffix
+from slakit.models.checkpoints import load_tensors, restore, save_checkpoint, with_suffix
 from slakit.models.recognizer import Recognizer
 from slakit.recognition import evaluate
 from slakit.records import CheckpointError, ConfigError, Corpus, Sample, SlakitError
@@ -147,6 +147,11 @@ class TrainingRun:
                 self.optimizer.load_state_dict(self.resumed["optimizer"])
             kept = (self.store, self.device, self.show_progress, self.processes)
             self.features = FeatureBatches(self.model, self.samples, self.settings, *kept) if phase.warm else None
+            after_warm = not self.cursor.batch and self.phases[0].end == epoch
+            if after_warm and self.settings.warm_start_patience and self.best:
+                if self.processes.main:
+                    restore(self.model, load_tensors(self.folder.path / BEST), self.folder.path)
+                self.processes.same_weights(self.model)
         if self.features is not None:
             batches = self.features.epoch(epoch, self.cursor.batch)
         else:
@@ -215,11 +220,7 @@ class TrainingRun:
             raise SlakitError("of dev, " + too_many_unreadable(found.unreadable, settings.max_bad_clips))
         row["wer"] = found.wer
         row |= {"dev_unreadable": sorted(found.unreadable)} if found.unreadable else {}
-        self._keep_if_best(row)
-
-    def _keep_if_best(self, row: dict[str, Any]) -> None:
-        """The weights with the lowest WER so far are kept, before the state that knows of them."""
-        if self.best is None or row["wer"] < self.best["wer"]:
+        if self.best is None or row["wer"] < self.best["wer"]:  # kept before the state that knows of them
             self.best = row
             self._keep(BEST, {"seconds": self.seconds, **row})
 
@@ -239,13 +240,9 @@ class TrainingRun:
         if self.processes.main and shown:
             print(line_of(row))
         warm = self.phases[0]
-        if (
-            self.processes.main
-            and warm.epochs
-            and warm.end == self.cursor.epoch
-            and (text := warning_of(row, self.total))
-        ):
-            print(text)
+        rates = [row["wer"] for row in self.history[: warm.end] if "wer" in row]
+        if self.processes.main and rates and warm.epochs and warm.end == self.cursor.epoch:
+            print(warning_of(min(rates), more=warm.end < self.total), end="")
 
     def save(self, within_epoch: bool = False) -> None:
         """The state to resume from. Inside an epoch a disk that is full is a warning, at its end it stops the run."""

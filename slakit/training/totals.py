@@ -96,14 +96,14 @@ def line_of(row: dict[str, Any]) -> str:
     )
 
 
-def warning_of(row: dict[str, Any], total: int) -> str:
-    """What is to be said after the warm start's last row, of a run of `total` epochs: where the head has learnt too
-    little for what follows; a line, or nothing."""
-    if row["wer"] < READY:
+def warning_of(wer: float, more: bool) -> str:
+    """What is to be said at the warm start's end, of the lowest WER on dev, where the head has learnt too little for
+    what follows (more: whether something does); a line, or nothing."""
+    if wer < READY:
         return ""
-    follows = "adaptation will not help yet" if total > row["epoch"] + 1 else "the head has not learnt the glosses"
+    follows = "adaptation will not help yet" if more else "the head has not learnt the glosses"
     return (
-        f"dev WER {row['wer']:.0f} % after the warm start: {follows}; look at the pictures (the signer fills them? "
+        f"dev WER {wer:.0f} % after the warm start: {follows}; look at the pictures (the signer fills them? "
         "corpus_options.crop), record each gloss more often, or train the head longer (train.warm_start_steps)\n"
     )
 
