@@ -70,7 +70,7 @@ def test_the_doctor_says_that_wide_pictures_should_be_cut_and_how(tmp_path):
 
 
 def test_the_doctor_finds_what_folders_of_own_videos_suffer_from(tmp_path):
-    """One folder with all of it: copies across splits, one signer, few repetitions, cases, spellings, hidden letters."""
+    """One folder with all of it: copies across splits, one signer, few repetitions, spellings, hidden letters."""
     folder = phone.draw(tmp_path / "clips", 3, 1, 1, progress=False)
     videos = sorted((folder / "videos").iterdir())
     (folder / "videos/again.mp4").write_bytes(videos[0].read_bytes())

@@ -168,9 +168,9 @@ def _crop(corpus: Corpus, infos: dict[str, VideoInfo], report: Report) -> None:
     fills = f"pictures are {shape} and the signer's hands fill {100 * median(shares):.0f} % of their width"
     if not sides and not any(sample.crop for sample in wide):
         advice = (
-            'cut the square around the signer, alike in training and recognition: "corpus_options": {"crop": "signer"}, '
-            "--corpus-options.crop signer for train, -o crop signer for prepare and doctor; made square as they are, "
-            "hands become thin and small"
+            "made square as they are, hands become thin and small; cut the square around the signer, in training and "
+            'recognition alike: "corpus_options": {"crop": "signer"}, --corpus-options.crop signer for train, '
+            "-o crop signer for prepare and doctor"
         )
         report.add("warning", "crop", fills, advice)
     elif sides:
