@@ -32,9 +32,9 @@ def folded(cell) -> bool:
     return bool(cell.metadata.get("jupyter", {}).get("source_hidden")) and cell.metadata.get("cellView") == "form"
 
 
-def prose(cell) -> str:
-    """A Markdown cell's text without code, links' targets and tags."""
-    text = re.sub(r"```.*?```|`[^`]*`|<[^>]+>|!\[[^\]]*\]\([^)]*\)", " ", cell.source, flags=re.S)
+def prose(source: str) -> str:
+    """Markdown without code, links' targets and tags."""
+    text = re.sub(r"```.*?```|`[^`]*`|<[^>]+>|!\[[^\]]*\]\([^)]*\)", " ", source, flags=re.S)
     return re.sub(r"\]\([^)]*\)", "]", text)
 
 
@@ -46,7 +46,7 @@ def test_a_lesson_has_its_form(path):
     book = nbformat.read(path, 4)
     texts, codes = cells_of(path, "markdown"), cells_of(path, "code")
     assert len(book.cells) <= 35, f"{len(book.cells)} cells"
-    count = sum(len(re.findall(r"\w+", prose(cell))) for cell in texts)
+    count = sum(len(re.findall(r"\w+", prose(cell.source))) for cell in texts)
     assert count <= 1200, f"{count} words"
     for line in ("**You will learn**", "**You need**", "**Minutes**", "**Next to it**"):
         assert line in texts[0].source, f"the box under the title lacks {line}"
@@ -89,7 +89,7 @@ def first_use(name: str, texts: list) -> int | None:
     longer = "|".join(re.escape(other) for other in words() if name in other and name != other)
     for k, cell in enumerate(texts):
         source = re.sub(r"^#.*$|\[[^\[\]]*\]\((?!glossary)[^)]*\)", "", cell.source, flags=re.M)
-        text = prose(cell | {"source": source})
+        text = prose(source)
         if re.search(form, re.sub(f"(?i:{longer})", "", text) if longer else text):
             return k
     return None
