@@ -309,3 +309,19 @@ def test_a_misspelt_demo_parameter_stops_with_one_line(tmp_path):
     command = [sys.executable, "-m", "slakit", "demo", "--out", str(tmp_path), "-p", "epoch", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "did you mean 'epochs'" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.thorough
+def test_running_a_learners_copy_leaves_git_status_clean(tmp_path):
+    """`slakit notebooks lessons` in a clone, one of them run and stored as Jupyter stores it."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "--shared", str(ROOT), str(clone)], check=True)
+    environment = os.environ | {"PYTHONPATH": str(clone), "SLAKIT_PROGRESS": "0"}
+    command = [sys.executable, "-m", "slakit", "notebooks", "lessons"]
+    subprocess.run(command, check=True, cwd=clone, env=environment, capture_output=True)
+    execute = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", "--inplace", "02_ctc_by_hand.ipynb"]
+    done = subprocess.run(execute, cwd=clone / "lessons", env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1500:]
+    assert list((clone / "papermill_runs" / "out").rglob("metrics.json")), "it wrote something"
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True)
+    assert status.stdout == ""
