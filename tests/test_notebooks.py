@@ -75,10 +75,11 @@ QUICK = {
         {"warm_start_epochs": 3},
         ("results", "sla-lora", "last loss"),
     ),
-    "07_gradcam_analysis": (
+    "07_gradcam_analysis": ({"methods": ["sla-lora"]}, {"gloss_number": 2}, "gloss"),
+    "15_are_the_maps_true": (
         {"methods": ["sla-lora"], "test_clips": 1, "curve_clips": 1, "repeats": 1, "kinds": ["gradient x token"]},
         {"gloss_number": 2},
-        "gloss",
+        "similarity_all_shuffled",
     ),
 }
 

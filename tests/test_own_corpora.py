@@ -48,12 +48,12 @@ def test_a_warm_start_ends_where_dev_stops_improving():
     ):  # fmt: skip
         warm, adapt = phases_of(settings, 40, 1, rows(*wers))
         assert warm.end == adapt.first == end and adapt.end == end + 5
-    later = rows(80, 50, 45, 46, 45, 45, 47) + [{"epoch": 7, "phase": "adapt", "wer": 1.0}]
+    later = [*rows(80, 50, 45, 46, 45, 45, 47), {"epoch": 7, "phase": "adapt", "wer": 1.0}]
     assert phases_of(settings, 40, 1, later)[0].end == 7, "what comes after changes nothing"
 
 
 def test_epochs_and_steps_are_not_both_given():
-    with pytest.raises(ConfigError, match=r"epochs=20 and steps=450: .* for epochs set steps=null, for steps epochs=0"):
+    with pytest.raises(ConfigError, match=r"epochs=20 and steps=300: .* for epochs set steps=null, for steps epochs=0"):
         override(preset("sla-lora/folder"), {"train.epochs": 20})
     with pytest.raises(ConfigError, match="warm_start_epochs=3 and warm_start_steps=4000"):
         override(preset("sla-lora/folder").train, {"warm_start_epochs": 3})

@@ -1,11 +1,13 @@
 """Exercises that can be solved where they stand: hints, one after the other, and a verdict that helps.
 
 An exercise is its hints and a judge, which takes the answer and returns "" where it is right, otherwise what is wrong
-with it, in a sentence that begins with a small letter. Judges compute; a lesson's cell shows no answer.
+with it, in a sentence that begins with a small letter. Judges compute what is right, or compare with a salted hash; a
+lesson's cell shows no answer.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -96,3 +98,8 @@ def words_of(answer: Any) -> list[str]:
     if not isinstance(answer, str | list | tuple):
         raise ValueError(f"glosses are wanted, in a text or a list, not {answer!r}")
     return [str(gloss).upper() for gloss in (answer.split() if isinstance(answer, str) else answer)]
+
+
+def hashed(answer: Any, salt: str) -> str:
+    """What stands in a judge in place of an answer that cannot be computed."""
+    return hashlib.sha256(f"{salt}: {str(answer).strip().lower()}".encode()).hexdigest()[:16]
