@@ -43,9 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (RuntimeError, MemoryError) as error:
-        if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
+        if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "allocate memory" in str(error):  # on a CPU
             reason = (str(error) or "MemoryError").splitlines()[0]
-            say(f"slakit: the memory ran out ({reason}); take shorter clips, or another --device", file=sys.stderr)
+            say(f"slakit: the memory ran out ({reason}); ask for less, or take another --device", file=sys.stderr)
             return 2
         from slakit.training.processes import lost_its_partner
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from slakit.recognition.exports import write_ctm_spans
 from slakit.recognition.pictures import crop_of, pictures_for
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, VideoError, say, write_files
 from slakit.scoring import Score, Stm, bootstrap_interval, confusions, per_signer, score, variants, write_ctm
+from slakit.scoring.escapes import as_csv
 
 if TYPE_CHECKING:
     from slakit.models import Recognizer
@@ -152,7 +154,8 @@ def per_clip(samples: Sequence[Sample], hypotheses: Mapping[str, str], result: S
     for sample in samples:
         video = result.per_video.get(sample.id) if result else None
         counts = [getattr(video, name) for name in names] if video else [""] * (len(names) if result else 0)
-        rows.writerow([sample.id, sample.signer, " ".join(sample.glosses), hypotheses[sample.id], *counts])
+        words = sample.id, sample.signer, " ".join(sample.glosses), hypotheses[sample.id]
+        rows.writerow([*map(as_csv, words), *counts])
     return text.getvalue()
 
 
@@ -185,9 +188,9 @@ def clips_of(names: Sequence[str], corpus: Corpus | None) -> list[Path | Sample]
     for name, path in zip(names, paths, strict=True):
         if name in samples:
             clips.append(samples[name])
-        elif "*" in path.name and path.parent.is_dir():  # as the annotation of Phoenix-2014 names its clips
+        elif "*" in path.name and os.path.isdir(path.parent):  # as the annotation of Phoenix-2014 names its clips
             clips.append(path.parent)
-        elif path.exists():
+        elif os.path.exists(path):  # False, not OSError, for a name that is too long for any file
             clips.append(path)
         elif corpus is not None:
             raise VideoError(f"{name}: no file, and no clip of {corpus.name}; check the path or the id")
