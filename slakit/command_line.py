@@ -218,7 +218,7 @@ def annotate(
     folder: Path, /, table: Path | None = None, names: str | None = None, tier: str | None = None,
     utterances: str | None = None, column: Pairs = (), split: Literal["sentence", "signer", "random"] | None = None,
     dev: float = 0.15, test: float = 0.15, seed: int = 0, out: str = "annotations.csv", overwrite: bool = False,
-) -> int:  # fmt: skip
+) -> None:  # fmt: skip
     """annotations.csv from ELAN files, file names or a table, with splits, and what will be hard about it
 
     Args:

@@ -119,7 +119,8 @@ def _time(path: Path, element: ElementTree.Element, number: int, found: dict, sl
             if value is None or not value.isascii() or not value.isdecimal() or len(value) > 12:
                 raise CorpusError(f"{path}: the time {slot[:40]!r} is {value!r}; give it a time in ELAN")
             return int(value)
-        element = found.get(str(element.get("ANNOTATION_REF")))
-        if element is None:
+        parent = found.get(str(element.get("ANNOTATION_REF")))
+        if parent is None:
             break
+        element = parent
     raise CorpusError(f"{path}: an annotation has no time and belongs to none that has; mend it in ELAN")
