@@ -53,7 +53,7 @@ check: setup
 
 TIER = not slow and not thorough
 # Notebooks whose stored outputs are compared day by day; every one is also run by tests/test_notebooks.py.
-STORED = notebooks/0[0149]_*.ipynb notebooks/1[01]_*.ipynb
+STORED = notebooks/0[012349]_*.ipynb notebooks/1[01]_*.ipynb
 test: check test-units test-notebooks
 
 test-units: setup
@@ -92,11 +92,11 @@ fuzz: setup
 	OMP_NUM_THREADS=1 SLAKIT_PROGRESS=0 $(RUN) -u tests/fuzz/long_run.py --minutes $(MINUTES)
 
 notebooks: setup
-	@for notebook in notebooks/[0-9]*.ipynb; do \
+	@for notebook in notebooks/[0-9s]*.ipynb; do \
 	  echo "$$notebook"; \
 	  (cd notebooks && ../$(RUN) -m jupyter nbconvert --to notebook --execute --inplace --log-level=WARN "$$(basename $$notebook)") || exit 1; \
 	done
-	@$(RUN) tests/clean_notebooks.py notebooks/[0-9]*.ipynb
+	@$(RUN) tests/clean_notebooks.py notebooks/[0-9s]*.ipynb
 
 bench: setup
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(RUN) $$script || exit 1; done

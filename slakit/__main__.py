@@ -290,12 +290,10 @@ def prepare(
         load_corpus(corpus, root=root, **read_pairs(option)), out, size=size, encoding=encoding, quality=quality,
         resize_filter=resize_filter, aspect=aspect, on_damage=on_damage, workers=workers,
     )  # fmt: skip
-    say(ready)
-    say("\n".join(ready.notes))
+    say("\n".join([str(ready), *ready.notes]))
 
 
-OTHERS = (command_line.annotate, command_line.draw, command_line.info, command_line.notebooks)
-COMMANDS = (demo, train, evaluate, recognize, command_line.convert, score, doctor, prepare, *OTHERS, sweep)
+COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, *command_line.COMMANDS, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

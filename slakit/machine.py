@@ -176,7 +176,7 @@ def shipped(name: str) -> Path:
     """A file or folder that comes with slakit, in a checkout and in a wheel: "results/demo.csv", "notebooks", ….
 
     The first part is a name of [tool.slakit.shipped] in pyproject.toml, which says where it lies in a checkout: specs,
-    results, measured (speed), notebooks, tiny_clip, demo_models. ConfigError for what is not there.
+    results, measured (speed), notebooks, tiny_clip, tiny_resnet, demo_models. ConfigError for what is not there.
     """
     first, *rest = Path(name).parts
     if (root := checkout()) is None:

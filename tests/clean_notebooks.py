@@ -26,6 +26,9 @@ def clean(path: Path) -> None:
     for cell in book.cells:
         cell.metadata = {key: cell.metadata[key] for key in KEPT if cell.metadata.get(key)}
         if cell.cell_type == "code":
+            for out in cell.outputs:  # of a widget the picture stays that stands in for it on the web
+                if WIDGET in out.get("data", {}) and "image/png" in out.data:
+                    del out.data[WIDGET]
             cell.outputs = [
                 out
                 for out in cell.outputs

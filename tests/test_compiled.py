@@ -173,6 +173,23 @@ def test_what_cannot_be_compiled_runs_as_it_is_and_says_why(capsys):
     assert "not compiled" in said and "no such kernel" in said
 
 
+@pytest.mark.parametrize("method", NETWORKS)
+def test_networks_that_look_at_whole_clips_say_why_they_are_not_compiled(method, capsys):
+    ours = encoder(method)
+    wanted = results(ours, [4, 3])
+    counter = CompileCounterWithBackend("aot_eager")
+    with compiled(ours, True, CPU, None, backend=counter):
+        assert bool(ours.compiled) == (method == "vac")
+        assert max(distances(results(ours, [4, 3]), wanted)) < 1e-5
+        results(ours, [12, 9])  # from 16 frames on a CPU takes other convolutions
+        before = counter.frame_count
+        for lengths in ([20], [8, 9, 10]):
+            results(ours, lengths)
+        assert counter.frame_count == before
+    words = "compiling the encoder's blocks" if method == "vac" else "not compiled: the network's blocks look at whole"
+    assert capsys.readouterr().out.startswith(words)
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, KeyboardInterrupt])
 def test_a_trial_that_is_broken_off_leaves_the_encoder_plain(monkeypatch, error):
     def stop(*arguments):

@@ -31,6 +31,8 @@ TRAINER = {"corpus_options": {"train": 10, "dev": 3, "test": 3}, "show_progress"
 QUICK = {
     "00_quickstart": (TINY | {"warm_start_epochs": 30, "epochs": 1, "rank": 4}, {"rank": 2}, "loss"),
     "01_data_preparation": (TINY, {"train_clips": 11}, "frames"),
+    "02_ctc_by_hand": ({"test_clips": 3}, {"beam_width": 1}, "kept"),
+    "03_what_the_encoder_sees": ({"test_clips": 3}, {"every": 2}, "steps"),
     "04_train_sla_lora": (
         TRAINER | {"train_options": {"warm_start_epochs": 30, "epochs": 1}, "variants": ["sla-lora"]},
         {"model_options": {"rank": 2}},
@@ -73,10 +75,11 @@ QUICK = {
         {"warm_start_epochs": 3},
         ("results", "sla-lora", "last loss"),
     ),
-    "07_gradcam_analysis": (
+    "07_gradcam_analysis": ({"methods": ["sla-lora"]}, {"gloss_number": 2}, "gloss"),
+    "15_are_the_maps_true": (
         {"methods": ["sla-lora"], "test_clips": 1, "curve_clips": 1, "repeats": 1, "kinds": ["gradient x token"]},
         {"gloss_number": 2},
-        "gloss",
+        "similarity_all_shuffled",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections import OrderedDict
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 import survival
 import torch
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_models import NETWORKS, WHOLE_CLIP, golden, stir, tiny, tower
 from tiny_models import frames as pictures
 
@@ -20,18 +21,22 @@ import slakit
 from slakit import explain
 from slakit.__main__ import main
 from slakit.config import ModelConfig, from_dict
+from slakit.data.loader import clip_loader
+from slakit.machine import Processes, shipped
 from slakit.models import create_model, load_adaptsign_checkpoint, load_checkpoint, load_published_checkpoint
 from slakit.models.methods import with_method
 from slakit.models.packing import Clips
 from slakit.models.published_import import UNUSED, described
 from slakit.recognition import StreamingRecognizer
-from slakit.recognition.forward import settings_for
+from slakit.recognition.forward import log_probs, settings_for
 from slakit.recognition.video import recognize_frames
 from slakit.records import CheckpointError, ConfigError
 from slakit.training.losses import recognition_loss
 from slakit.training.memory import memory_plan
 from slakit.training.presets import preset
+from slakit.training.processes import shared_statistics
 from slakit.training.state import TrainingRun
+from tests.layouts import export
 
 FILES = {
     "vac": "vac", "vac_smkd": "vac-smkd", "tlp": "tlp", "sen": "sen", "corrnet": "corrnet",
@@ -143,11 +148,49 @@ def test_a_training_file_becomes_a_checkpoint_of_ours(tmp_path, capsys):
         close(model(frames()[22:], LENGTHS[1:]).sequence.transpose(0, 1), numbers["out.single.sequence_logits"], 1e-5)
     protocol = settings_for(model)
     assert (protocol.augment.image_size, protocol.augment.crop_size, protocol.batch_size) == (256, 224, 2)
+    smaller = settings_for(load_published_checkpoint(source, GLOSSES, image_size=160)).augment
+    assert (smaller.image_size, smaller.crop_size) == (183, 160), "AdaBrowse's size, which no tensor says"
     assert (protocol.decode.collapse_repeats, protocol.precision, model.config.padding) == (
         True,
         "float32",
         "published",
     )
+
+
+@pytest.mark.thorough
+def test_a_released_file_is_evaluated_as_published_and_clip_by_clip(tmp_path, capsys):
+    """On drawn clips in the official tree, by the command line. TLP's norm reads the padding of a batch: a shorter clip
+    has other log probabilities beside a longer one than alone, and evaluation is that of the batches of two."""
+    torch.save({"model_state_dict": state_of(golden("systems/tlp"))}, tmp_path / "tlp.pt")
+    names = [f"G{i:02}" for i in range(1, 13)]
+    drawn = slakit.load_corpus("minisign", tmp_path / "drawn", train=1, dev=2, test=1, progress=False)
+    signed = {"train": names[:4], "dev": names[4:8], "test": names[8:]}
+    drawn = replace(drawn, **{
+        split: tuple(replace(sample, glosses=tuple(glosses), spans=()) for sample in drawn.split(split))
+        for split, glosses in signed.items()
+    })  # fmt: skip
+    root = export(drawn, "phoenix2014", tmp_path / "phoenix", show_progress=False)
+    np.save(tmp_path / "gloss_dict.npy", np.array({n: [i, 1] for i, n in enumerate(names, 1)}, dtype=object))
+    converted = tmp_path / "tlp.safetensors"
+    assert main(["convert", str(tmp_path / "tlp.pt"), "--gloss-dict", str(tmp_path / "gloss_dict.npy")]) == 0
+    asked = ["--checkpoint", str(converted), "--corpus", "phoenix2014", "--root", str(root), "--out", str(tmp_path)]
+    assert main(["evaluate", *asked, "--clip-by-clip"]) == 0
+    assert "2 clips are answered otherwise than in batches of 2" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "dev.json").read_text())
+    assert (facts["clips"], facts["words"], facts["decode"]["collapse_repeats"]) == (2, 8, True)
+    model, corpus = load_checkpoint(converted), slakit.load_corpus("phoenix2014", root)
+    settings = settings_for(model)
+    alone = [clip.steps for clip in log_probs(model, corpus.dev, settings=replace(settings, batch_size=1))]
+    both = [clip.steps for clip in log_probs(model, corpus.dev)]
+    batch = next(iter(clip_loader(corpus.dev, corpus.glosses, settings, train=False)))
+    assert list(batch.ids) == [sample.id for sample in corpus.dev], "the annotation's order"
+    expected = model(batch.frames, batch.lengths).sequence.log_softmax(-1).detach().numpy()
+    moved = []
+    for row, steps, single in zip(expected, both, alone, strict=True):
+        np.testing.assert_allclose(steps, row[: len(steps)], atol=1e-5)
+        moved.append(abs(steps - single).max())
+    shorter, longer = sorted(range(2), key=lambda i: batch.lengths[i])
+    assert moved[shorter] > 1e-3 > 1e-5 > moved[longer]
 
 
 def test_adaptsign_is_one_of_them(tmp_path):
@@ -194,6 +237,37 @@ def test_resnet_is_torchvisions(tmp_path):
             close(model.encoder(images, Clips([2])), expected, 1e-5)
     with pytest.raises(CheckpointError, match=r"resnet.pth does not fit: .* is \(64,\) there and \(16,\) here"):
         create_model("vac", ["A"], pretrained=tmp_path / "resnet.pth", width=16)
+
+
+def test_the_shipped_resnet_is_loaded_by_its_name():
+    file = load_file(shipped("tiny_resnet/tiny-resnet.safetensors"))
+    model = create_model("corrnet", ["A"], pretrained="tiny-resnet", width=16, image_size=84, hidden_size=32)
+    state = model.encoder.backbone.state_dict()
+    assert torch.equal(state["tower.conv1.weight"], file["conv1.weight"].float())
+    assert torch.equal(state["blocks.7.bn2.running_var"], file["layer4.1.bn2.running_var"].float())
+    assert sum(value.numel() for name, value in file.items() if "running" not in name) == 702_096
+    with pytest.raises(CheckpointError, match=r"tiny-resnet does not fit: .* is \(16,\) there and \(64,\) here"):
+        create_model("vac", ["A"], pretrained="tiny-resnet")
+
+
+def test_networks_on_minisign_have_the_budget_of_the_methods_on_tiny_clip():
+    """The same warm start, epochs, batches, pictures and padding, and weights that have seen the same pictures."""
+    full = preset("full/minisign")
+    for method in set(NETWORKS) - {"slowfastsign"}:
+        run = preset(f"{method}/minisign")
+        assert run.train == replace(full.train, loss_weights=run.train.loss_weights)
+        assert (run.model.pretrained, run.model.padding, run.model.image_size) == ("tiny-resnet", "features", 84)
+
+
+def test_adabrowse_is_smkd_at_other_sizes():
+    for side, larger in ((224, 256), (160, 183), (96, 110)):
+        run = preset(f"adabrowse-{side}/phoenix2014")
+        assert (run.model.method, run.model.image_size, run.train.augment.crop_size) == ("vac-smkd", side, side)
+        assert (run.train.augment.image_size, run.train.milestones, run.train.precision) == (
+            larger,
+            (20, 30),
+            "float16",
+        )
 
 
 def test_correlations_and_temporal_gates_start_as_resnet():
@@ -338,6 +412,15 @@ def test_kinetics_weights_of_a_pickle_execute_nothing(tmp_path):
     with pytest.raises(CheckpointError, match="no readable PySlowFast pickle: it asks for pathlib"):
         create_model("slowfastsign", ["A"], pretrained=path, **options)
     assert not touched.exists()
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_what_several_processes_cannot_make_equal_is_said(method, capsys):
+    with shared_statistics(tiny(method), Processes(rank=0, size=2)):
+        said = capsys.readouterr().out
+    assert ("which each of 2 processes has for itself" in said) == (method not in ("vac", "vac-smkd"))
+    with shared_statistics(tiny(method), Processes(rank=1, size=2)):
+        assert not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", [pytest.param("sen", marks=pytest.mark.thorough), "slowfastsign"])

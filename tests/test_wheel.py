@@ -63,7 +63,8 @@ def test_a_wheel_built_from_the_source_distribution_is_small_and_has_all_that_is
     wanted = {f"notebooks/{path.name}" for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")}
     wanted |= {"notebooks/glossary.ipynb", "notebooks/solutions.ipynb"}
     wanted |= {f"specs/{path.name}" for path in (ROOT / "papermill_runs" / "specs").glob("*.yaml")}
-    wanted |= {"tiny_clip/tiny-clip.safetensors", "results/demo.csv", "measured/streaming.json"}
+    wanted |= {"tiny_clip/tiny-clip.safetensors", "tiny_resnet/tiny-resnet.safetensors", "tiny_resnet/card.json"}
+    wanted |= {"results/demo.csv", "measured/streaming.json"}
     wanted |= {f"demo_models/{path.parent.name}/model.json" for path in ROOT.glob("data/demo_models/*/model.json")}
     assert wanted <= inside
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "setup"))]

@@ -19,7 +19,7 @@ In reading order:
     exercises.py   hints and verdicts
     first_lessons.py, method_lessons.py, paper_lessons.py    the exercises of 00 to 03, of 04 to 09, of 10 and above
 
-It imports no room that needs torch; nothing in slakit imports it.
+Nothing in slakit imports it.
 """
 
 from slakit.lessons.drawing import TINY, VIT_B16, Drawing, Sizes, pipeline

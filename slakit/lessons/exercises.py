@@ -1,8 +1,8 @@
 """Exercises that can be solved where they stand: hints, one after the other, and a verdict that helps.
 
 An exercise is its hints and a judge, which takes the answer and returns "" where it is right, otherwise what is wrong
-with it, in a sentence that begins with a small letter. Answers are computed by the judge, or stand here as a salted
-hash: nobody reads one by accident.
+with it, in a sentence that begins with a small letter. Judges compute what is right, or compare with a salted hash; a
+lesson's cell shows no answer.
 """
 
 from __future__ import annotations
@@ -69,15 +69,19 @@ def check(name: str, answer: Any) -> None:
     print(verdict(name, answer)[1])
 
 
-def whole_number(answer: Any) -> int:
-    """The answer as a whole number; ValueError for what is none."""
+def number(answer: Any) -> float:
+    """The answer as a number; ValueError for what is none."""
     try:
-        number = float(answer)
+        return float(answer)
     except (TypeError, ValueError):
         raise ValueError(f"a number is wanted, not {answer!r}") from None
-    if not number.is_integer():
+
+
+def whole_number(answer: Any) -> int:
+    """The answer as a whole number; ValueError for what is none."""
+    if not number(answer).is_integer():
         raise ValueError(f"a whole number is wanted, not {answer!r}")
-    return int(number)
+    return int(number(answer))
 
 
 def one_of(answer: Any, names: Iterable[str]) -> str:
@@ -90,10 +94,12 @@ def one_of(answer: Any, names: Iterable[str]) -> str:
 
 
 def words_of(answer: Any) -> list[str]:
-    """The glosses of an answer, a list or one text with blanks, in capitals."""
+    """The glosses of an answer, a list or one text with blanks, in capitals; ValueError for what has none."""
+    if not isinstance(answer, str | list | tuple):
+        raise ValueError(f"glosses are wanted, in a text or a list, not {answer!r}")
     return [str(gloss).upper() for gloss in (answer.split() if isinstance(answer, str) else answer)]
 
 
 def hashed(answer: Any, salt: str) -> str:
-    """What stands in place of an answer that cannot be computed: `_is(…)` compares with it."""
+    """What stands in a judge in place of an answer that cannot be computed."""
     return hashlib.sha256(f"{salt}: {str(answer).strip().lower()}".encode()).hexdigest()[:16]

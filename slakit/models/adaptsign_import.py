@@ -16,6 +16,7 @@ from slakit.models.recognizer import Recognizer
 from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.definition import PLAIN_TEXT
 from slakit.models.towers.open_clip import open_tower
+from slakit.models.towers.resnet import fill
 from slakit.records import CheckpointError
 
 
@@ -43,23 +44,15 @@ def load_adaptsign_checkpoint(
         "adaptsign", backbone.name, None, backbone.image_size, padding="published", auxiliary_head=False,
         hidden_size=state["classifier.weight"].shape[0], options=to_dict(options),
     )  # fmt: skip
-    encoder = adaptsign(backbone.requires_grad_(False), options)
-    model = Recognizer(config, vocabulary, encoder)
-    try:
-        encoder.load_state_dict(released_names(visual))
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: the encoder does not fit: {str(error)[:300]}") from error
-    head = {
-        k.replace("conv1d.temporal_conv", "conv").replace("temporal_model.rnn", "lstm"): v
-        for k, v in state.items()
-        if k.startswith(("conv1d.temporal_conv.", "temporal_model.rnn.", "classifier."))
-    }
+    model = Recognizer(config, vocabulary, adaptsign(backbone.requires_grad_(False), options))
     if "conv1d.fc.weight" in state and not torch.equal(state["conv1d.fc.weight"], state["classifier.weight"]):
         raise CheckpointError(f"{path} has two different classifiers; slakit shares one, as the published runs do")
-    try:
-        model.sequence.load_state_dict(head)
-    except RuntimeError as error:
-        raise CheckpointError(f"{path}: the sequence model does not fit: {str(error)[:300]}") from error
+    ours = {f"encoder.{key}": value for key, value in released_names(visual).items()}
+    starts = {"conv1d.temporal_conv.": "conv.", "temporal_model.rnn.": "lstm.", "classifier.": "classifier."}
+    for theirs, mine in starts.items():
+        found = {key.replace(theirs, mine): value for key, value in state.items() if key.startswith(theirs)}
+        ours |= {f"sequence.{key}": value for key, value in found.items()}
+    fill(model, ours, path)
     return model.eval()
 
 

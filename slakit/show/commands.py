@@ -163,6 +163,7 @@ def print_score(stm: Stm, hypotheses: Mapping[str, str], corpus: str | None) -> 
     interval, nothing = bootstrap_interval(result), sum(not glosses for glosses in hypotheses.values())
     say(result)
     say(f"95 % interval {interval.low:.2f} to {interval.high:.2f}; nothing recognised in {nothing} videos")
+    say("cleaned: the corpus' rules on the answers, as its scripts do; symmetric: on both sides; plain_wer: jiwer's")
     tables: dict[str, pd.DataFrame] = {"scored in every way in use": variants(references, hypotheses, corpus)}
     tables |= {"by signer": per_signer(result, stm.signers), "most confused": confusions(result, 10)}
     for title, table in tables.items():
@@ -225,7 +226,9 @@ def recognize_all(
             out = out or Path("slakit-demo")
             overwrite = True
     if checkpoint is None or not names:
-        raise ConfigError("give a video and --checkpoint, what training wrote; or --demo alone, to see how it looks")
+        missing = "give --checkpoint too: what training wrote, or a demo model such as sla-lora"
+        nothing = "give a video and --checkpoint, what training wrote; or --demo alone, to see how it looks"
+        raise ConfigError(missing if names else nothing)
     asked = corpus is not None or root is not None or bool(options)
     clips = clips_of(names, checkpoints_corpus(checkpoint, corpus, root, options)[0] if asked else None)
     if save and len(clips) > 1:
@@ -249,6 +252,8 @@ def recognize_all(
         for path in save:
             result.save(path)
         say(result.json() if as_json else result.table())
+        if isinstance(clip, Sample) and clip.glosses and not as_json:
+            say(f"signed, as its corpus says: {' '.join(clip.glosses)}")
         answers[title] = result.spans
         if out is not None:
             from slakit.show.report import write_report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple, cast
@@ -20,8 +21,8 @@ from slakit.models.recognizer import Recognizer
 from slakit.records import Sample, SlakitError, visible
 from slakit.scoring.escapes import as_html
 from slakit.show.map_figures import curve_figure, energy_figure
-from slakit.show.pictures import overlay, png, scale_of
-from slakit.show.player import gloss_line
+from slakit.show.pictures import overlay, png, scale_of, stack
+from slakit.show.player import Widget, gloss_line, picture, put
 
 FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 ZOOM = 4
@@ -81,7 +82,7 @@ class Drawing(NamedTuple):
     curve: bytes
 
 
-class MapExplorer(ipywidgets.VBox):
+class MapExplorer(Widget):
     """The widget. Children that scripts may drive: clip, gloss, method, kind, layer (Dropdown), slider, play, picture,
     energy, curve (Image), message (HTML).
 
@@ -96,30 +97,33 @@ class MapExplorer(ipywidgets.VBox):
         self._views: dict[tuple[int, str], ClipView] = {}
         self._drawings: dict[Choice, Drawing] = {}
         self._busy = self._readable = False
-        names = [visible(f"{s.id}: {' '.join(s.glosses)}") for s in self.samples]
-        self.clip = self._dropdown("clip", list(zip(names, range(len(names)), strict=True)), 0, "44em")
+        names = [visible(f"{s.id}, signed: {' '.join(s.glosses)}") for s in self.samples]
+        self.clip = self._dropdown("clip", list(zip(names, range(len(names)), strict=True)), 0, "430px")
         self.method = self._dropdown("method", list(self.models), next(iter(self.models)))
-        self.gloss = self._dropdown("gloss", [("", "")], "")
-        self.kind = self._dropdown("map", [*KINDS], "grad-cam")
+        self.gloss = self._dropdown("recognised", [("", "")], "")
+        self.kind = self._dropdown("map", [*KINDS], "gradient x token")
         self.layer = self._dropdown("layer", [("", "")], "")
-        self.slider = ipywidgets.IntSlider(0, 0, 1, description="frame", layout=ipywidgets.Layout(width="40em"))
+        self.slider = ipywidgets.IntSlider(0, 0, 1, description="frame", layout=ipywidgets.Layout(width="560px"))
         self.play = ipywidgets.Play(value=0, min=0, max=1, interval=120)
         ipywidgets.jslink((self.play, "value"), (self.slider, "value"))
-        self.picture, self.energy, self.curve = (ipywidgets.Image(format="png") for _ in range(3))
+        self.picture, self.energy, self.curve = (picture(width) for width in (460, 880, 420))
         self.message = ipywidgets.HTML()
+        wrap = ipywidgets.Layout(flex_flow="row wrap")
         super().__init__([
-            self.clip, ipywidgets.HBox([self.method, self.gloss]), ipywidgets.HBox([self.kind, self.layer]),
-            ipywidgets.HBox([self.play, self.slider]), self.message, self.picture, self.energy, self.curve,
+            ipywidgets.HBox([self.clip, self.method], layout=wrap),
+            ipywidgets.HBox([self.gloss, self.kind, self.layer], layout=wrap),
+            ipywidgets.HBox([self.play, self.slider]), self.message,
+            ipywidgets.HBox([self.picture, self.curve], layout=wrap), self.energy,
         ])  # fmt: skip
         for control, changed in (
-            (self.clip, self._choose_view), (self.method, self._choose_view), (self.gloss, self._choose_map),
+            (self.clip, self._choose_clip), (self.method, self._choose_view), (self.gloss, self._choose_gloss),
             (self.kind, self._choose_map), (self.layer, self._choose_map), (self.slider, self._show),
         ):  # fmt: skip
             control.observe(lambda change, act=changed: None if self._busy else act(), names="value")
-        self._choose_view()
+        self._choose_clip()
 
     @staticmethod
-    def _dropdown(name: str, options: list, value: object, width: str = "21em") -> ipywidgets.Dropdown:
+    def _dropdown(name: str, options: list, value: object, width: str = "290px") -> ipywidgets.Dropdown:
         layout = ipywidgets.Layout(width=width)
         return ipywidgets.Dropdown(options=options, value=value, description=name, layout=layout)
 
@@ -137,6 +141,20 @@ class MapExplorer(ipywidgets.VBox):
             self._views[clip, method] = ClipView(self.models[method], self.samples[clip])
         return self._views[clip, method]
 
+    def _choose_clip(self) -> None:
+        self._choose_view()
+        self._jump()
+
+    def _choose_gloss(self) -> None:
+        self._choose_map()
+        self._jump()
+
+    def _jump(self) -> None:
+        """The slider to the middle of the chosen gloss."""
+        if self._readable:
+            span = self.view.spans[self.chosen.gloss]
+            self.slider.value = min((span.start + span.end) // 2, self.slider.max)
+
     def _choose_view(self) -> None:
         """Another clip or method: glosses, maps, layers and length follow; what was chosen stays where it can."""
         self.message.value = "looking at the clip …"
@@ -149,15 +167,18 @@ class MapExplorer(ipywidgets.VBox):
                 )
         except SlakitError as error:
             self.message.value = f"<b>{as_html(str(error))}</b>"
-            self.picture.value = self.energy.value = self.curve.value = b""
+            for image in (self.picture, self.energy, self.curve):
+                put(image, b"")
             self._readable = False
             return
         self._readable = True
         self._busy = True  # one change from here, not one for each control that follows
         depth = view.watched.model.encoder.backbone.depth
         words = view.watched.model.vocabulary.decode(view.tokens)
-        self._fill(self.kind, kinds_of(view.watched.model), 0)
+        kinds = kinds_of(view.watched.model)
+        self._fill(self.kind, kinds, kinds.index("gradient x token"))
         self._fill(self.layer, [(f"block {b + 1} of {depth}", b) for b in range(depth)], depth - 1)
+        self.gloss.description = "recognised" if view.watched.tokens else "signed"
         self._fill(self.gloss, [(visible(f"{k + 1}. {word}"), k) for k, word in enumerate(words)], 0)
         last = len(view.watched.frames) - 1
         self.slider.max = self.play.max = last
@@ -184,11 +205,11 @@ class MapExplorer(ipywidgets.VBox):
         if chosen not in self._drawings:
             self.message.value = "computing the map and its deletion curve …"
             values, word = view.maps(kind, layer)[gloss], view.spans[gloss].gloss
-            energy = energy_figure({kind: frame_energy(values)}, view.spans, view.sample.fps, "", width=8.4)
-            caption = f"{word}: what is left of its probability as patches or frames are blurred."
-            curve = png(curve_figure(view.curves(values, gloss), caption), dpi=80)
+            energy = energy_figure({kind: frame_energy(values)}, view.spans, view.sample.fps, "")
+            caption = f"What is left of {word} as patches or frames are blurred."
+            curve = png(curve_figure(view.curves(values, gloss), caption, width=5.2))
             self._drawings[chosen] = Drawing(values, scale_of(values), *_with_ends(energy), curve)
-        self.curve.value = self._drawings[chosen].curve
+        put(self.curve, self._drawings[chosen].curve)
         self._show()
 
     def _show(self) -> None:
@@ -200,14 +221,22 @@ class MapExplorer(ipywidgets.VBox):
         view, t = self.view, self.slider.value
         frame = view.watched.frames[t : t + 1]
         plain = frame[0].repeat(ZOOM, 0).repeat(ZOOM, 1)
-        self.picture.value = png(np.concatenate([plain, overlay(frame, values[t : t + 1], ZOOM, top)[0]], axis=1))
+        put(self.picture, png(np.concatenate([plain, overlay(frame, values[t : t + 1], ZOOM, top)[0]], axis=1)))
         marked = energy.copy()
         x = first + (last - first) * t / max(len(values) - 1, 1)
-        ImageDraw.Draw(marked).line((x, 0, x, marked.height), fill="#D55E00", width=2)
-        self.energy.value = png(marked)
+        ImageDraw.Draw(marked).line((x, 0, x, marked.height), fill="#D55E00", width=4)
+        put(self.energy, png(marked))
         unscored = chosen.kind in UNSCORED
         target = "the same for every gloss" if unscored else f"for {as_html(view.spans[chosen.gloss].gloss)}"
         self.message.value = f"{gloss_line(view.spans, t, view.sample.fps)} &nbsp; <i>{chosen.kind}, {target}</i>"
+
+    def stand_in(self) -> bytes:
+        parts = [image.value for image in (self.picture, self.energy) if image.value]
+        return png(stack([_image(part) for part in parts])) if parts else b""
+
+
+def _image(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content)).convert("RGB")
 
 
 def _with_ends(figure: Figure) -> tuple[Image.Image, tuple[float, float]]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from slakit.decoding import GlossSpan
 from slakit.explain.curves import Curve
 from slakit.explain.gradients import frame_energy
-from slakit.models.packing import seconds_of
+from slakit.models.packing import STRIDE, seconds_of, steps
 from slakit.records import Span
 from slakit.scoring.escapes import as_label
 from slakit.show.figures import with_caption
@@ -45,7 +45,8 @@ def energy_figure(
 
     A line of a gloss has the gloss' colour ("GIVE (2)" that of GIVE), and the axis of time is `timeline`'s.
     """
-    seconds = max([len(energy) for energy in energies.values()] + [span.end for span in spans]) / fps
+    frames = max([len(energy) for energy in energies.values()] + [span.end for span in spans])
+    seconds = STRIDE * steps(frames) / fps  # as far as a timeline of the same clip
     names = [as_label(shortened(span.gloss)) for span in spans]
     centres = [(span.start + span.end) / 2 / fps / seconds * room(width) for span in spans]
     places, lanes = apart(centres, text_widths(names), room(width))

@@ -95,9 +95,10 @@ def recognition_picture(model: Recognizer, result: Recognition, count: int = 10)
 def time_figure(model: Recognizer, result: Recognition) -> Figure:
     """The glosses as bars over time, and under them the probabilities that they come from."""
     tracks = {"probability of each gloss in every step of four frames (grey: blank)": (result.posteriors, STRIDE)}
-    figure = timeline({"recognised": result.spans}, tracks, model.vocabulary.glosses, result.fps)
-    figure.axes[0].set_xlim(0, len(result.frames) / result.fps)
-    return figure
+    caption = ""
+    if model.auxiliary is not None:
+        caption = "Bars: a head that sees single frames says when. Curves: the BiLSTM says what, and may peak later."
+    return timeline({"recognised": result.spans}, tracks, model.vocabulary.glosses, result.fps, caption=caption)
 
 
 def _gloss_at(result: Recognition, frame: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -15,6 +16,7 @@ from slakit.records import visible
 from slakit.scoring.escapes import as_label
 from slakit.show.palette import WIDTH, shortened, text_widths
 from slakit.show.pictures import png
+from slakit.show.player import Widget, picture, put
 
 NAMES = {  # of the columns, for people
     "test_wer": "test WER (%)", "dev_wer": "dev WER (%)", "trainable": "trained parameters",
@@ -47,27 +49,32 @@ def run_explorer(runs: pd.DataFrame, varied: Sequence[str]) -> ipywidgets.VBox:
         )
         for name in varied
     }
-    picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="720px", max_width="100%"))
+    shown = picture(720)
     count = ipywidgets.HTML()
 
     def show(_=None) -> None:
         chosen = slice_runs(runs, {name: box.value for name, box in keep.items()})
         count.value = f"{len(chosen)} of {len(runs)} runs"
-        picture.value = png(_scatter(chosen, str(x.value), str(y.value), str(hue.value)))
+        put(shown, png(_scatter(chosen, str(x.value), str(y.value), str(hue.value))))
 
     for widget in (x, y, hue, *keep.values()):
         widget.observe(show, names="value")
     show()
     wrap = ipywidgets.Layout(flex_flow="row wrap")
     controls = ipywidgets.HBox([y, x, hue], layout=wrap), ipywidgets.HBox(list(keep.values()), layout=wrap)
-    view = ipywidgets.VBox([*controls, picture, count])
-    picture.layout.align_self = "flex-start"  # a picture in a column is stretched otherwise
-    return view
+    return _RunExplorer([*controls, shown, count])
+
+
+class _RunExplorer(Widget):
+    """Children: what stands where, which runs are kept, the picture, how many."""
+
+    def stand_in(self) -> bytes:
+        return self.children[2].value
 
 
 def _order(value: object) -> tuple:
     """Sorts 4 before 16, and texts as texts."""
-    return (0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value))
+    return (0, value, "") if isinstance(value, Real) else (1, 0, str(value))
 
 
 def slice_runs(runs: pd.DataFrame, kept_values: Mapping[str, Sequence]) -> pd.DataFrame:

@@ -28,6 +28,7 @@ from slakit.recognition.video import Recognition, recognize, recognize_frames
 from slakit.records import SlakitError, visible
 from slakit.scoring.escapes import as_html
 from slakit.show.pictures import overlay, png, scale_of
+from slakit.show.player import Widget, picture, put
 from slakit.show.report import model_card, time_figure, write_report
 
 UPLOAD_CLASS = "slakit-upload"
@@ -54,7 +55,7 @@ def safe_name(name: str) -> str:
     return path.name.removesuffix(suffix).encode()[: 100 - len(suffix.encode())].decode(errors="ignore") + suffix
 
 
-class VideoApp(ipywidgets.VBox):
+class VideoApp(Widget):
     """Children that scripts may drive: example, upload, path, auto, left, top, side, recognise, frame, gloss; message,
     picture, answer, timeline, files show what came of it. Tab moves between controls, arrow keys change them.
 
@@ -83,15 +84,17 @@ class VideoApp(ipywidgets.VBox):
         self.auto = ipywidgets.Checkbox(value=True, description="find the signer", indent=False)
         self.left, self.top, self.side = (self._slider(name) for name in ("left", "top", "side"))
         self.recognise = ipywidgets.Button(description="Recognise", button_style="primary", disabled=True)
-        self.frame = self._slider("frame")
+        self.frame = self._slider("frame", "560px")
         self.gloss = ipywidgets.Dropdown(options=[("none", -1)], description="map of", layout=wide)
         self.message, self.answer, self.files = (ipywidgets.HTML() for _ in range(3))
-        self.picture, self.timeline = (ipywidgets.Image(format="png") for _ in range(2))
-        card = ipywidgets.HTML(f"<pre style='white-space: pre-wrap; margin: 0'>{html.escape(model_card(model))}</pre>")
+        self.picture, self.timeline = picture(2 * HEIGHT), picture(880)
+        text = f"<pre style='white-space: pre-wrap; margin: 0'>{html.escape(model_card(model))}</pre>"
+        card = ipywidgets.HTML(f"<details><summary>What this model knows</summary>{text}</details>")
+        wrap = ipywidgets.Layout(flex_flow="row wrap")
         super().__init__([
-            card, ipywidgets.HBox([self.example, self.upload]), self.path, self.message, self.picture, self.frame,
-            ipywidgets.HBox([self.auto, self.left, self.top, self.side]), self.recognise,
-            self.answer, self.gloss, self.timeline, self.files,
+            card, ipywidgets.HBox([self.example, self.upload], layout=wrap), self.path, self.message,
+            self.frame, self.picture, ipywidgets.HBox([self.auto, self.left, self.top, self.side], layout=wrap),
+            self.recognise, self.answer, self.gloss, self.timeline, self.files,
         ])  # fmt: skip
         self.layout.max_width = "1000px"
         for control, act in (
@@ -104,8 +107,8 @@ class VideoApp(ipywidgets.VBox):
         self._say("Choose an example, upload a video, or give the path of one.")
 
     @staticmethod
-    def _slider(name: str) -> ipywidgets.IntSlider:
-        return ipywidgets.IntSlider(0, 0, 1, description=name, layout=ipywidgets.Layout(width="290px"))
+    def _slider(name: str, width: str = "230px") -> ipywidgets.IntSlider:
+        return ipywidgets.IntSlider(0, 0, 1, description=name, layout=ipywidgets.Layout(width=width))
 
     @property
     def box(self) -> Box:
@@ -123,7 +126,7 @@ class VideoApp(ipywidgets.VBox):
 
     def open_video(self, path: str | Path) -> None:
         """Read a video and show it; a file that cannot be read leaves what was there and says why."""
-        path = Path(str(path).strip())
+        path = Path(str(path).strip()).expanduser()
         self._say(f"Reading {path.name[:80]} …")
         try:
             source = open_source(path)
@@ -138,6 +141,8 @@ class VideoApp(ipywidgets.VBox):
             return
         self.frames, self.source, self.fps, self.smaller = frames, path, fps, info.height / frames.shape[1]
         self._busy = True
+        if self.example.value != str(path):  # what is shown is no example: the list does not say so
+            self.example.value = ""
         self.frame.max, self.frame.value = max(len(frames) - 1, 1), 0
         self.side.max = max(min(frames.shape[1:3]), 2)
         self.side.min = min(16, self.side.max - 1)
@@ -191,7 +196,7 @@ class VideoApp(ipywidgets.VBox):
         self.gloss.options, self.gloss.value = [("none", -1)], -1
         self._busy = False
         self.answer.value = self.files.value = ""
-        self.timeline.layout.display = "none"
+        put(self.timeline, b"")
         self._show(None)
 
     def run(self) -> Recognition | None:
@@ -213,8 +218,7 @@ class VideoApp(ipywidgets.VBox):
         self._busy = False
         self._say(f"{self.source.name}: {len(result.glosses)} glosses recognised.")
         self.answer.value = answer_html(result)
-        self.timeline.layout.display = ""
-        self.timeline.value = png(time_figure(self.model, result))
+        put(self.timeline, png(time_figure(self.model, result)))
         self.files.value = "Save: " + " &nbsp; ".join(_link(kind, path) for kind, path in paths.items())
         if choices:
             self.frame.value = result.spans[0].start
@@ -252,7 +256,11 @@ class VideoApp(ipywidgets.VBox):
         both = Image.new("RGB", (whole.width + HEIGHT + 12, HEIGHT), "white")
         both.paste(whole, (0, 0))
         both.paste(Image.fromarray(cut).resize((HEIGHT, HEIGHT), Image.Resampling.BILINEAR), (whole.width + 12, 0))
-        self.picture.value = png(both)
+        self.picture.layout.width = f"{both.width}px"
+        put(self.picture, png(both))
+
+    def stand_in(self) -> bytes:
+        return self.picture.value
 
     def _say(self, text: str, wrong: bool = False) -> None:
         style = f" style='color: {ERROR_COLOUR}; background: white'" if wrong else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from slakit.config import RunConfig, TrainConfig
 from slakit.data.corpora import load_corpus
 from slakit.data.video.read import probe_video
 from slakit.machine import find_device
+from slakit.models.checkpoints import load_checkpoint
 from slakit.models.packing import STRIDE, steps
 from slakit.models.recognizer import Recognizer
 from slakit.recognition import evaluate
@@ -64,6 +66,21 @@ def load(config: RunConfig, show_progress: bool | None = None) -> Corpus:
 def run_name(config: RunConfig) -> str:
     """A name for a run's folder that changes with its setting, not with where its frames lie or who reads them."""
     return f"{config.name.replace('/', '_')}_{digest(config, config.corpus_options)}"
+
+
+def head_of(checkpoint: str | Path, model: Recognizer) -> Recognizer:
+    """The model with the sequence model (convolution, BiLSTM, classifier) of a trained one, of whatever method.
+
+    A warm start that is made already: what `fit` would begin with. ConfigError where glosses or sizes differ.
+    """
+    source = load_checkpoint(checkpoint)
+    if source.vocabulary.glosses != model.vocabulary.glosses:
+        raise ConfigError(f"{Path(checkpoint).name} knows other glosses than this model; set warm_start_epochs above 0")
+    mine, theirs = (m.sequence.state_dict() for m in (model, source))
+    if {name: value.shape for name, value in mine.items()} != {name: value.shape for name, value in theirs.items()}:
+        raise ConfigError(f"{Path(checkpoint).name} has a head of another size; give warm_start_epochs above 0")
+    model.sequence.load_state_dict(theirs)
+    return model
 
 
 def expected_cost(model: Recognizer, corpus: Corpus, settings: TrainConfig, device: str | None = None) -> str:

@@ -2,9 +2,10 @@
 
 N processes with a batch of B clips each compute what one process with a batch of N x B computes: gradients are summed
 clip by clip (a mean of the processes' means would weigh a last, shorter batch too much), batch norm counts all clips,
-and clips are padded to the longest one of all processes. Who the processes are, slakit.machine knows. Networks that see
-the padding itself (SEN, CorrNet, CorrNet+, SlowFastSign) see that of their own process's batch, and the norms of lift
-pooling's terms are each process's own: there the losses of N processes are close to those of one, not equal.
+and clips are padded to the longest one of all processes. Who the processes are, slakit.machine knows. Encoders that
+look at padded frames (SEN, CorrNet, CorrNet+, SlowFastSign; AdaptSign where frames are padded) see those of their own
+process's batch, and the norms of lift pooling's terms are each process's own: there the losses of N processes are close
+to those of one, not equal, which is said when training begins.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--work", type=Path, help="a folder that is kept (default: one that is not)")
     parser.add_argument("--only", nargs="*", default=[], metavar="STEP", help="these, and what they need")
-    parser.add_argument("--jobs", type=int, default=2, help="notebooks and runs of sweeps at a time")
+    parser.add_argument("--jobs", type=int, default=2, help="steps at a time, and runs of a sweep")
     chosen = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" ignores it, and so would what we stop
     wanted = {name for step in chosen.only for name in _with_needs(step)} or set(STEPS)

@@ -181,6 +181,7 @@ def recognise(walk: Walk) -> str:
 
     video = walk.work / "own video.mp4"
     write_video(video, list(read_frames(test / clips[0] / "1")))
+    walk.shared["video"] = video
     told = walk.slakit("recognize", video, *common, "--json")
     answer = json.loads(told[told.index("\n{") if "\n{" in told else 0 :])  # torch warns before it, on stderr
     assert isinstance(answer["glosses"], list), told[:300]
@@ -242,50 +243,76 @@ def _flat(walk: Walk) -> dict[str, object]:
     return {f"model.{key}": value for key, value in walk.model_options().items()}
 
 
-def notebooks(walk: Walk) -> str:
-    """01, 04 to 07, 09, 11 and 12 through papermill, on the corpora and the trained checkpoint."""
-    phoenix, checkpoint = str(walk.roots["phoenix2014"]), str(walk.shared["checkpoint"])
-    quick = {"epochs": 1, "num_workers": 0}
-    data = {"root": phoenix, "corpus_options": {"prepared": str(walk.work / "prepared" / "phoenix2014")}}
-    trainer = data | {"model_options": walk.model_options(), "train_options": quick, "show_progress": False}
-    real = {"corpus": "phoenix2014", "checkpoint": checkpoint, "pretrained": str(walk.archive), **data}
-    isharah = {"root": str(walk.roots["isharah-500"]), "model_options": walk.model_options(), "train_options": quick}
-    video = str(walk.work / "own video.mp4")
-    calls = {
-        "01": ("01", {"corpus": "phoenix2014", "show_progress": False, **data}),
-        "02": ("02", trainer | {"preset": "sla-lora/phoenix2014"}),
-        "03": ("03", trainer | {"preset": "sla-adapter/phoenix2014", "paper_table": False}),
-        "04": ("04", trainer | {"preset": "adaptsign/phoenix2014"}),
-        "05": ("05", real | {"show_progress": False}),
-        "06": (
-            "06",
-            {
-                "results": str(walk.shared["results"]),
-                "experiment": "clip_sla_table3",
-                "methods": ["frozen"],
-                "variant": "",
-            },
-        ),
-        "07": ("07", real | {"test_clips": 1, "curve_clips": 1, "repeats": 1, "kinds": ["gradient x token"]}),
-        "09": ("09", real | {"video": video, "clips_joined": 2}),
-        "10": ("10", isharah | {"preset": "sla-lora/isharah-500", "timed_steps": 1, "show_progress": False}),
-    }
-    with ThreadPoolExecutor(walk.jobs) as pool:
-        going = {key: pool.submit(walk.notebook, name, key, **values) for key, (name, values) in calls.items()}
-    metrics, wrong = {}, []
-    for key, future in going.items():
-        try:
-            metrics[key] = future.result()
-        except Exception as error:
-            wrong.append(f"{key}: {error}")
-    assert not wrong, "\n".join(wrong)
-    assert metrics["01"]["corpus"] == "phoenix2014" and metrics["01"]["healthy"]
-    assert set(metrics["02"]) == {"sla-lora"} and "test WER" in metrics["02"]["sla-lora"]
-    assert "test WER" in metrics["03"]["sla-adapter"] and "test_wer" in metrics["04"]["adaptsign"]
-    assert metrics["06"]["runs"] == 1, "the runs of the published spec, not of its small variant"
-    assert metrics["07"]["clip"].endswith(tuple("0123456789")) and metrics["09"]["glosses"] is not None
-    assert metrics["10"]["corpus"] == "isharah-500" and "dev" in metrics["10"] and "test" not in metrics["10"]
-    return f"{len(calls)} notebooks"
+def _data(walk: Walk) -> dict[str, object]:
+    prepared = {"prepared": str(walk.work / "prepared" / "phoenix2014")}
+    return {"root": str(walk.roots["phoenix2014"]), "corpus_options": prepared, "show_progress": False}
+
+
+def _shortly(walk: Walk) -> dict[str, object]:
+    """The model, and one epoch whose clips are cut to 64 frames: the step "train" has whole ones."""
+    quick = {"epochs": 1, "num_workers": 0, "augment": {"max_frames": 64}}
+    return {"model_options": walk.model_options(), "train_options": quick}
+
+
+def _real(walk: Walk) -> dict[str, object]:
+    trained = {"checkpoint": str(walk.shared["checkpoint"]), "pretrained": str(walk.archive)}
+    return {"corpus": "phoenix2014", **trained, **_data(walk)}
+
+
+def data_notebook(walk: Walk) -> str:
+    metrics = walk.notebook("data_preparation", corpus="phoenix2014", **_data(walk))
+    assert metrics["corpus"] == "phoenix2014" and metrics["healthy"]
+    return f"{metrics['clips']} clips"
+
+
+def lora_notebook(walk: Walk) -> str:
+    metrics = walk.notebook("train_sla_lora", preset="sla-lora/phoenix2014", **_data(walk), **_shortly(walk))
+    assert set(metrics) == {"sla-lora"}, "one variant, as a trainer"
+    return f"test WER {metrics['sla-lora']['test WER']:.1f} %"
+
+
+def adapter_notebook(walk: Walk) -> str:
+    options = {"preset": "sla-adapter/phoenix2014", "paper_table": False}
+    metrics = walk.notebook("train_sla_adapter", **options, **_data(walk), **_shortly(walk))
+    return f"test WER {metrics['sla-adapter']['test WER']:.1f} %"
+
+
+def adaptsign_notebook(walk: Walk) -> str:
+    metrics = walk.notebook("adaptsign", preset="adaptsign/phoenix2014", **_data(walk), **_shortly(walk))
+    return f"test WER {metrics['adaptsign']['test_wer']:.1f} %"
+
+
+def decoding_notebook(walk: Walk) -> str:
+    return f"test WER {walk.notebook('decoding_and_scoring', **_real(walk))['wer']:.1f} %"
+
+
+def ablations_notebook(walk: Walk) -> str:
+    options = {"experiment": "clip_sla_table3", "methods": ["frozen"], "variant": ""}
+    metrics = walk.notebook("ablations", results=str(walk.shared["results"]), **options)
+    assert metrics["runs"] == 1, "the runs of the published spec, not of its small variant"
+    return "the table of the sweep"
+
+
+def maps_notebook(walk: Walk) -> str:
+    real = {name: value for name, value in _real(walk).items() if name != "show_progress"}
+    few = {"test_clips": 1, "curve_clips": 1, "repeats": 1, "kinds": ["gradient x token"]}
+    metrics = walk.notebook("gradcam_analysis", **real, **few)
+    assert metrics["clip"].endswith(tuple("0123456789"))
+    return f"maps of {metrics['clip']}"
+
+
+def video_notebook(walk: Walk) -> str:
+    real = {name: value for name, value in _real(walk).items() if name != "show_progress"}
+    metrics = walk.notebook("recognise_your_video", **real, video=str(walk.shared["video"]), clips_joined=2)
+    assert metrics["glosses"] is not None
+    return " ".join(metrics["glosses"]) or "no gloss"
+
+
+def run_notebook(walk: Walk) -> str:
+    options = {"root": str(walk.roots["isharah-500"]), "preset": "sla-lora/isharah-500", "timed_steps": 1}
+    metrics = walk.notebook("ablation_run", **options, show_progress=False, **_shortly(walk))
+    assert metrics["corpus"] == "isharah-500" and "dev" in metrics and "test" not in metrics
+    return "Isharah: dev alone has glosses"
 
 
 def _settings(walk: Walk, out: Path, batch: int) -> Path:
@@ -339,7 +366,15 @@ STEPS = {
         Step("recognise", recognise, ("train",)),
         Step("score", scoring, ("evaluate",)),
         Step("sweeps", sweeps, ("prepare",)),
-        Step("notebooks", notebooks, ("train", "recognise", "sweeps")),
         Step("processes", processes, ("prepare",)),
+        Step("notebook data", data_notebook, ("prepare",)),
+        Step("notebook SLA-LoRA", lora_notebook, ("prepare",)),
+        Step("notebook SLA-Adapter", adapter_notebook, ("prepare",)),
+        Step("notebook AdaptSign", adaptsign_notebook, ("prepare",)),
+        Step("notebook decoding", decoding_notebook, ("train",)),
+        Step("notebook ablations", ablations_notebook, ("sweeps",)),
+        Step("notebook maps", maps_notebook, ("train",)),
+        Step("notebook own video", video_notebook, ("recognise",)),
+        Step("notebook run", run_notebook, ("corpora",)),
     )
 }

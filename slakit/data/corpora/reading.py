@@ -194,7 +194,8 @@ def find_root(root: str | Path | None, name: str, marker: str, below: Sequence[s
         what = "is an archive; extract it and give the folder" if root.suffix.lower() in ARCHIVES else "is a file"
         raise CorpusError(f"{root}: {what}; the root of {name} is a folder")
     if not root.is_dir():
-        raise CorpusError(f"{root}: no such folder; give the folder in which {name} was extracted")
+        holds = "that holds annotations.csv" if name == "folder" else f"in which {name} was extracted"
+        raise CorpusError(f"{root}: no such folder; give the folder {holds}")
     for candidate in (root, *(root / part for part in below)):
         if (candidate / marker).exists():
             return candidate

@@ -109,13 +109,9 @@ def with_method(config: ModelConfig, method: str) -> ModelConfig:
 def base_of(config: ModelConfig) -> Backbone:
     """The backbone that a setting names, with its weights; ConfigError for one that the method cannot stand on."""
     method, name = find_method(config.method), config.backbone
-    networks: dict[str, list[str]] = {}
-    for other in METHODS.values():
-        if other.network:
-            networks.setdefault(other.defaults["backbone"], []).append(other.name)
     if method.network is None:
-        if name in networks:
-            raise ConfigError(f"{method.name} adapts a ViT tower; {name} is the network of {', '.join(networks[name])}")
+        if owners := [other.name for other in METHODS.values() if other.defaults.get("backbone") == name]:
+            raise ConfigError(f"{method.name} adapts a ViT tower; {name} is the network of {', '.join(owners)}")
         return load_backbone(name, config.pretrained, config.image_size, config.seed)
     own = method.defaults["backbone"]
     if name != own:

@@ -7,6 +7,8 @@ Between a block's first ReLU and its second convolution, with both gates reading
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -17,53 +19,53 @@ from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.resnet import RESNET, ResidualBlock, kaiming, load_resnet
 
 
-class SpatialGate(nn.Module):
-    """g_s: A 1x1 to a sixteenth of the channels, D_i depthwise 9x3x3 (time x space) of spatial dilation 1, 2, 3, B 1x1
-    back; zeros beyond a clip's ends. Sees four frames to each side. bias: of A and B."""
+class Gate(nn.Module):
+    """g, by layers A (`down`), to a sixteenth of the channels, D_i (`dilated`) and B (`up`); the w_i start equal."""
 
-    def __init__(self, channels: int, bias: bool = True):
+    def __init__(self, channels: int, pointwise: Callable, dilated: Callable, dilations: int, bias: bool = True):
         super().__init__()
         inner = max(channels // 16, 1)
-        self.down, self.up = nn.Conv2d(channels, inner, 1, bias=bias), nn.Conv2d(inner, channels, 1, bias=bias)
-        self.dilated = nn.ModuleList(
-            nn.Conv3d(inner, inner, (9, 3, 3), padding=(4, i, i), dilation=(1, i, i), groups=inner) for i in (1, 2, 3)
-        )
-        self.weights = nn.Parameter(torch.full((3,), 1 / 3))
+        self.down, self.up = pointwise(channels, inner, 1, bias=bias), pointwise(inner, channels, 1, bias=bias)
+        self.dilated = nn.ModuleList(dilated(inner, i) for i in range(1, dilations + 1))
+        self.weights = nn.Parameter(torch.full((dilations,), 1 / dilations))
         kaiming(self)
+
+    def aggregate(self, x: torch.Tensor) -> torch.Tensor:
+        """sum_i w_i D_i(x) on whole clips [B, C, T, …]."""
+        return sum((w * layer(x) for w, layer in zip(self.weights, self.dilated, strict=True)), x.new_zeros(()))
+
+
+class SpatialGate(Gate):
+    """g_s: D_i depthwise 9x3x3 (time x space) of spatial dilation 1, 2, 3; zeros beyond a clip's ends. Sees four frames
+    to each side. bias: of A and B."""
+
+    def __init__(self, channels: int, bias: bool = True):
+        def dilated(inner: int, i: int) -> nn.Module:
+            return nn.Conv3d(inner, inner, (9, 3, 3), padding=(4, i, i), dilation=(1, i, i), groups=inner)
+
+        super().__init__(channels, nn.Conv2d, dilated, 3, bias)
 
     def forward(self, y: torch.Tensor, clips: Clips) -> torch.Tensor:
         """[N, C, H, W] -> [N, C, H, W] in (-1/2, 1/2)."""
-
-        def aggregate(x: torch.Tensor) -> torch.Tensor:
-            return sum((w * layer(x) for w, layer in zip(self.weights, self.dilated, strict=True)), x.new_zeros(()))
-
-        return self.up(clips.over_time(self.down(y), aggregate)).sigmoid() - 0.5
+        return self.up(clips.over_time(self.down(y), self.aggregate)).sigmoid() - 0.5
 
 
-class TemporalGate(nn.Module):
+class TemporalGate(Gate):
     """g_t: the same on spatial means [C, T], D_i depthwise of width 3 and dilation 1, 2, …; broadcast over space.
 
     Sees as many frames to each side as it has dilations.
     """
 
     def __init__(self, channels: int, dilations: int):
-        super().__init__()
-        inner = max(channels // 16, 1)
-        self.down, self.up = nn.Conv1d(channels, inner, 1), nn.Conv1d(inner, channels, 1)
-        self.dilated = nn.ModuleList(
-            nn.Conv1d(inner, inner, 3, padding=i, dilation=i, groups=inner) for i in range(1, dilations + 1)
-        )
-        self.weights = nn.Parameter(torch.full((dilations,), 1 / dilations))
+        def dilated(inner: int, i: int) -> nn.Module:
+            return nn.Conv1d(inner, inner, 3, padding=i, dilation=i, groups=inner)
+
+        super().__init__(channels, nn.Conv1d, dilated, dilations)
 
     def forward(self, y: torch.Tensor, clips: Clips) -> torch.Tensor:
         """[N, C, H, W] -> [N, C, 1, 1] in (-1/2, 1/2)."""
-
-        def gate(x: torch.Tensor) -> torch.Tensor:
-            x = self.down(x)
-            parts = (w * layer(x) for w, layer in zip(self.weights, self.dilated, strict=True))
-            return self.up(sum(parts, x.new_zeros(()))).sigmoid() - 0.5
-
-        return clips.over_time(y.mean((2, 3)), gate)[..., None, None]
+        found = clips.over_time(y.mean((2, 3)), lambda x: self.up(self.aggregate(self.down(x))))
+        return found.sigmoid()[..., None, None] - 0.5
 
 
 class Emphasis(nn.Module):

@@ -24,7 +24,6 @@ from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.encoder import EVERYWHERE
 from slakit.models.towers.resnet import MapTower, kaiming
 from slakit.models.towers.slowfast_weights import read_kinetics
-from slakit.records import CheckpointError
 
 SLOWFAST = "SlowFast-64x2-R101"
 FEWER = 8  # the fast pathway's share of the channels
@@ -55,24 +54,14 @@ class PackedConv(nn.Conv3d):
         return clips.over_time(x, super().forward)
 
 
-@dataclass(frozen=True)
 class Times:
     """The clips of both pathways. first: [N_slow], which frame each slow one is. of: [N], each frame's slow one."""
 
-    slow: Clips
-    fast: Clips
-    first: torch.Tensor
-    of: torch.Tensor
-
-    @classmethod
-    def of_clips(cls, clips: Clips) -> Times:
-        slow = Clips([-(-length // STRIDE) for length in clips.lengths], clips.device)
-        first, of, start, slow_start = [], [], 0, 0
-        for length, count in zip(clips.lengths, slow.lengths, strict=True):
-            first += range(start, start + length, STRIDE)
-            of += [slow_start + t // STRIDE for t in range(length)]
-            start, slow_start = start + length, slow_start + count
-        return cls(slow, clips, *(torch.tensor(index, device=clips.device) for index in (first, of)))
+    def __init__(self, clips: Clips):
+        self.fast, self.slow = clips, Clips([-(-length // STRIDE) for length in clips.lengths], clips.device)
+        place = torch.cat([torch.arange(length) for length in clips.lengths])  # of each frame in its clip
+        slow = place % STRIDE == 0
+        self.first, self.of = slow.nonzero()[:, 0].to(clips.device), (slow.cumsum(0) - 1).to(clips.device)
 
 
 class Bottleneck(nn.Module):
@@ -176,7 +165,7 @@ class SlowFastEncoder(Encoder):
 
     def forward(self, images: torch.Tensor, clips: Clips) -> torch.Tensor:
         """images, normalised [N, 3, S, S], packed as `clips` says -> features [N, 36 width]."""
-        tower, times = cast(SlowFastStem, self.backbone.tower), Times.of_clips(clips)
+        tower, times = cast(SlowFastStem, self.backbone.tower), Times(clips)
         x = tower.slow(images[times.first], times.slow), tower.fast(images, clips)
         for stage in self.backbone.blocks:
             x = self.block_step_checkpointed(stage, x, times, False)
@@ -194,13 +183,7 @@ def load_slowfast(name: str, pretrained: str | None, image_size: int | None, see
             inputs = 4 * options.width << number
         kaiming(tower, blocks)
     if pretrained is not None:
-        if not Path(pretrained).is_file():
-            raise CheckpointError(
-                f"{pretrained} is no file here; give pretrained=FILE, SLOWFAST_64x2_R101_50_50.pkl of PySlowFast's "
-                "model zoo (ava/pretrain), or pretrained=None for random weights"
-            )
-        network = nn.ModuleDict({"tower": tower, "blocks": blocks})
-        read_kinetics(Path(pretrained), network)
+        read_kinetics(Path(pretrained), nn.ModuleDict({"tower": tower, "blocks": blocks}))
     return Backbone(name, tower, cast(Any, list(blocks)))
 
 

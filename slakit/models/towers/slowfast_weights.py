@@ -70,6 +70,11 @@ def read_kinetics(path: Path, network: nn.Module) -> None:
     """Load PySlowFast's Caffe2 pickle, as the released SlowFastSign code does: a kernel over time is cut to its first
     frame where the network has none there, inputs beyond the network's (the old fusion's) are left out, statistics of
     a narrower norm are repeated, other shapes stay as they start. Executes nothing of the pickle. CheckpointError."""
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} is no file here; give pretrained=FILE, SLOWFAST_64x2_R101_50_50.pkl of PySlowFast's model zoo "
+            "(ava/pretrain), or pretrained=None for random weights"
+        )
     try:
         content = check_pickle(read_bytes(path, CheckpointError, limit=2**30))
         blobs = _Arrays(io.BytesIO(content), encoding="latin1").load()["blobs"]
