@@ -158,10 +158,10 @@ def test_a_start_takes_all_but_the_rows_of_new_glosses(tmp_path, options):
             continue
         classes += 1
         axis = value.shape.index(4)  # blank, G1, G3, NEW
-        pairs = [(0, 0), (model.vocabulary["G1"], source.vocabulary["G1"]), (model.vocabulary["G3"], 4)]
-        for mine, its in pairs:
+        ours_of, its_of = ([0, *v.encode(["G1", "G3"])] for v in (model.vocabulary, source.vocabulary))
+        for mine, its in zip(ours_of, its_of, strict=True):
             assert torch.equal(value.select(axis, mine), theirs[name].select(axis, its)), name
-        new = model.vocabulary["NEW"]
+        (new,) = model.vocabulary.encode(["NEW"])
         assert torch.equal(value.select(axis, new), before[name].select(axis, new)), name
     assert classes == (5 if options else 2)
 
