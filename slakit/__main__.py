@@ -293,8 +293,7 @@ def prepare(
     say("\n".join([str(ready), *ready.notes]))
 
 
-OTHERS = (command_line.annotate, command_line.draw, command_line.info, command_line.notebooks)
-COMMANDS = (demo, train, evaluate, recognize, command_line.convert, score, doctor, prepare, *OTHERS, sweep)
+COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, *command_line.COMMANDS, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

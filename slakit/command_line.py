@@ -215,20 +215,10 @@ def draw(folder: Path, /, train: int = 60, dev: int = 24, test: int = 24, seed: 
 
 
 def annotate(
-    folder: Path,
-    /,
-    table: Path | None = None,
-    names: str | None = None,
-    tier: str | None = None,
-    utterances: str | None = None,
-    column: Pairs = (),
-    split: Literal["sentence", "signer", "random"] | None = None,
-    dev: float = 0.15,
-    test: float = 0.15,
-    seed: int = 0,
-    out: str = "annotations.csv",
-    overwrite: bool = False,
-) -> None:
+    folder: Path, /, table: Path | None = None, names: str | None = None, tier: str | None = None,
+    utterances: str | None = None, column: Pairs = (), split: Literal["sentence", "signer", "random"] | None = None,
+    dev: float = 0.15, test: float = 0.15, seed: int = 0, out: str = "annotations.csv", overwrite: bool = False,
+) -> int:  # fmt: skip
     """annotations.csv from ELAN files, file names or a table, with splits, and what will be hard about it
 
     Args:
@@ -298,3 +288,6 @@ def convert(file: Path, /, gloss_dict: Path, out: Path | None = None, image_size
     say(f"{file} is {model.config.method} with {glosses} glosses; written: {written}")
     say(f"python -m slakit evaluate --checkpoint {written} --corpus NAME --root FOLDER follows the published protocol")
     say("(--clip-by-clip says what changes where no clip is padded for another's sake)")
+
+
+COMMANDS = (annotate, draw, convert, info, notebooks)

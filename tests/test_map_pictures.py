@@ -172,6 +172,10 @@ def test_explorer_follows_every_control(models, corpus):
     assert explorer.kind.value == "gradient x token", "sla-lora has no aggregation query"
     explorer.clip.value = 1
     assert explorer.slider.max == len(explorer.view.watched.frames) - 1
+    last = len(explorer.view.spans) - 1
+    explorer.gloss.value = last
+    span = explorer.view.spans[last]
+    assert last == 0 or span.start <= explorer.slider.value <= span.end, "it jumps to the gloss"
     with pytest.raises(SlakitError, match="nothing to look at"):
         MapExplorer({}, corpus.test)
 

@@ -137,3 +137,17 @@ def test_sliders_never_have_equal_ends(model, tmp_path, shape):
 def test_the_recorder_hands_over_to_the_upload_button():
     page = recorder_html(UPLOAD_CLASS)
     assert f"button.{UPLOAD_CLASS}" in page and "$" not in page and "30 seconds" in page
+
+
+def test_a_list_never_names_what_is_not_shown_and_pictures_are_hidden_while_empty(model, video, tmp_path, monkeypatch):
+    app = VideoApp(model, {"wide": video})
+    assert app.picture.layout.display == app.timeline.layout.display == "none"
+    app.example.value = str(video)
+    assert app.picture.layout.display == "" and app.picture.layout.width == f"{400 + 12 + HEIGHT}px"
+    app._take(version_8("own.mp4", video.read_bytes()))
+    assert app.source.name == "own.mp4" and app.example.value == ""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "mine.mp4").write_bytes(video.read_bytes())
+    app.path.value = "~/mine.mp4"
+    assert app.source == tmp_path / "mine.mp4", app.message.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from numbers import Real
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -73,7 +74,7 @@ class _RunExplorer(Widget):
 
 def _order(value: object) -> tuple:
     """Sorts 4 before 16, and texts as texts."""
-    return (0, value, "") if isinstance(value, (int, float)) else (1, 0, str(value))
+    return (0, value, "") if isinstance(value, Real) else (1, 0, str(value))
 
 
 def slice_runs(runs: pd.DataFrame, kept_values: Mapping[str, Sequence]) -> pd.DataFrame:
