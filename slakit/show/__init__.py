@@ -13,6 +13,7 @@ b'\x89PNG'
 
 In reading order:
     pictures.py        maps over frames, and anything as PNG bytes
+    palette.py         one gloss, one colour; sizes that suit a page; labels kept apart
     figures.py         strips of frames, the timeline, training curves, confusions, a CTC lattice
     corpus_figures.py  what a corpus shows a model, signer by signer
     map_figures.py     figures of maps: energy, neighbours, masking curves
@@ -22,7 +23,7 @@ In reading order:
     report.py          one recognition as a picture and as files; what a model knows
     tables.py          tables in a notebook as plain text, and its files, written whole
     live.py            curves that grow during a run, and a run in other processes
-    player.py          a widget: one clip
+    player.py          a widget: one clip; what all widgets share
     map_explorer.py    a widget: clips, methods and maps
     sweep_explorer.py  a widget: the runs of a sweep
     video_app.py       a widget: recognise your own video; webcam.py and webcam.html record one
@@ -38,6 +39,7 @@ import importlib
 
 _NAMES = {
     "pictures": "as_image overlay png",
+    "palette": "bar_colour colour_of line_colour text_colour",
     "figures": "confusion_map ctc_lattice frame_strip timeline training_curves with_caption",
     "corpus_figures": "signer_strips",
     "map_figures": "curve_figure energies_of energy_figure neighbour_strip",

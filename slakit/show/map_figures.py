@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from slakit.decoding import GlossSpan
 from slakit.explain.curves import Curve
@@ -103,8 +104,9 @@ def neighbour_strip(
 def curve_figure(curves: Sequence[Curve], caption: str, width: float = WIDTH) -> Figure:
     """Deletion and insertion curves, one panel each: the map's order, and random orders in grey."""
     size = (width, 3.3)
-    figure, axes = plt.subplots(1, len(curves), figsize=size, squeeze=False, sharey=True, layout="constrained")
-    figure.get_layout_engine().set(wspace=0.08)
+    figure, axes = plt.subplots(
+        1, len(curves), figsize=size, squeeze=False, sharey=True, layout=ConstrainedLayoutEngine(wspace=0.08)
+    )
     for axis, curve in zip(axes[0], curves, strict=True):
         x = 100 * curve.fractions
         axis.fill_between(x, curve.random.min(0), curve.random.max(0), color="0.85")

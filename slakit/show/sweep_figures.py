@@ -72,9 +72,10 @@ def heat_maps(summary: pd.DataFrame, rows: str, columns: str, value: str = "test
         parts.append(("the paper", f"paper_{value}", None))
     beside = max(text_widths([str(_label(name)) for name in summary[rows].unique()])) + 0.3
     column = max(0.75, *(text_widths([str(_label(name)) for name in summary[columns].unique()])))
-    across = len(parts) * (beside + 0.9 + column * summary[columns].nunique()) > width
+    count_across = len(set(summary[columns]))
+    across = len(parts) * (beside + 0.9 + column * count_across) > width
     shape = (len(parts), 1) if across else (1, len(parts))  # side by side where there is room for it
-    lying = column * summary[columns].nunique() > width - beside - 1.3
+    lying = column * count_across > width - beside - 1.3
     below = column if lying else LINE
     size = (width, shape[0] * (0.45 * summary[rows].nunique() + 1.0 + below))
     figure, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
@@ -200,9 +201,9 @@ def cost_bars(table: pd.DataFrame, label: str, width: float = WIDTH) -> Figure:
         axis.barh(range(len(table)), table[column], height=0.7, color=sns.color_palette()[0])
         for row, (v, text) in enumerate(zip(table[column], texts, strict=True)):
             axis.annotate(text, (v, row), xytext=(4, 0), textcoords="offset points", va="center")
-        most = max(float(table[column].max()), 1e-12)
+        most = max([float(v) for v in table[column]] + [1e-12])
         axis.set(title=title, xlabel=unit, xlim=(0, most * panel / max(panel - max(text_widths(texts)), 0.3)))
         axis.set(ylim=(len(table) - 0.5, -0.5), yticks=range(len(table)), yticklabels=[] if number else labels)
-        axis.xaxis.get_major_locator().set_params(nbins=4)
+        axis.locator_params(axis="x", nbins=4)
         axis.grid(axis="y", visible=False)
     return figure
