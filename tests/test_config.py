@@ -83,7 +83,7 @@ def test_presets(name):
     assert name in str(run) and f"learning_rate: {run.train.learning_rate}" in str(run)
     options = from_dict(find_method(run.model.method).options, run.model.options)
     assert chosen_blocks(getattr(options, "blocks", None), 12)
-    if run.corpus != "minisign" and not find_method(run.model.method).network:
+    if run.corpus not in ("minisign", "folder") and not find_method(run.model.method).network:
         published = (run.train.batch_size, run.train.learning_rate, run.train.milestones, run.train.gamma)
         assert published == (2, 1e-4, (20, 30), 0.2)
     assert run.model_options()["method"] == run.model.method
