@@ -1,5 +1,5 @@
-"""The command line: python -m slakit demo | train | evaluate | recognize | convert | score | doctor | prepare | draw |
-info | notebooks | sweep.
+"""The command line: python -m slakit demo | train | evaluate | recognize | convert | score | doctor | prepare |
+annotate | draw | info | notebooks | sweep.
 
 A command is a function: its signature and docstring are its options and help (command_line.py). What it needs of the
 rooms it imports itself, so that --help and a misspelt option are answered at once.
@@ -16,8 +16,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
-from slakit import __version__
-from slakit.command_line import convert, draw, info, notebooks, parse, run_config, settings_as_pairs, settings_help
+from slakit import __version__, command_line
+from slakit.command_line import parse, run_config, settings_as_pairs, settings_help
 from slakit.records import ConfigError, SlakitError, say
 from slakit.sweeps.command import Pairs, read_pairs, sweep
 
@@ -43,9 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (RuntimeError, MemoryError) as error:
-        if type(error).__name__ in ("OutOfMemoryError", "MemoryError"):
+        if type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "allocate memory" in str(error):  # on a CPU
             reason = (str(error) or "MemoryError").splitlines()[0]
-            say(f"slakit: the memory ran out ({reason}); take shorter clips, or another --device", file=sys.stderr)
+            say(f"slakit: the memory ran out ({reason}); ask for less, or take another --device", file=sys.stderr)
             return 2
         from slakit.training.processes import lost_its_partner
 
@@ -290,11 +290,10 @@ def prepare(
         load_corpus(corpus, root=root, **read_pairs(option)), out, size=size, encoding=encoding, quality=quality,
         resize_filter=resize_filter, aspect=aspect, on_damage=on_damage, workers=workers,
     )  # fmt: skip
-    say(ready)
-    say("\n".join(ready.notes))
+    say("\n".join([str(ready), *ready.notes]))
 
 
-COMMANDS = (demo, train, evaluate, recognize, convert, score, doctor, prepare, draw, info, notebooks, sweep)
+COMMANDS = (demo, train, evaluate, recognize, score, doctor, prepare, *command_line.COMMANDS, sweep)
 
 if __name__ == "__main__":
     sys.exit(main())

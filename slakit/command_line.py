@@ -13,24 +13,29 @@ import json
 import os
 import platform
 import typing
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import DisallowNone, FlagCreatePairsOff, arg
 
 from slakit import __version__
 from slakit.records import ConfigError, say
+from slakit.strict import nearest
+from slakit.sweeps.command import Pairs
 
 if TYPE_CHECKING:
     from slakit.config import RunConfig
 
 
-def parse(commands: Iterable[Callable[..., int | None]], arguments: list[str]) -> Callable[[], int | None]:
+def parse(commands: Collection[Callable[..., int | None]], arguments: list[str]) -> Callable[[], int | None]:
     """The command that the arguments name, ready to be called with what they say; tyro makes the parser from the
     functions' signatures and docstrings. SystemExit after --help (0) or a usage error (2)."""
+    named, names = arguments[:1], [function.__name__ for function in commands]
+    if named and not named[0].startswith("-") and named[0] not in names:
+        raise ConfigError(f"there is no command {named[0]!r}{nearest(named[0], names)}")
     app = tyro.extras.SubcommandApp()
     for function in commands:
         app.command(name=function.__name__)(_bound(function))
@@ -209,6 +214,33 @@ def draw(folder: Path, /, train: int = 60, dev: int = 24, test: int = 24, seed: 
     say(f"{drawn}/annotations.csv and {train + dev + test} videos; look at them: slakit doctor folder --root {drawn}")
 
 
+def annotate(
+    folder: Path, /, table: Path | None = None, names: str | None = None, tier: str | None = None,
+    utterances: str | None = None, column: Pairs = (), split: Literal["sentence", "signer", "random"] | None = None,
+    dev: float = 0.15, test: float = 0.15, seed: int = 0, out: str = "annotations.csv", overwrite: bool = False,
+) -> None:  # fmt: skip
+    """annotations.csv from ELAN files, file names or a table, with splits, and what will be hard about it
+
+    Args:
+        folder: that holds the videos; without table and names its .eaf files are read, their videos cut into clips/
+        table: a CSV file with any separator
+        names: how the videos are named, such as "{signer}_{number}_{glosses}"
+        tier: of the .eaf files: the one with the glosses
+        utterances: of the .eaf files: the tier at which the videos are cut (default: that with the glosses)
+        column: what a column is called in the table, such as --column glosses Satz
+        split: no sentence in two splits, no signer in two, or at random (default: the table's, else by sentence)
+        dev: share of the clips by which training chooses
+        test: share of the clips for the final score
+        seed: of the splits
+        out: name of the file in the folder
+        overwrite: a file of that name may go
+    """
+    from slakit.data.annotate import annotate
+
+    options = {"split": split, "dev": dev, "test": test, "seed": seed, "out": out, "overwrite": overwrite}
+    say(annotate(folder, table, names, tier, utterances, dict(column), **options).text())
+
+
 def environment() -> dict[str, str]:
     """Versions, devices and folders, for a bug report."""
     import torch
@@ -239,19 +271,23 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def convert(file: Path, /, gloss_dict: Path, out: Path | None = None) -> None:
+def convert(file: Path, /, gloss_dict: Path, out: Path | None = None, image_size: int | None = None) -> None:
     """a released checkpoint of VAC, TLP, SEN, CorrNet, CorrNet+, SlowFastSign or AdaptSign as a file of ours
 
     Args:
         file: the .pt file of the released training code
         gloss_dict: the gloss_dict.npy that it was trained with
         out: the file to write (default: beside it, with the ending .safetensors)
+        image_size: in pixels, of a convolutional network that was not trained at 224, such as AdaBrowse's 160
     """
     from slakit import load_published_checkpoint, save_checkpoint
 
-    model = load_published_checkpoint(file, gloss_dict)
+    model = load_published_checkpoint(file, gloss_dict, image_size=image_size)
     written = save_checkpoint(model, out or file.with_suffix(".safetensors"), **model.about)
     glosses = len(model.vocabulary.glosses)
     say(f"{file} is {model.config.method} with {glosses} glosses; written: {written}")
     say(f"python -m slakit evaluate --checkpoint {written} --corpus NAME --root FOLDER follows the published protocol")
     say("(--clip-by-clip says what changes where no clip is padded for another's sake)")
+
+
+COMMANDS = (annotate, draw, convert, info, notebooks)

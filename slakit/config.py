@@ -42,6 +42,8 @@ __all__ = [
     "parse_json", "to_dict", "to_json",
 ]  # fmt: skip
 
+Pixels = Annotated[int, Field(ge=1, le=4096)]
+
 
 @checked_dataclass
 class ModelConfig:
@@ -66,14 +68,14 @@ class ModelConfig:
     method: str = "sla-lora"
     backbone: str = "ViT-B-16"
     pretrained: str | None = "default"
-    image_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    image_size: Pixels | None = None
     seed: Seed = 0
     normalize: Literal["published", "clip", "kinetics"] = "published"
     padding: Literal["features", "published"] = "features"
     auxiliary_head: bool | None = None
     auxiliary_lengths: Literal["padded", "frames", "pooled"] = "padded"
     hidden_size: Even = 1024
-    lstm_layers: Positive = 2
+    lstm_layers: Annotated[int, Field(ge=1, le=100)] = 2
     dropout: Probability = 0.3
     classifier: Literal["norm", "linear"] = "norm"
     share_classifier: bool = True
@@ -87,8 +89,8 @@ class ModelConfig:
 class AugmentConfig:
     """Frames to image_size x image_size, one random crop and flip a clip, random temporal sampling (±20 %)."""
 
-    image_size: Positive = 256
-    crop_size: Positive = 224
+    image_size: Pixels = 256
+    crop_size: Pixels = 224
     flip: Probability = 0.5
     temporal_scale: TemporalScale | None = 0.2
     min_frames: Positive = 32
@@ -164,7 +166,7 @@ class TrainConfig:
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: Rate = 1e-4
     head_learning_rate: Rate | None = None
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = 1e-4
     schedule: Literal["steps", "cosine", "constant"] = "steps"
     milestones: tuple[int, ...] = (20, 30)
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.2

@@ -101,8 +101,8 @@ class Sample:
     """One video with its gloss annotation.
 
     source: a video file, or a folder of frames, or a tuple of frame files in order.
-    num_frames: as the annotation says, or None where it says nothing.
-    spans: known only where the corpus has them (MiniSign); otherwise empty.
+    num_frames: as the annotation says, or None where it says nothing. spans: empty but where the corpus has them
+    (MiniSign). crop: how its pictures are cut, as load_corpus(crop=…) says; None: that says nothing.
     """
 
     id: str
@@ -112,6 +112,7 @@ class Sample:
     num_frames: int | None = None
     fps: float = 25.0
     spans: tuple[Span, ...] = ()
+    crop: str | tuple[int, int, int] | None = None
 
 
 class Vocabulary:

@@ -63,7 +63,9 @@ def must(test: Callable[[Any], bool], words: str) -> AfterValidator:
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, must(lambda x: 0 <= x < 2**63, "it is no seed; that is a whole number from 0 to 2**63 - 1")]
-Even = Annotated[int, must(lambda x: x >= 2 and x % 2 == 0, "it is an even number: half of it each way through time")]
+WIDEST = 65_536  # of a sequence model: 32 times the widest published
+EVEN = f"it is an even number up to {WIDEST}: half of it each way through time"
+Even = Annotated[int, must(lambda x: 2 <= x <= WIDEST and x % 2 == 0, EVEN)]
 Probability = Annotated[float, must(lambda x: 0 <= x <= 1, "it is no probability; that lies between 0 and 1")]
 TemporalScale = Annotated[float, must(lambda x: 0 <= x < 1, "it is not in [0, 1); None leaves all frames")]
 Rate = Annotated[float, must(lambda x: x > 0, "it is more than 0 (published: 1e-4)")]

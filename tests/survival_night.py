@@ -1,6 +1,6 @@
 """A night of kills: training, prepare and drawing die at random moments and go on to the same bits; full disks.
 
-python tests/survival_night.py kills FOLDER SEED DEATHS | disks FOLDER | memory COUNT          (make fire; `nice` it)
+python tests/survival_night.py kills FOLDER SEED DEATHS | disks FOLDER [MOST] | memory COUNT   (make fire; `nice` it)
 
 `kills`: DEATHS in all, shared between training (warm start, adaptation, evaluation, checkpoints), prepare and drawing
 with two processes, by SIGKILL, SIGTERM, SIGHUP and SIGINT. Every run that comes to its end must have the bits of an
@@ -216,8 +216,9 @@ WRITERS: dict[str, Callable[[Path, Path], None]] = {
 TOGETHER = ("report", "table")  # all their files or none
 
 
-def disks(folder: Path, names: tuple[str, ...] = tuple(WRITERS), most: int = 40) -> dict:
-    """A full disk at every write: for each size of file that a straight run leaves, one with less room than that."""
+def disks(folder: Path, most: int = 40, names: tuple[str, ...] = tuple(WRITERS)) -> dict:
+    """A full disk at every write: for each size of file that a straight run leaves (`most` of them), one with less
+    room than that."""
     folder.mkdir(parents=True, exist_ok=True)
     clips = folder / "clips"
     survival.corpus(clips)

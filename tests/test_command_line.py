@@ -68,7 +68,7 @@ def test_pairs_can_be_repeated_and_hold_negative_numbers():
 
 
 @pytest.mark.parametrize("line", [
-    "", "recognise clip.mp4", "doctor phoenix2014 --dep",
+    "", "doctor phoenix2014 --dep",
     "evaluate --checkpoint best --split tset", "prepare phoenix2014 --out x --size big", "sweep x --limit many",
     "recognize clip.mp4 --checkpoint best --crop 1 2", "demo -p seed", "score one.stm", "info one two",
 ])  # fmt: skip
@@ -77,6 +77,11 @@ def test_usage_errors_end_with_2_and_say_where_help_is(line, capsys):
         main(shlex.split(line))
     captured = capsys.readouterr()
     assert end.value.code == 2 and captured.out == "" and "--help" in captured.err
+
+
+def test_a_misspelt_command_names_the_right_one(capsys):
+    assert main(["recognise", "clip.mp4"]) == 2
+    assert "there is no command 'recognise'; did you mean 'recognize'?" in capsys.readouterr().err
 
 
 def test_a_misspelt_option_names_the_right_one(capsys):

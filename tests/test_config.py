@@ -7,6 +7,7 @@ import json
 import pytest
 
 from slakit.config import (
+    AugmentConfig,
     DecodeConfig,
     LossWeights,
     ModelConfig,
@@ -128,11 +129,15 @@ def test_a_switch_that_takes_a_word_too_names_all_of_them():
     [
         (ModelConfig, {"hidden_size": 3}),
         (ModelConfig, {"hidden_size": -1}),
+        (ModelConfig, {"hidden_size": 10**9}),
+        (ModelConfig, {"lstm_layers": 10**9}),
+        (AugmentConfig, {"crop_size": 10**9}),
         (ModelConfig, {"lstm_layers": 0}),
         (ModelConfig, {"dropout": 3.0}),
         (ModelConfig, {"seed": 2**70}),
         (TrainConfig, {"seed": -1}),
         (TrainConfig, {"gamma": 1e30}),
+        (TrainConfig, {"weight_decay": 1e30}),
         (TrainConfig, {"distillation_temperature": -1.0}),
         (LossWeights, {"conv": -1.0}),
         (DecodeConfig, {"beam_width": 0}),

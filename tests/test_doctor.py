@@ -46,7 +46,8 @@ def findings(report, level: str) -> str:
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_whole_corpus_is_healthy(root, deep):
     report = doctor("phoenix2014", root, deep=deep, **QUIET)
-    assert report.healthy and report.text().endswith("\nhealthy")
+    warnings = sum(finding.level == "warning" for finding in report.findings)
+    assert report.healthy and report.text().endswith(f"\nhealthy, with {warnings} warnings: see above")
     assert report.splits["train"]["frames"] == 48 and report.splits["train"]["tokens"] == 7
     assert "4 clips, officially 5671" in findings(report, "warning")
     assert "1 glosses never occur in train, 50.00 %" in findings(report, "note")

@@ -41,7 +41,7 @@ def test_training_prepare_and_drawing_go_on_to_the_same_bits(tmp_path):
 
 @pytest.mark.thorough
 def test_a_full_disk_at_every_write_is_a_sentence_and_later_nothing_is_missing(tmp_path):
-    for name, counts in night("disks", str(tmp_path)).items():
+    for name, counts in night("disks", str(tmp_path), "7").items():
         assert counts["wrong"] == [] and counts["sentences"] >= 1, name
 
 

@@ -43,6 +43,7 @@ CONFIG_LIES = [
     {"hidden_size": 20_000}, {"hidden_size": 10**9 * 2}, {"hidden_size": 2**62}, {"lstm_layers": 10**9},
     {"lstm_layers": 3}, {"dropout": 3}, {"image_size": 10**9}, {"seed": -1}, {"options": {"rank": 10**9}},
     {"options": {"blocks": "1-99999999999"}}, {"options": {"blocks": "²"}}, {"options": {"alpha": "x"}},
+    {"options": {"alpha": 1e308}},
     {"options": [[]]}, {"backbone": 3}, {"backbone": "x" * 5000}, {"backbone": "hf-hub:some/where"},
     {"backbone": "../../etc/x.json"}, {"pretrained": []}, {"method": None}, {"method": "sla-lora2"},
 ]  # fmt: skip

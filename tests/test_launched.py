@@ -57,6 +57,7 @@ def test_a_mistake_is_the_last_word_of_torchruns_report(tmp_path, monkeypatch, c
         (RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer [127.0.0.1]:1"), "0", None),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "1", None),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "0", 2),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 192 bytes"), "0", 2),
         (BrokenPipeError(), "0", 141),
     ],
 )

@@ -13,12 +13,15 @@ from PIL import Image
 import slakit
 from slakit.__main__ import main
 from slakit.data.prepare import prepare
+from slakit.data.video.cropping import Box
 from slakit.explain import watch
+from slakit.minisign.phone import draw
 from slakit.models import demo_model
 from slakit.recognition import fit_frames, pictures_for, stream_frames
-from slakit.recognition.forward import encode
-from slakit.records import Corpus, VideoError
+from slakit.recognition.forward import encode, log_probs
+from slakit.records import ConfigError, Corpus, CorpusError, VideoError
 from slakit.scoring import read_ctm
+from slakit.show.commands import streamed
 
 SETTINGS = replace(
     slakit.preset("sla-lora/minisign").train, epochs=1, warm_start_epochs=0, evaluate_every=1, learning_rate=1e-6,
@@ -189,3 +192,72 @@ def test_a_split_without_glosses_is_transcribed(root, tmp_path, capsys, monkeypa
     assert main(["evaluate", *options, "--split", "test", "--out", str(tmp_path)]) == 0
     assert "no glosses, so there is no WER" in capsys.readouterr().out
     assert len(read_ctm(tmp_path / "test.ctm")) == 3 and "wer" not in json.loads((tmp_path / "test.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory):
+    """Six clips as from a phone, 16:9; the signs are the demo model's."""
+    return draw(tmp_path_factory.mktemp("phone") / "clips", train=2, dev=3, test=1, progress=False)
+
+
+@pytest.mark.parametrize("way", ["as filmed", "prepared", "a square", "a square, prepared", "by signer"])
+def test_a_crop_is_the_same_wherever_a_model_sees_the_clips(filmed, way, tmp_path, capsys):
+    """fit's dev WER, evaluate with and without the prepared files, recognize of clips, files and streams, and maps."""
+    square = [10, 0, 170]
+    crop = square if "square" in way else "signer"
+    crop = {"anna": square, "ben": "signer", "carla": "none"} if way == "by signer" else crop
+    corpus = plain = slakit.load_corpus("folder", filmed, crop=crop, vocabulary="train")
+    if "prepared" in way:
+        prepare(corpus, tmp_path / "p", 96, "raw", show_progress=False)
+        corpus = slakit.load_corpus("folder", filmed, prepared=tmp_path / "p", vocabulary="train")
+    model = slakit.create_model("frozen", corpus.glosses, "tiny-clip", hidden_size=16, seed=1)
+    settings = replace(SETTINGS, learning_rate=1e-3, epochs=2, augment=replace(SETTINGS.augment, temporal_scale=None))
+    run = slakit.fit(model, corpus, tmp_path / "run", settings, show_progress=False)
+    best = str(run.out_dir / "best.safetensors")
+    loaded = slakit.load_checkpoint(best)
+    assert loaded.about["corpus_options"] == {"crop": crop, "vocabulary": "train"}
+    ours = {clip.id: clip.steps for clip in log_probs(loaded, corpus.dev)}
+    others = {"the corpus": plain.dev, "not said": slakit.load_corpus("folder", filmed).dev}
+    for name, samples in others.items() if way != "by signer" else [("the corpus", plain.dev)]:
+        for clip in log_probs(loaded, samples):
+            assert np.array_equal(clip.steps, ours[clip.id]), name
+    assert main(["evaluate", "--checkpoint", best, "--root", str(filmed)]) == 0
+    said = capsys.readouterr().out
+    assert f"{run.best['wer']:.2f}" in said and slakit.evaluate(loaded, corpus.dev).wer == run.best["wer"]
+    for sample in plain.dev:
+        sources = [sample] if way == "by signer" else [sample, sample.source]
+        for source in sources:
+            answer = slakit.recognize(loaded, source)
+            assert np.abs(np.log(answer.posteriors) - ours[sample.id]).max() < 1e-4
+            assert watch(loaded, source).glosses == list(answer.glosses)
+        assert np.array_equal(streamed(loaded, sample, sample.id, "auto", "error", None).glosses, answer.glosses)
+
+
+def test_wrong_crops_are_refused(filmed, tmp_path):
+    corpus, model = (
+        slakit.load_corpus("folder", filmed),
+        slakit.create_model("frozen", ["A"], "tiny-clip", hidden_size=8),
+    )
+    clip = corpus.dev[0]
+    for crop in ("centre", (0, 0), (0, 0, -4), (0.5, 0, 9), None, {"anna": "signer"}):
+        with pytest.raises(
+            ConfigError, match=r"crop=.* is none of auto, signer, none, nor a square \[left, top, side\]"
+        ):
+            slakit.recognize(model, clip, crop=crop)
+        with pytest.raises(ConfigError, match="is none of auto, signer, none"):
+            slakit.StreamingRecognizer(model, crop=crop)
+    frames = slakit.read_frames(clip.source)
+    assert np.array_equal(fit_frames(frames, model, (20, 0, 170)), fit_frames(frames, model, Box(20, 0, 170)))
+    with pytest.raises(ConfigError, match="leaves the picture of 320x180"):
+        slakit.recognize(model, clip, crop=(200, 0, 170))
+    for crop, told in (
+        ("middle", "crop='middle' is none of signer, none"), ({}, "names no signers"), ({"anna": "all"}, "crop='all'"),
+        ({"anne": "signer"}, "'anne', whom folder lacks; did you mean 'anna'"), ({"anna": "none"}, "'ben' is cut"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match=told):
+            slakit.load_corpus("folder", filmed, crop=crop)
+    prepare(corpus, tmp_path / "whole", 48, "raw", show_progress=False)
+    with pytest.raises(CorpusError, match="was prepared with crop 'none', and crop='signer' is asked for"):
+        slakit.load_corpus("folder", filmed, prepared=tmp_path / "whole", crop="signer")
+    with pytest.raises(ConfigError, match='crop="none" leaves whole'):
+        prepare(slakit.load_corpus("folder", filmed, crop="none"), tmp_path / "x", 48, aspect="crop")

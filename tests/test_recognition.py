@@ -200,6 +200,7 @@ def test_files_that_are_no_video_end_with_one_line(command, checkpoint, tmp_path
     one_line_error(process("recognize", text, "--checkpoint", checkpoint), "text.mp4")
     one_line_error(command("recognize", empty, "--checkpoint", checkpoint), "empty")
     one_line_error(command("recognize", tmp_path / "none.mp4", "--checkpoint", checkpoint), "none.mp4")
+    one_line_error(command("recognize", "x" * 5000, "--checkpoint", checkpoint), "no such file")
     one_line_error(command("recognize", text, "--checkpoint", tmp_path / "no-checkpoint"), "no-checkpoint")
 
 

@@ -177,6 +177,23 @@ def test_an_interrupt_stops_cleanly_and_can_be_taken_up(tmp_path, number):
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("room", [0, 1000])
+def test_a_disk_that_is_full_fails_the_run_with_a_sentence_and_it_runs_later(tmp_path, room):
+    """No file of the sweep may grow beyond `room` bytes: its log, run.json, the executed notebook."""
+    path, out = study(tmp_path, grid={"x": [1]}), tmp_path / "out"
+    room_for = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, resource.RLIM_INFINITY))"
+    code = f"{room_for}; import sys; from slakit.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-B", "-c", code, "sweep", str(path), "--out", str(out), "--on-cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "1 failed" in said and "Traceback" not in said
+    assert "cannot be written (File too large); make room" in said or "the disk is full" in said
+    assert not [path.name for path in out.rglob("*") if ".part" in path.name]
+    report = run_sweep(load_spec(path), out, gpus=[], retry_failed=True, show_progress=False)
+    assert len(report.finished) == 1
+
+
+@pytest.mark.thorough
 def test_two_sweeps_on_one_folder_share_the_work(tmp_path):
     gate = tmp_path / "gate"
     base = {"mark": str(tmp_path / "mark.txt"), "wait_for": str(gate)}

@@ -148,6 +148,8 @@ def test_a_training_file_becomes_a_checkpoint_of_ours(tmp_path, capsys):
         close(model(frames()[22:], LENGTHS[1:]).sequence.transpose(0, 1), numbers["out.single.sequence_logits"], 1e-5)
     protocol = settings_for(model)
     assert (protocol.augment.image_size, protocol.augment.crop_size, protocol.batch_size) == (256, 224, 2)
+    smaller = settings_for(load_published_checkpoint(source, GLOSSES, image_size=160)).augment
+    assert (smaller.image_size, smaller.crop_size) == (183, 160), "AdaBrowse's size, which no tensor says"
     assert (protocol.decode.collapse_repeats, protocol.precision, model.config.padding) == (
         True,
         "float32",

@@ -188,6 +188,19 @@ def test_tables_of_a_sweep(tmp_path):
         assert row == visible(name)
 
 
+def test_answers_of_a_split_are_a_table_that_no_spreadsheet_runs():
+    from slakit.records import Sample
+    from slakit.show.commands import per_clip
+
+    samples = [Sample(name, Path(), (name,), name) for name in NAMES]
+    text = per_clip(samples, {name: name for name in NAMES}, None)
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [{key: escapes.from_csv(value) for key, value in row.items()} for row in rows] == [
+        dict.fromkeys(("id", "signer", "reference", "recognised"), name) for name in NAMES
+    ]
+    assert not any(value.startswith(("=", "+", "-", "@")) for row in rows for value in row.values())
+
+
 SPELLED = {
     r"\textbackslash": "\\", r"\textasciitilde": "~", r"\textasciicircum": "^", r"\textless": "<", r"\textgreater": ">",
     r"\textbar": "|", r"\textasciigrave": "`", r"\char": "\0", r"\&": "&", r"\%": "%", r"\$": "$", r"\#": "#",

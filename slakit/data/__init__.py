@@ -27,6 +27,7 @@ In reading order:
     video/        one path -> frames, whole or refused with a reason
     augment.py    crop, flip, temporal rescale: decided before a pixel is touched
     clips.py      single clips, planned, read and packed         loader.py    the batches of an epoch
+    annotate.py   ELAN files (elan.py), names or tables -> annotations.csv
     prepare.py    a corpus decoded and resized once, packed      doctor.py    what is wrong with a corpus on disk
 
 It imports records, config and machine (and minisign in one file), never models.

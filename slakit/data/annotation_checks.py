@@ -85,6 +85,9 @@ def _spellings(corpus: Corpus, report: Report) -> None:
         report.add(
             "warning", "spelling", f"{len(twins)} glosses differ in upper and lower case alone: {twins[0]}", advice
         )
+    if near := _near(glosses):
+        message = f"{len(near)} pairs of glosses are spelt nearly the same: {', '.join(near[:NAMED])}"
+        report.add("note", "spelling", message, "two signs, or one that was mistyped?")
     if dropped := [gloss for gloss in glosses if ";" in gloss or gloss.endswith("*") or gloss == "@"]:
         message = f"{len(dropped)} glosses hold a ;, end in * or are an @: {_shown(dropped)}"
         advice = "scoring follows sclite, which drops that *, that @ and whatever follows a ;"
@@ -102,6 +105,18 @@ def _shown(glosses: Iterable[str]) -> str:
     """Glosses for a sentence, what nobody sees as an escape."""
     named = [repr(gloss) for gloss in glosses]
     return ", ".join(named[:NAMED]) + (", …" if len(named) > NAMED else "")
+
+
+def _near(glosses: Iterable[str]) -> list[str]:
+    """Pairs that differ by a letter missing, changed or exchanged with the next; not short ones, nor with digits."""
+    shapes: defaultdict[str, list[str]] = defaultdict(list)
+    for gloss in glosses:
+        if len(gloss) >= 5 and not any(letter.isdigit() for letter in gloss):
+            for place in range(len(gloss)):
+                shapes[gloss[:place] + gloss[place + 1 :]].append(gloss)
+            shapes[gloss].append(gloss)
+    pairs = {tuple(sorted({a, b})) for group in shapes.values() for a in group for b in group if a != b}
+    return [f"{a} and {b}" for a, b in sorted(pairs) if a.casefold() != b.casefold()]
 
 
 def _twins(glosses: Iterable[str], key: Callable[[str], str]) -> list[str]:
@@ -122,6 +137,13 @@ def _splits(corpus: Corpus, report: Report) -> None:
         report.add("warning", "splits", "there is no dev split", advice)
     signers = {split: {sample.signer for sample in corpus.split(split)} for split in SPLITS if corpus.split(split)}
     everybody = set().union(*signers.values())
+    if corpus.name == "folder" and everybody == {""}:
+        advice = "a column signer shows whether WER is about people whom the model knows"
+        report.add("note", "signers", "nobody says who signs", advice)
+    if "train" in signers and everybody != {""} and corpus.name == "folder":
+        if lone := sorted(everybody - signers["train"]):
+            advice = "WER on them is about strangers; film two more in train, or expect it to be high"
+            report.add("note", "signers", f"{len(lone)} signers are not in train: {_shown(lone)}", advice)
     if len(signers) > 1 and len(everybody) == 1 and everybody != {""}:
         message = f"one signer, {everybody.pop()}, is in all splits"
         report.add("note", "signers", message, "WER says nothing about anybody else; film others for dev and test")

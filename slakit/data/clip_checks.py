@@ -10,15 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 from slakit.data.findings import NAMED, Report, size_text
 from slakit.data.prepare import SPLITS
+from slakit.data.video.cropping import signed_in, signer_crop
 from slakit.data.video.images import FrameFiles
 from slakit.data.video.packed import PackedClip
 from slakit.data.video.read import open_source
 from slakit.data.video.source import MAX_BYTES, ClipPath, Source, VideoInfo
-from slakit.records import Corpus, VideoError
+from slakit.records import ConfigError, Corpus, Sample, VideoError
 
+SEEN = 4  # clips of a signer in which is looked how much of the picture he fills
 OPENED = 30  # folders of frames whose pictures are looked at for their size
 
 
@@ -126,7 +129,49 @@ def _pictures(corpus: Corpus, looks: dict[str, Look], report: Report) -> None:
             "and in shape: made square, one is bent more than the other; film or cut all to one shape" if bent else ""
         )
         report.add("warning" if bent else "note", "pictures", message, advice)
+    if corpus.name == "folder":
+        _crop(corpus, infos, report)
     rates = Counter(round(info.fps, 1) for info in infos.values() if info.fps > 0)
     if rates and max(rates) > 1.1 * min(rates):
         message = f"frame rates differ: {', '.join(f'{rate:g} ({count})' for rate, count in rates.most_common(5))}"
         report.add("warning", "pictures", message, "frames count, not seconds: film or convert all at one rate")
+
+
+def _crop(corpus: Corpus, infos: dict[str, VideoInfo], report: Report) -> None:
+    """How much the signer fills of pictures that are no squares, and how they are cut; of a few clips of each."""
+    wide = [sample for split in SPLITS for sample in corpus.split(split) if sample.id in infos]
+    wide = [s for s in wide if infos[s.id].height and not 0.8 < infos[s.id].width / infos[s.id].height < 1.25]
+    by_signer: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in wide:
+        by_signer[sample.signer].append(sample)
+    shares, sides, outside, shape = [], [], [], ""
+    for sample in [clip for clips in by_signer.values() for clip in clips[:: max(1, len(clips) // SEEN)][:SEEN]]:
+        try:
+            source = open_source(sample.source)
+            frames, info = source.look(), source.info
+            box = source.box(sample.crop or "none")
+            if (edges := signed_in(frames)) is not None:
+                shares.append((edges[1] - edges[0]) / info.width)
+            if box is not None:
+                sides.append(box.side / info.width)
+                signer_crop(frames[:1], box=box)
+            shape = shape or f"{info.width}x{info.height}{' (16:9)' if 9 * info.width == 16 * info.height else ''}"
+        except ConfigError as error:
+            outside.append(f"{sample.id} ({error})")
+        except VideoError:
+            continue  # among the damaged already
+    if outside:
+        message = f"{len(outside)} of the clips looked at are smaller than the square that is cut out of them"
+        report.add("error", "crop", message, "they would be refused; give a square inside, or crop signer", outside)
+    if not shares:
+        return
+    fills = f"pictures are {shape} and the signer's hands fill {100 * median(shares):.0f} % of their width"
+    if not sides and not any(sample.crop for sample in wide):
+        advice = (
+            "made square as they are, hands become thin and small; cut the square around the signer, in training and "
+            'recognition alike: "corpus_options": {"crop": "signer"}, --corpus-options.crop signer for train, '
+            "-o crop signer for prepare and doctor"
+        )
+        report.add("warning", "crop", fills, advice)
+    elif sides:
+        report.add("ok", "crop", f"{fills}; the square that is cut out is {100 * median(sides):.0f} % wide")

@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import Dataset
 
 from slakit.data.augment import ClipPlan, ClipTransform, apply_plan, sample_generator
-from slakit.data.video.packed import check_size
+from slakit.data.video.cropping import Box, Squaring
+from slakit.data.video.packed import PackedClip, check_size
 from slakit.data.video.read import open_source
-from slakit.data.video.resize import resize
 from slakit.data.video.source import ON_DAMAGE, Source
 from slakit.records import ConfigError, Sample, SlakitError, VideoError, Vocabulary
 
@@ -226,23 +226,19 @@ class ClipStore:
 
     keep_in_memory: keep every clip that was read (small corpora). max_memory: bytes that may be kept; more is a
     ConfigError. on_damage: "skip" and "error" leave a damaged clip to the caller as a VideoError ("error" as a
-    SlakitError that stops), "keep-readable" uses the frames that can be decoded. prepare: what to do to the frames as
-    read, before they are resized, for instance `cropping.signer_crop`.
+    SlakitError that stops), "keep-readable" uses the frames that can be decoded. squaring: of clips not prepared.
     """
 
     def __init__(
-        self,
-        keep_in_memory: bool = False,
-        max_memory: int = MAX_MEMORY,
-        on_damage: str = "skip",
-        prepare: Callable[[np.ndarray], np.ndarray] | None = None,
-    ):
+        self, keep_in_memory: bool = False, max_memory: int = MAX_MEMORY, on_damage: str = "skip",
+        squaring: Squaring | None = None,
+    ):  # fmt: skip
         if on_damage not in ON_DAMAGE:
             raise ConfigError(f"on_damage={on_damage!r} is none of {', '.join(ON_DAMAGE)}")
         self.keep_in_memory, self.max_memory, self.on_damage = keep_in_memory, max_memory, on_damage
-        self.prepare = prepare
-        self._kept: dict[tuple[object, int], np.ndarray] = {}
-        self.bytes = 0
+        self.squaring, self.bytes = squaring or Squaring(), 0
+        self._kept: dict[tuple[object, object, int], np.ndarray] = {}
+        self._boxes: dict[tuple[object, object], Box | None] = {}
 
     def read(
         self, sample: Sample, image_size: int, plan: Callable[[int], ClipPlan]
@@ -251,7 +247,7 @@ class ClipStore:
 
         plan is asked once, with the clip's number of frames; where possible only the frames that it names are decoded.
         """
-        if self.keep_in_memory or self.on_damage == "keep-readable" or self.prepare is not None:
+        if self.keep_in_memory or self.on_damage == "keep-readable":
             pictures = self._whole(sample, image_size)
             decided = plan(len(pictures))
             return pictures, decided.frames, decided
@@ -272,7 +268,7 @@ class ClipStore:
 
     def _whole(self, sample: Sample, image_size: int) -> np.ndarray:
         """All frames of a clip, kept from now on where that is wanted."""
-        key = (sample.source, image_size)
+        key = (sample.source, sample.crop, image_size)
         if key in self._kept:
             return self._kept[key]
         pictures = self._resized(sample, open_source(sample.source), image_size, None)
@@ -289,10 +285,16 @@ class ClipStore:
     def _resized(self, sample: Sample, source: Source, image_size: int, numbers: list[int] | None) -> np.ndarray:
         damage = "keep-readable" if self.on_damage == "keep-readable" else "error"
         try:
-            if self.prepare is not None:
-                return resize(self.prepare(source.read(numbers, damage)), image_size)
-            return source.resized(lambda frames: resize(frames, image_size), numbers, damage)
+            box = self._box(sample, source, damage)
+            squaring = Squaring() if isinstance(source, PackedClip) else self.squaring
+            return source.resized(lambda frames: squaring.fit(frames, image_size, box), numbers, damage)
         except VideoError as error:
             if self.on_damage == "error":
                 raise SlakitError(f"{sample.id}: {error}") from error
             raise
+
+    def _box(self, sample: Sample, source: Source, damage: str) -> Box | None:
+        if (key := (sample.source, sample.crop)) not in self._boxes:
+            crop = sample.crop or self.squaring.cut(source.info.height, source.info.width)
+            self._boxes[key] = source.box(crop, damage)
+        return self._boxes[key]

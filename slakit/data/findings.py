@@ -64,7 +64,13 @@ class Report:
                 lines.append(f"        clips: {', '.join(finding.clips)}")
             if finding.advice:
                 lines.append(f"        -> {finding.advice}")
-        return "\n".join([*lines, "", "healthy" if self.healthy else "NOT healthy: see the errors above"])
+        return "\n".join([*lines, "", self._verdict()])
+
+    def _verdict(self) -> str:
+        if not self.healthy:
+            return "NOT healthy: see the errors above"
+        count = sum(finding.level == "warning" for finding in self.findings)
+        return "healthy" + (f", with {count} warning{'s' * (count > 1)}: see above" if count else "")
 
 
 def size_text(count: float) -> str:

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from slakit.data.video.cropping import signer_box, squared
+from slakit.data.video.cropping import Squaring
 from slakit.data.video.packed import SUFFIX, VERSION, belongs, index_path, mark, open_split
 from slakit.data.video.read import open_source
 from slakit.data.video.resize import FILTERS
@@ -53,8 +53,8 @@ def prepare(
 
     encoding: "jpeg" with `quality`, or "raw" pixels (ten times the size, no loss). resize_filter: "lanczos4" as
     published, or "antialias". aspect: "stretch" as published, "pad" with black to a square, or "crop" to the square
-    around the signer. on_damage: "skip" leaves damaged clips out by name, "keep-readable" takes what can be decoded,
-    "error" stops. workers: processes.
+    around the signer, as load_corpus(crop="signer") has it. on_damage: "skip" leaves damaged clips out by name,
+    "keep-readable" takes what can be decoded, "error" stops. workers: processes.
 
     Call it again after an interruption (Ctrl-C, SIGTERM and SIGHUP end the workers, too); a finished split is not
     touched. Raises ConfigError for settings that cannot work or differ from those in `out`, CorpusError where `out`
@@ -73,7 +73,12 @@ def prepare(
     if not 8 <= size <= 4096 or not 1 <= quality <= 100 or workers < 1:
         raise ConfigError(f"size={size}, quality={quality}, workers={workers}: 8 to 4096, 1 to 100, 1 or more")
     settings = {"version": VERSION, "corpus": corpus.name, "size": size, "encoding": encoding, "quality": quality}
+    crop = corpus.options.get("crop") or ("signer" if aspect == "crop" else "none")
+    if crop == "none" and aspect == "crop":
+        raise ConfigError('aspect="crop" cuts clips that crop="none" leaves whole; leave one of them out')
+    aspect = aspect if crop == "none" else "crop"
     settings |= {"resize_filter": resize_filter, "aspect": aspect, "on_damage": on_damage}
+    settings |= {} if crop in ("none", "signer") else {"crop": crop}
     out = Path(out)
     if "\0" in str(out) or re.search("[\ud800-\udfff]", str(out)):
         raise ConfigError(f"{str(out)!r} is no folder's name; choose another")
@@ -107,6 +112,7 @@ def prepared(corpus: Corpus, out: str | Path) -> Corpus:
     clip has not been prepared, or was from another video or (where its source is gone) with other glosses.
     """
     out, splits, notes = Path(out), {}, [*corpus.notes, f"prepared frames from {out}"]
+    asked, made = corpus.options.get("crop"), "none"
     for split in SPLITS:
         samples, path = corpus.split(split), out / (split + SUFFIX)
         if not samples:
@@ -115,18 +121,26 @@ def prepared(corpus: Corpus, out: str | Path) -> Corpus:
         if not index_path(path).exists():
             raise CorpusError(f"{out}: {split} is not prepared, or not to its end; run prepare (again)")
         packed = open_split(path)
+        made = packed.settings.get("crop", "signer" if packed.settings["aspect"] == "crop" else "none")
+        if asked not in (None, made):
+            raise CorpusError(
+                f"{out} was prepared with crop {made!r}, and crop={asked!r} is asked for; leave crop out, or prepare "
+                "it again into another folder"
+            )
         usable = []
         for sample in samples:
             if sample.id in packed.clips:
                 if not belongs(sample, packed.marks[sample.id], thorough=False):
                     raise _foreign(path, sample.id)
-                usable.append(replace(sample, source=path / sample.id, num_frames=packed.num_frames(sample.id)))
+                length = packed.num_frames(sample.id)
+                usable.append(replace(sample, source=path / sample.id, num_frames=length, crop=None))
             elif sample.id not in packed.left_out:
                 raise CorpusError(f"{path}: the clip {sample.id} is not in it; it was prepared from another annotation")
         if lost := [sample.id for sample in samples if sample.id in packed.left_out]:
             notes.append(f"{split}: {len(lost)} clips are not prepared, unreadable: {', '.join(lost[:5])}")
         splits[split] = tuple(usable)
-    return replace(corpus, **splits, notes=tuple(notes))
+    options = corpus.options if made == "none" else {**corpus.options, "crop": made}
+    return replace(corpus, **splits, notes=tuple(notes), options=options)
 
 
 def encode(sample: Sample, settings: dict) -> tuple[list[bytes], str]:
@@ -134,10 +148,9 @@ def encode(sample: Sample, settings: dict) -> tuple[list[bytes], str]:
     damage = "keep-readable" if settings["on_damage"] == "keep-readable" else "error"
     try:
         source, size, aspect, method = open_source(sample.source), *(settings[name] for name in CHOICES)
-        box = None
-        if aspect == "crop" and source.info.height != source.info.width:
-            box = signer_box(source.look(damage))
-        frames = source.resized(lambda pictures: squared(pictures, size, aspect, method, box), None, damage)
+        box = source.box(sample.crop or ("signer" if aspect == "crop" else "none"), damage)
+        squares = Squaring(aspect="pad" if aspect == "pad" else "stretch", resize_filter=method)
+        frames = source.resized(lambda pictures: squares.fit(pictures, size, box), None, damage)
         if not len(frames):
             raise VideoError(f"{sample.source}: no frames; look for its files")
     except VideoError as error:
@@ -274,6 +287,6 @@ def _resume(part: Path, journal: Path, settings: dict) -> dict[str, dict]:
 
 
 def _same(stored: dict, settings: dict, path: Path) -> None:
-    for name, value in settings.items():
-        if (before := stored.get(name)) != value:
+    for name in {**stored, **settings}:
+        if (before := stored.get(name)) != (value := settings.get(name)):
             raise ConfigError(f"{path.parent}: prepared with {name}={before!r}, now {value!r}; choose another folder")

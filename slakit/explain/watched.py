@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from slakit.config import to_dict
-from slakit.data.video.cropping import Box
 from slakit.data.video.read import open_source
 from slakit.decoding import beam_search
 from slakit.machine import half_precision
@@ -22,9 +21,9 @@ from slakit.models.packing import Clips, padded_index
 from slakit.models.recognizer import Recognizer
 from slakit.models.towers.blocks import Block
 from slakit.recognition.forward import encode, placed
-from slakit.recognition.pictures import pictures_for, settings_for
+from slakit.recognition.pictures import crop_of, pictures_for, settings_for
 from slakit.recognition.video import fitted_frames
-from slakit.records import SlakitError
+from slakit.records import Sample, SlakitError
 
 CHUNK = 32  # frames whose gradients are taken at once
 
@@ -94,19 +93,22 @@ def head(model: Recognizer, features: torch.Tensor, num_frames: int) -> torch.Te
 
 def watch(
     model: Recognizer,
-    video: str | Path | Sequence[Path] | np.ndarray,
-    crop: str | Box = "auto",
+    video: str | Path | Sample | Sequence[Path] | np.ndarray,
+    crop: str | Sequence[int] = "auto",
     precision: str | None = None,
     device: str | torch.device | None = None,
 ) -> WatchedClip:
     """Look at a video once, without gradients.
 
-    video: a file or a folder of frames, read with the loader's checks (VideoError names file and reason) and cropped
-    as recognize() does; or frames uint8 [T, S, S, 3] of the model's size. SlakitError for an array of another kind.
+    video: a file, a folder of frames or a clip of a corpus, read with the loader's checks (VideoError names file and
+    reason) and cropped as recognize() does; or frames uint8 [T, S, S, 3] of the model's size. SlakitError for an array
+    of another kind.
     precision, device: as recognize() has them.
     """
     size, precision = model.image_size, precision or settings_for(model).precision
     placed(model, device)
+    if isinstance(video, Sample):
+        video, crop = video.source, crop_of(model, video) if crop == "auto" else crop
     if not isinstance(video, np.ndarray):
         video = fitted_frames(open_source(video), pictures_for(model), crop, "error")
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[1:] != (size, size, 3) or not len(video):

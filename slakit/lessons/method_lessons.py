@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from slakit.lessons.exercises import Exercise, one_of, whole_number
+from slakit.lessons.exercises import Exercise, number, one_of, whole_number
 
 MAPS = ("grad-cam", "gradient x token", "relevance", "attention", "rollout")
 
@@ -17,6 +17,18 @@ def names_of(answer: Any, known: Iterable[str]) -> set[str]:
     if not isinstance(answer, str | list | tuple | set):
         raise ValueError(f"names are wanted, for instance {next(iter(known))!r}, not {answer!r}")
     return {one_of(name, known) for name in (answer.split(",") if isinstance(answer, str) else answer)}
+
+
+def _squeezed(answer: Any) -> str:
+    factor = number(answer)
+    if abs(factor - 16 / 9) < 0.02:
+        return "that is how much wider the picture was; the question is how wide the ball still is"
+    return "" if abs(factor - 9 / 16) < 0.02 else "compare the sides of the picture: 320 become as wide as 180"
+
+
+def _strangers(answer: Any) -> str:
+    said = one_of(answer, ("higher", "lower", "equal"))
+    return "" if said == "higher" else "the model has never seen these bodies; try it: set split above and run again"
 
 
 def _lora_numbers(answer: Any) -> str:
@@ -200,6 +212,16 @@ EXERCISES = {
         ("StreamingRecognizer(model, chunk_frames=4, lookahead_steps=n).latency_frames is (least, most).",
          "Try n = 0, 1, 2, … until the larger number exceeds 25 frames."),
         _lookahead,
+    ),
+    "own-1": Exercise(
+        ("A square of 320 x 180 pixels is 180 wide and 180 high. What was 320 wide must fit into that width, too.",
+         "The width shrinks by 180 / 320, the height stays."),
+        _squeezed,
+    ),
+    "own-2": Exercise(
+        ("Who signs in dev then: somebody whom the model knows, or a stranger?",
+         "A stranger's places, speed and clothes are all new: \"higher\", \"lower\" or \"equal\"."),
+        _strangers,
     ),
     "video-2": Exercise(
         ("CTC's blank says \"nothing new\", but every training clip held signs.",

@@ -67,7 +67,7 @@ def read_description(path: str | Path) -> dict[str, Any]:
     if not os.path.isfile(text_file):
         raise CheckpointError(
             f"{path} holds no checkpoint ({text_file} is missing); "
-            f"give best{SUFFIX} or last{SUFFIX} of a training run, or one in data/demo_models"
+            f"give best{SUFFIX} or last{SUFFIX} of a training run, or a demo model's name, such as sla-lora"
         )
     text = read_header(weights) if text_file == weights else read_text(text_file, CheckpointError)
     try:

@@ -102,6 +102,7 @@ def model_card(description: Mapping[str, Any], name: str, license: str | None = 
     """The Hub's README.md of a checkpoint, made of what it says of itself: what it is, what it scored, its limits."""
     config, glosses = description["config"], list(description["glosses"])
     corpus = description.get("corpus") or "a corpus that the checkpoint does not name"
+    corpus = "videos of its owner" if corpus == "folder" else corpus
     tags = ["sign-language", "continuous-sign-language-recognition", "video", "ctc", config["method"]]
     licence = license or "not stated; the licences of the corpus and of the image encoder apply, ask the owner"
     head = ["---", "library_name: slakit", f"license: {license or 'unknown'}", "tags:", *(f"- {tag}" for tag in tags)]

@@ -63,15 +63,20 @@ UNUSED = re.compile(r"\.mlp\.|\.weights3$")  # CorrNet+ stores them and never re
 
 
 def load_published_checkpoint(
-    path: str | Path, gloss_dict: str | Path | Mapping[str, Sequence[int]], num_heads: int | None = None
+    path: str | Path,
+    gloss_dict: str | Path | Mapping[str, Sequence[int]],
+    num_heads: int | None = None,
+    image_size: int | None = None,
 ) -> Recognizer:
     """A recognizer with the weights of a released checkpoint, in evaluation mode; save_checkpoint() writes it as ours.
 
     Known are VAC, VAC-SMKD (AdaBrowse's stage one too), TLP, SEN, CorrNet, CorrNet+, SlowFastSign and AdaptSign. path:
     the `.pt` file of their training code; nothing that its pickle asks for is executed. gloss_dict: the
-    `gloss_dict.npy` beside it, or the dictionary. num_heads: see load_adaptsign_checkpoint(). All sizes are read from
-    the tensors. `about` holds the published evaluation (frames of 256 pixels cut to 224, beam search with equal
-    neighbours merged, float32, batches of two in the order of the annotation), which evaluate() follows.
+    `gloss_dict.npy` beside it, or the dictionary. num_heads: see load_adaptsign_checkpoint(). image_size: what a
+    convolutional network was trained at, which its tensors do not say, such as AdaBrowse's 160 or 96; None: 224. All
+    other sizes are read from the tensors. `about` holds the published evaluation (frames of 256 pixels cut to 224, beam
+    search with equal neighbours merged, float32, batches of two in the order of the annotation), which evaluate()
+    follows.
     Raises CheckpointError for other files, and for a dictionary of another size: it names the corpus it looks like.
     """
     path = Path(path)
@@ -87,14 +92,11 @@ def load_published_checkpoint(
         config, ours = described(system, {key: value for key, value in state.items() if not UNUSED.search(key)}, path)
         classes = ours["sequence.classifier.weight"]
         check_classes(classes.shape[0 if config.classifier == "linear" else 1], vocabulary, path)
-        model = build_model(config, vocabulary)
+        model = build_model(replace(config, image_size=image_size), vocabulary)
         expected = model.state_dict()
         fill(model, {name: shaped(value, expected.get(name)) for name, value in ours.items()}, path)
-    side = 8 * model.image_size // 7
-    protocol = TrainConfig(
-        augment=AugmentConfig(image_size=side, crop_size=model.image_size),
-        decode=DecodeConfig(collapse_repeats=True), precision="float32",
-    )  # fmt: skip
+    sizes = AugmentConfig(image_size=round(8 * model.image_size / 7), crop_size=model.image_size)
+    protocol = TrainConfig(augment=sizes, decode=DecodeConfig(collapse_repeats=True), precision="float32")
     kept = ("augment", "decode", "precision", "batch_size")
     train = {name: to_dict(protocol)[name] for name in kept}
     model.about = {"train": train, "pictures": {"aspect": "stretch"}, "trained_on": f"published as {path.name}"}

@@ -184,7 +184,8 @@ def create_model(
     "vac-smkd", "tlp", "sen", "corrnet", "corrnet+", "slowfastsign", which have a network of their own.
     glosses: a corpus' vocabulary.
     backbone, pretrained: see load_backbone(); None is ViT-B-16, or the method's own network. "default" is "openai", for
-    "tiny-clip" and FLAVA their own weights, for networks what they are published with: "imagenet", or a file.
+    "tiny-clip" and FLAVA their own weights, for networks what they are published with: "imagenet", or a file; the
+    small one of slakit for pictures of 84 pixels is "tiny-resnet" (width=16).
     seed: of everything that starts at random. options: any field of ModelConfig (normalize="clip", padding=…,
     auxiliary_head=False, …) or of the method's own options (rank=8, width=384, …).
     Raises ConfigError for an unknown name or a wrong value, with the nearest possibility.

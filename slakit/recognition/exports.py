@@ -7,8 +7,10 @@ nothing.
 from __future__ import annotations
 
 import json
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,7 +53,7 @@ def write_elan(
     """Write an ELAN annotation document (EAF 3.0): one tier a name, one annotation a gloss, times in milliseconds.
 
     tiers: as {"recognised": spans, "truth": spans}; spans of a tier may touch but not overlap. video: linked as the
-    media file, absolute and, where it lies beside `path`, relative. date: now, if not given. Raises ConfigError for no
+    media file, absolute and relative to `path`. date: now, if not given. Raises ConfigError for no
     tier, empty or overlapping spans, control characters, and where the file cannot be written.
     """
     write_files({Path(path): as_elan(tiers, video, author, date, beside=Path(path))})
@@ -79,8 +81,10 @@ def as_elan(
     if video is not None:
         video = Path(video).absolute()
         media = {"MEDIA_URL": video.as_uri(), "MIME_TYPE": _MIME.get(video.suffix.lower(), "unknown")}
-        if beside is not None and video.parent == beside.absolute().parent and not control_in(video.name):
-            media["RELATIVE_MEDIA_URL"] = f"./{video.name}"  # other names have the absolute address alone
+        if beside is not None and not control_in(str(video)):  # other names have the absolute address alone
+            with suppress(ValueError):  # on another drive
+                relative = Path(os.path.relpath(video, beside.absolute().parent)).as_posix()
+                media["RELATIVE_MEDIA_URL"] = relative if relative.startswith("..") else f"./{relative}"
         ElementTree.SubElement(header, "MEDIA_DESCRIPTOR", media)
     times = ElementTree.SubElement(document, "TIME_ORDER")
     slots, annotations = 0, 0

@@ -17,7 +17,7 @@ from slakit.machine import ALONE, Processes, find_device, progress
 from slakit.models.modes import evaluating
 from slakit.models.packing import LEFT, Clips, padded_index
 from slakit.models.recognizer import Logits, Recognizer
-from slakit.recognition.pictures import settings_for
+from slakit.recognition.pictures import settings_for, squaring_for
 from slakit.records import CorpusError, Sample, Vocabulary
 from slakit.scoring import Score, score
 
@@ -158,6 +158,7 @@ def log_probs(
     kept, take 0.3 GB, and five times that with an auxiliary head.
     """
     model, settings = placed(model, device), settings or settings_for(model)
+    store = store or ClipStore(settings.keep_in_memory, squaring=squaring_for(model))
     loader = clip_loader(
         clips, model.vocabulary, settings, train=False, store=store, rank=processes.rank, world_size=processes.size,
         pin_memory=next(model.parameters()).is_cuda,

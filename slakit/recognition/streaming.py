@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from slakit.config import TrainConfig, to_dict
-from slakit.data.video.cropping import Box
+from slakit.data.video.cropping import Box, read_crop
 from slakit.decoding import BeamStream, GlossSpan
 from slakit.decoding.hypothesis import check_positive, collapse
 from slakit.decoding.stream import HORIZON
@@ -27,7 +27,7 @@ from slakit.models.packing import FIELD, LEFT, STRIDE, Clips
 from slakit.models.recognizer import Recognizer
 from slakit.recognition.forward import ClipLogProbs, placed
 from slakit.recognition.likeness import likeness
-from slakit.recognition.pictures import pictures_for, settings_for, with_beam
+from slakit.recognition.pictures import CROPS, pictures_for, settings_for, with_beam
 from slakit.recognition.video import Recognition, spans_of
 from slakit.records import ConfigError, Sample
 
@@ -60,7 +60,7 @@ class StreamingRecognizer:
         model: Recognizer,
         *,
         fps: float = 25.0,
-        crop: str | Box = "auto",
+        crop: str | Sequence[int] = "auto",
         chunk_frames: int = 16,
         context_steps: int = 24,
         lookahead_steps: int = 8,
@@ -78,7 +78,7 @@ class StreamingRecognizer:
                 "whole video instead"
             )
         check_positive(chunk_frames=chunk_frames, context_steps=context_steps, lookahead_steps=lookahead_steps + 1)
-        self.model, self.fps, self.crop = placed(model, device), fps, crop
+        self.model, self.fps, self.crop = placed(model, device), fps, read_crop(crop, CROPS)
         self.chunk_frames, self.context_steps, self.lookahead_steps = chunk_frames, context_steps, lookahead_steps
         settings = with_beam(settings or settings_for(model), beam_width)
         self.pictures, self.precision = pictures_for(model, settings), precision or settings.precision

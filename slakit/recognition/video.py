@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from slakit.config import DecodeConfig, TrainConfig, to_dict
-from slakit.data.video.cropping import Box
 from slakit.data.video.read import open_source
 from slakit.data.video.source import AT_ONCE, Source
 from slakit.decoding import GlossSpan, beam_search, frame_spans, hypothesis_spans
@@ -24,7 +23,7 @@ from slakit.recognition import exports
 from slakit.recognition.forward import ClipLogProbs, forward, placed
 from slakit.recognition.likeness import Likeness, likeness
 from slakit.recognition.pauses import between_pauses
-from slakit.recognition.pictures import Pictures, pictures_for, settings_for, with_beam
+from slakit.recognition.pictures import Pictures, crop_of, pictures_for, settings_for, with_beam
 from slakit.records import ConfigError, Sample, VideoError, visible, write_files
 
 MAX_FRAMES = 100_000  # more than an hour: the sequence model reads a clip as a whole
@@ -119,7 +118,7 @@ def recognize(
     model: Recognizer,
     source: str | Path | Sample,
     *,
-    crop: str | Box = "auto",
+    crop: str | Sequence[int] = "auto",
     beam_width: int | None = None,
     n_best: int = 5,
     precision: str | None = None,
@@ -143,6 +142,7 @@ def recognize(
     opened = open_source(source if not isinstance(source, Sample) else source.source)
     settings = with_beam(settings or settings_for(model), beam_width)
     fps = opened.info.fps or (clip.fps if clip else FPS)
+    crop = crop_of(model, clip) if clip and crop == "auto" else crop
     fitted = fitted_frames(opened, pictures_for(model, settings), crop, on_damage)
     name, path = (clip.id if clip else clip_name(str(source))), opened.name if clip else str(source)
     options = {"n_best": n_best, "precision": precision, "pauses": pauses, "settings": settings, "device": device}
@@ -155,7 +155,7 @@ def recognize_frames(
     *,
     fps: float = FPS,
     source: str = "frames",
-    crop: str | Box = "auto",
+    crop: str | Sequence[int] = "auto",
     beam_width: int | None = None,
     n_best: int = 5,
     precision: str | None = None,
@@ -171,7 +171,7 @@ def recognize_frames(
     return replace(recognize_fitted(model, fitted, fps, **options), id=clip_name(source), source=source)
 
 
-def fitted_frames(source: Source, pictures: Pictures, crop: str | Box, on_damage: str) -> np.ndarray:
+def fitted_frames(source: Source, pictures: Pictures, crop: str | Sequence[int], on_damage: str) -> np.ndarray:
     """All frames of a source as the model is shown them: uint8 [T, S, S, 3], read in pieces where they are large.
 
     VideoError where there are too many of them.
@@ -185,9 +185,7 @@ def fitted_frames(source: Source, pictures: Pictures, crop: str | Box, on_damage
     if info.num_frames * info.height * info.width * 3 <= AT_ONCE:
         frames = source.read(None, on_damage)
         return pictures.fit(frames, pictures.box(frames, crop))
-    box = crop if isinstance(crop, Box) else None
-    if box is None and pictures.looks(crop, info.height, info.width):
-        box = pictures.box(source.look(on_damage), crop)
+    box = source.box(pictures.cut(crop, info.height, info.width), on_damage)
     parts = (pictures.fit(piece, box) for piece in source.pieces(None, on_damage))
     if info.num_frames * size * size * 3 <= AT_ONCE:
         return np.concatenate(list(parts))

@@ -15,6 +15,7 @@ In reading order:
     pictures.py        maps over frames, and anything as PNG bytes
     palette.py         one gloss, one colour; sizes that suit a page; labels kept apart
     figures.py         strips of frames, the timeline, training curves, confusions, a CTC lattice
+    corpus_figures.py  what a corpus shows a model, signer by signer
     map_figures.py     figures of maps: energy, neighbours, masking curves
     sweep_figures.py   figures of a sweep's tables
     films.py           frames beside their maps as MP4 or GIF
@@ -40,6 +41,7 @@ _NAMES = {
     "pictures": "as_image overlay png",
     "palette": "bar_colour colour_of line_colour text_colour",
     "figures": "confusion_map ctc_lattice frame_strip timeline training_curves with_caption",
+    "corpus_figures": "signer_strips",
     "map_figures": "curve_figure energies_of energy_figure neighbour_strip",
     "sweep_figures": "cost_bars heat_map heat_maps ours_beside_paper sweep_curves wer_against_parameters",
     "films": "film save_film",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 import pandas as pd
 
 from slakit.data.corpora import load_corpus
-from slakit.data.video.cropping import Box
 from slakit.data.video.images import SUFFIXES
 from slakit.data.video.read import open_source
 from slakit.machine import find_device
@@ -23,8 +23,10 @@ from slakit.models.description import read_description
 from slakit.models.hub import find_checkpoint
 from slakit.recognition import Recognition, StreamingRecognizer, clip_name, recognize, settings_for, transcribe
 from slakit.recognition.exports import write_ctm_spans
+from slakit.recognition.pictures import crop_of, pictures_for
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, VideoError, say, write_files
 from slakit.scoring import Score, Stm, bootstrap_interval, confusions, per_signer, score, variants, write_ctm
+from slakit.scoring.escapes import as_csv
 
 if TYPE_CHECKING:
     from slakit.models import Recognizer
@@ -152,7 +154,8 @@ def per_clip(samples: Sequence[Sample], hypotheses: Mapping[str, str], result: S
     for sample in samples:
         video = result.per_video.get(sample.id) if result else None
         counts = [getattr(video, name) for name in names] if video else [""] * (len(names) if result else 0)
-        rows.writerow([sample.id, sample.signer, " ".join(sample.glosses), hypotheses[sample.id], *counts])
+        words = sample.id, sample.signer, " ".join(sample.glosses), hypotheses[sample.id]
+        rows.writerow([*map(as_csv, words), *counts])
     return text.getvalue()
 
 
@@ -163,6 +166,7 @@ def print_score(stm: Stm, hypotheses: Mapping[str, str], corpus: str | None) -> 
     interval, nothing = bootstrap_interval(result), sum(not glosses for glosses in hypotheses.values())
     say(result)
     say(f"95 % interval {interval.low:.2f} to {interval.high:.2f}; nothing recognised in {nothing} videos")
+    say("cleaned: the corpus' rules on the answers, as its scripts do; symmetric: on both sides; plain_wer: jiwer's")
     tables: dict[str, pd.DataFrame] = {"scored in every way in use": variants(references, hypotheses, corpus)}
     tables |= {"by signer": per_signer(result, stm.signers), "most confused": confusions(result, 10)}
     for title, table in tables.items():
@@ -184,9 +188,9 @@ def clips_of(names: Sequence[str], corpus: Corpus | None) -> list[Path | Sample]
     for name, path in zip(names, paths, strict=True):
         if name in samples:
             clips.append(samples[name])
-        elif "*" in path.name and path.parent.is_dir():  # as the annotation of Phoenix-2014 names its clips
+        elif "*" in path.name and os.path.isdir(path.parent):  # as the annotation of Phoenix-2014 names its clips
             clips.append(path.parent)
-        elif path.exists():
+        elif os.path.exists(path):  # False, not OSError, for a name that is too long for any file
             clips.append(path)
         elif corpus is not None:
             raise VideoError(f"{name}: no file, and no clip of {corpus.name}; check the path or the id")
@@ -203,7 +207,7 @@ def recognize_all(
     options: Mapping[str, Any],
     out: Path | None,
     save: Sequence[Path],
-    crop: str | Box,
+    crop: str | Sequence[int],
     *,
     on_damage: str,
     pauses: float | None,
@@ -225,7 +229,9 @@ def recognize_all(
             out = out or Path("slakit-demo")
             overwrite = True
     if checkpoint is None or not names:
-        raise ConfigError("give a video and --checkpoint, what training wrote; or --demo alone, to see how it looks")
+        missing = "give --checkpoint too: what training wrote, or a demo model such as sla-lora"
+        nothing = "give a video and --checkpoint, what training wrote; or --demo alone, to see how it looks"
+        raise ConfigError(missing if names else nothing)
     asked = corpus is not None or root is not None or bool(options)
     clips = clips_of(names, checkpoints_corpus(checkpoint, corpus, root, options)[0] if asked else None)
     if save and len(clips) > 1:
@@ -249,6 +255,8 @@ def recognize_all(
         for path in save:
             result.save(path)
         say(result.json() if as_json else result.table())
+        if isinstance(clip, Sample) and clip.glosses and not as_json:
+            say(f"signed, as its corpus says: {' '.join(clip.glosses)}")
         answers[title] = result.spans
         if out is not None:
             from slakit.show.report import write_report
@@ -265,12 +273,20 @@ def recognize_all(
 
 
 def streamed(
-    model: Recognizer, clip: Path | Sample, title: str, crop: str | Box, on_damage: str, told_to: TextIO | None
+    model: Recognizer,
+    clip: Path | Sample,
+    title: str,
+    crop: str | Sequence[int],
+    on_damage: str,
+    told_to: TextIO | None,
 ) -> Recognition:
     """A clip through a StreamingRecognizer; glosses are printed once nothing that follows can change them."""
     source = open_source(clip.source if isinstance(clip, Sample) else clip)
     fps = source.info.fps or (clip.fps if isinstance(clip, Sample) else 25.0)
-    stream, told = StreamingRecognizer(model, fps=fps, crop=crop), 0
+    crop = crop_of(model, clip) if isinstance(clip, Sample) and crop == "auto" else crop
+    pictures, info = pictures_for(model), source.info
+    box = source.box(pictures.cut(crop, info.height, info.width), on_damage)  # of a file: as recognize() finds it
+    stream, told = StreamingRecognizer(model, fps=fps, crop=box or "none"), 0
     for piece in source.pieces(None, on_damage, stream.chunk_frames):
         state = stream.push(piece)
         for gloss in state.glosses[told : state.settled]:

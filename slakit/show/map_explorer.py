@@ -32,7 +32,7 @@ class ClipView:
     """One clip watched by one method; everything that is asked of it is computed once."""
 
     def __init__(self, model: Recognizer, sample: Sample):
-        self.sample, self.watched = sample, watch(model, sample.source)
+        self.sample, self.watched = sample, watch(model, sample)
         self._maps: dict[tuple[str, int], np.ndarray] = {}
 
     @cached_property

@@ -121,7 +121,7 @@ class VideoApp(Widget):
     def crop(self) -> str | Box:
         """What the model is shown: the square, or the whole picture where that is what it was trained on."""
         height, width = self.frames.shape[1:3]
-        whole = self.auto.value and height != width and not self.pictures.looks("auto", height, width)
+        whole = self.auto.value and height != width and self.pictures.cut("auto", height, width) == "none"
         return "none" if whole else self.box
 
     def open_video(self, path: str | Path) -> None:
@@ -171,7 +171,7 @@ class VideoApp(Widget):
         height, width = self.frames.shape[1:3]
         box = self.box
         if self.auto.value:
-            box = Box(0, 0, width) if height == width else signer_box(self.frames)
+            box = Box(0, 0, width) if height == width else self.pictures.box(self.frames) or signer_box(self.frames)
         for slider in (self.left, self.top, self.side):
             slider.disabled = self.auto.value
         self._place(box)

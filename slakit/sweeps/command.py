@@ -138,6 +138,7 @@ def _start(
 def prepare(name: str, variant: str | None, changes: dict[str, Any]) -> Spec:
     """The spec of that file, or of that name among the specs that slakit ships, with the command line's changes."""
     from slakit.machine import shipped
+    from slakit.strict import nearest
     from slakit.sweeps.spec import load_spec
 
     path = Path(name)
@@ -145,8 +146,8 @@ def prepare(name: str, variant: str | None, changes: dict[str, Any]) -> Spec:
         folder = shipped("specs")
         path = folder / (path.name if path.suffix else f"{name}.yaml")
         if not os.path.isfile(path):
-            known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-            raise ConfigError(f"there is no spec {name!r}; those that slakit ships are {known}")
+            known = (file.stem for file in folder.glob("*.yaml"))
+            raise ConfigError(f"there is no spec {name!r}{nearest(name, known)}")
     return load_spec(path, variant).with_base(changes)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slakit.machine import checkout, is_locked, locked, stop_on_signals
-from slakit.records import SlakitError, write_atomically
+from slakit.records import SlakitError, unwritable, write_atomically
 
 Status = Literal["new", "running", "done", "failed", "interrupted"]
 DONE, FAILED, TAKEN = 0, 1, 3  # exit codes of a run's process; TAKEN: somebody else has it or has done it
@@ -72,7 +72,10 @@ def failure(folder: Path) -> str:
 
 def _last_line(path: Path) -> str:
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else []
-    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "no message; the process was killed")
+    return next(
+        (line.strip()[:300] for line in reversed(lines) if line.strip()),
+        "no message: it was killed, or the disk is full",
+    )
 
 
 def write_run(folder: Path, content: dict[str, Any]) -> None:
@@ -175,8 +178,9 @@ def _now() -> str:
 if __name__ == "__main__":
     try:
         sys.exit(execute(sys.argv[1], json.loads(sys.argv[2])))
-    except SlakitError as error:
-        print(f"slakit: {error}", flush=True)
+    except (SlakitError, OSError) as error:
+        sentence = error if isinstance(error, SlakitError) else unwritable(Path(sys.argv[1]), error)
+        print(f"slakit: {sentence}", flush=True)  # in log.txt, where a full disk has room for it
         sys.exit(FAILED)
     except KeyboardInterrupt:
         print("stopped", flush=True)

@@ -200,13 +200,16 @@ def _folder() -> dict[str, RunConfig]:
     for method in ("sla-lora", "sla-adapter", "adaptsign", "frozen"):
         demo = _minisign()[f"{method}/minisign"]
         train = replace(
-            demo.train, epochs=0, steps=450, warm_start_epochs=0, warm_start_steps=4000, warm_start_patience=800,
-            warm_start_views=2, evaluate_every=5,
+            demo.train, epochs=0, steps=300, warm_start_epochs=0, warm_start_steps=1600, warm_start_patience=500,
+            warm_start_views=2, evaluate_every=2,
         )  # fmt: skip
         if method == "frozen":
-            train = replace(train, steps=None, warm_start_steps=8000, warm_start_views=4)
+            train = replace(train, steps=None, warm_start_steps=4000, warm_start_patience=1200, warm_start_views=4)
         name = f"{method}/folder"
-        presets[name] = RunConfig(name, "folder", model=demo.model, train=train, note=_FOLDER_NOTE)
+        options = {"crop": "signer"}
+        presets[name] = RunConfig(
+            name, "folder", corpus_options=options, model=demo.model, train=train, note=_FOLDER_NOTE
+        )
     return presets
 
 

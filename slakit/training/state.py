@@ -239,14 +239,9 @@ class TrainingRun:
         shown = not self.phase.warm or "wer" in row or (row["epoch"] + 1) % 10 == 0
         if self.processes.main and shown:
             print(line_of(row))
-        warm = self.phases[0]
-        if (
-            self.processes.main
-            and warm.epochs
-            and warm.end == self.cursor.epoch
-            and (text := warning_of(row, self.total))
-        ):
-            print(text)
+        ended = self.phase.warm and self.phases[0].end == self.cursor.epoch
+        if self.processes.main and ended and self.best is not None:
+            print(warning_of(self.best["wer"], self.total > self.cursor.epoch), end="")
 
     def save(self, within_epoch: bool = False) -> None:
         """The state to resume from. Inside an epoch a disk that is full is a warning, at its end it stops the run."""

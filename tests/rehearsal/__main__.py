@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.rehearsal.steps import STEPS
+from tests.rehearsal.steps import ONLY_FULL, STEPS
 from tests.rehearsal.walk import Walk
 
 
@@ -23,10 +23,11 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--work", type=Path, help="a folder that is kept (default: one that is not)")
     parser.add_argument("--only", nargs="*", default=[], metavar="STEP", help="these, and what they need")
-    parser.add_argument("--jobs", type=int, default=2, help="notebooks and runs of sweeps at a time")
+    parser.add_argument("--jobs", type=int, default=2, help="steps at a time, and runs of a sweep")
     chosen = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" ignores it, and so would what we stop
-    wanted = {name for step in chosen.only for name in _with_needs(step)} or set(STEPS)
+    every = set(STEPS) if chosen.size == "full" else set(STEPS) - ONLY_FULL
+    wanted = {name for step in chosen.only for name in _with_needs(step)} or every
     with tempfile.TemporaryDirectory(prefix="slakit-rehearsal-") as folder:
         walk = Walk((chosen.work or Path(folder)).resolve(), chosen.size == "full", chosen.device, chosen.jobs)
         return walk.walk([step for name, step in STEPS.items() if name in wanted])

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,31 +42,43 @@ class Walk:
     shared: dict[str, Any] = field(default_factory=dict)
 
     def walk(self, steps: Sequence[Step]) -> int:
-        """All steps, the table; how many did not hold."""
+        """All steps, `jobs` at a time, each after those that it needs; the table; how many did not hold."""
         self.work.mkdir(parents=True, exist_ok=True)
-        rows, failed = [], set()
-        for step in steps:
-            begin, worked = time.perf_counter(), _processor_seconds()
-            if missing := failed & set(step.needs):
-                failed.add(step.name)
-                rows.append((step.name, 0.0, 0.0, f"not walked: {', '.join(sorted(missing))} did not hold"))
-                continue
-            try:
-                told = step.act(self) or "fine"
-            except Exception as error:  # a table of all that does not hold, not of the first
-                failed.add(step.name)
-                told = f"FAILED: {error}"
-                if not isinstance(error, AssertionError):
-                    traceback.print_exc()
-            rows.append((step.name, time.perf_counter() - begin, _processor_seconds() - worked, told))
-            print(f"{rows[-1][1]:7.1f} s ({rows[-1][2]:.0f} s of processors)  {step.name:12} {told}", flush=True)
-        total, worked = (sum(row[i] for row in rows) for i in (1, 2))
-        held = f"{len(rows) - len(failed)} of {len(rows)} steps held"
-        print(f"\n{total:7.1f} s in all ({worked:.0f} s of processors), {held}, device {self.device}")
-        for name, *_, told in rows:
-            if name in failed:
-                print(f"  {name}: {told}")
+        begin, worked = time.perf_counter(), _processor_seconds()
+        left, done, failed = list(steps), set(), {}
+        going: dict[Future, Step] = {}
+        with ThreadPoolExecutor(self.jobs) as pool:
+            while left or going:
+                for step in [step for step in left if set(step.needs) <= done]:
+                    left.remove(step)
+                    going[pool.submit(self._take, step, failed)] = step
+                for future in wait(going, return_when=FIRST_COMPLETED).done:
+                    step = going.pop(future)
+                    seconds, told, held = future.result()
+                    done.add(step.name)
+                    if not held:
+                        failed[step.name] = told
+                    print(f"{seconds:7.1f} s  {step.name:24} {told}", flush=True)
+        seconds, worked = time.perf_counter() - begin, _processor_seconds() - worked
+        held = f"{len(done) - len(failed)} of {len(done)} steps held"
+        load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+        print(f"\n{seconds:7.1f} s in all ({worked:.0f} s of processors{load}), {held}, device {self.device}")
+        for name, told in failed.items():
+            print(f"  {name}: {told}")
         return len(failed)
+
+    def _take(self, step: Step, failed: Mapping[str, str]) -> tuple[float, str, bool]:
+        """(seconds, what it told, whether it held) of one step."""
+        begin = time.perf_counter()
+        if missing := set(failed) & set(step.needs):
+            return 0.0, f"not walked: {', '.join(sorted(missing))} did not hold", False
+        try:
+            told, held = step.act(self) or "fine", True
+        except Exception as error:  # a table of all that does not hold, not of the first
+            told, held = f"FAILED: {error}", False
+            if not isinstance(error, AssertionError):
+                traceback.print_exc()
+        return time.perf_counter() - begin, told, held
 
     def environment(self) -> dict[str, str]:
         """The checkout's package, no bars, one thread on a CPU."""

@@ -7,21 +7,22 @@
     slakit.records.ConfigError: phoenix2014 has no option 'keep_brokn'; did you mean 'keep_broken'?
 
 A new corpus is one file: read its annotation with reading.py (tables, clean ids, paths that cannot leave the root),
-return make_corpus(…), and name it in CORPORA. pickles.py reads pickled annotation without executing it; official.py
-holds the published sizes that `doctor` compares.
+return make_corpus(…), and name it in CORPORA. cropped.py cuts its clips as load_corpus(crop=…) says; pickles.py reads
+pickled annotation without executing it; official.py holds the published sizes that `doctor` compares.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from slakit.config import nearest
+from slakit.data.corpora.cropped import cropped, plain_crop
 from slakit.data.prepare import prepared as read_prepared
 from slakit.records import ConfigError, Corpus, CorpusError
 
@@ -47,24 +48,34 @@ NOT_OF_A_CORPUS = ("progress", "workers")  # options that change how it is read,
 
 
 def load_corpus(
-    name: str, root: str | Path | None = None, prepared: str | Path | None = None, **options: Any
+    name: str,
+    root: str | Path | None = None,
+    prepared: str | Path | None = None,
+    crop: str | Sequence[int] | Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Corpus:
     """The corpus `name`, read from its annotation files below `root`.
 
     root: the corpus' folder; "minisign" alone may do without one and is built where it is missing.
     prepared: a folder that `slakit prepare` wrote; the frames are then read from it, and those below root not needed.
+    crop: the one picture of training, evaluation, recognition and preparation, kept in checkpoints. "signer" cuts the
+    square around the signer out of pictures that are no squares, "none" leaves them whole, [left, top, side] is that
+    square in pixels; {signer: one of these, …} gives each signer his own. None: whole in training, and otherwise as a
+    checkpoint says.
     options: what the corpus' own load function takes.
     CorpusError for an unknown name (with the nearest known one) or annotation that cannot be read, ConfigError for an
     option that the corpus does not take.
     """
     load = find_corpus(name)
-    check_options(name, options)
+    check_options(name, {**options, "crop": crop})
     corpus = load(root, **options)
     kept = {
         option: str(value) if isinstance(value, Path) else value
         for option, value in options.items()
         if option not in NOT_OF_A_CORPUS
     }
+    if crop is not None:
+        corpus, kept["crop"] = cropped(corpus, crop), plain_crop(crop)
     corpus = replace(corpus, options={**corpus.options, **kept})
     return corpus if prepared is None else read_prepared(corpus, prepared)
 
@@ -80,12 +91,14 @@ def find_corpus(name: str) -> Callable[..., Corpus]:
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Whether load_corpus(name, …) would take these options; ConfigError that names the wrong one. Reads no corpus."""
-    load = find_corpus(name)
+    load, options = find_corpus(name), dict(options)
+    if (crop := options.pop("crop", None)) is not None:
+        plain_crop(crop)
     known = inspect.signature(load).parameters
     if "options" in known:  # of a corpus that is drawn: it checks their values, too
         importlib.import_module(load.__module__).check_options(options)
         return
-    names = {"prepared", *known} - {"root", "name"}
+    names = {"prepared", "crop", *known} - {"root", "name"}
     for option in options:
         if option not in names:
             raise ConfigError(f"{name} has no option {option!r}{nearest(option, names)}")

@@ -94,6 +94,11 @@ def read_csv(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
     try:
         header = [name.strip() for name in next(reader, [])]
         missing = [name for name in required if name not in header]
+        if missing and (found := sniffed(header_line := ",".join(header))) != ",":
+            raise CorpusError(
+                f"{path}, line 1: the columns in {header_line[:80]!r} are separated by {found!r}, not commas; save it "
+                f"with commas, or make one: slakit annotate {path.parent} --table {path} --out own.csv"
+            )
         if missing or len(set(header)) != len(header):
             raise CorpusError(
                 f"{path}, line 1: {'no column ' + repr(missing[0]) if missing else 'a column comes twice'} in "
@@ -111,6 +116,11 @@ def read_csv(path: Path, required: Sequence[str], optional: Sequence[str] = ()) 
     if not rows:
         raise CorpusError(f"{path}: no rows; write one line for each clip")
     return rows
+
+
+def sniffed(text: str) -> str:
+    """The separator of a table: the one of comma, semicolon, tab and | that its first line has most of."""
+    return max(",;\t|", key=text.partition("\n")[0].count)
 
 
 def unique(rows: Iterable[Row], column: str) -> list[Row]:
@@ -184,7 +194,8 @@ def find_root(root: str | Path | None, name: str, marker: str, below: Sequence[s
         what = "is an archive; extract it and give the folder" if root.suffix.lower() in ARCHIVES else "is a file"
         raise CorpusError(f"{root}: {what}; the root of {name} is a folder")
     if not root.is_dir():
-        raise CorpusError(f"{root}: no such folder; give the folder in which {name} was extracted")
+        holds = "that holds annotations.csv" if name == "folder" else f"in which {name} was extracted"
+        raise CorpusError(f"{root}: no such folder; give the folder {holds}")
     for candidate in (root, *(root / part for part in below)):
         if (candidate / marker).exists():
             return candidate

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from slakit.data.video.resize import resize
 from slakit.records import ConfigError, VideoError
+from slakit.strict import brief
 
 GRID = 64  # motion is measured on pictures of about this many pixels on the longer side
 LOOKS = 24  # frames, spread over the clip, in which it is looked for
@@ -19,13 +21,22 @@ REST = 0.2  # cells that may be left of the camera's motion: by so much edges of
 LEAST_MOTION = 1.0  # grey levels (0 to 255) by which the liveliest pixels must change; below, nothing has moved
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """A square window in pixels of the upright picture: top left corner and side."""
 
     left: int
     top: int
     side: int
+
+
+def read_crop(value: Any, words: Sequence[str] = ("signer", "none")) -> str | Box:
+    """A crop as a user gives it: one of the words, or a square as (left, top, side) in pixels; else ConfigError."""
+    if isinstance(value, str) and value in words:
+        return value
+    if isinstance(value, list | tuple) and len(value) == 3 and all(type(v) is int and v >= 0 for v in value):
+        if value[2] > 0:
+            return Box(*value)
+    raise ConfigError(f"crop={brief(value)} is none of {', '.join(words)}, nor a square [left, top, side] in pixels")
 
 
 def motion_energy(frames: np.ndarray, samples: int = LOOKS) -> np.ndarray:
@@ -114,16 +125,23 @@ def signer_box(frames: np.ndarray) -> Box:
         raise VideoError("there are no frames to find the signer in; read the clip first")
     height, width = frames.shape[1:3]
     short = min(height, width)
-    energy = motion_energy(frames)
-    if energy.max() < LEAST_MOTION:
+    if (edges := signed_in(frames)) is None:
         return _inside((width - short) / 2, (height - short) / 2, short, height, width)
-    energy = np.sqrt(np.where(energy > 0.08 * energy.max(), energy, 0.0))  # the body sways less than the hands
-    cell = width / energy.shape[1], height / energy.shape[0]
-    left, right = (edge * cell[0] for edge in _span(energy.sum(axis=0)))
-    top, bottom = (edge * cell[1] for edge in _span(energy.sum(axis=1)))
+    left, right, top, bottom = edges
     top = max(0.0, top - 0.35 * (bottom - top))  # the head
     side = min(max(1.33 * max(right - left, bottom - top), 0.6 * short), short)
     return _inside((left + right - side) / 2, (top + bottom - side) / 2, side, height, width)
+
+
+def signed_in(frames: np.ndarray) -> tuple[float, float, float, float] | None:
+    """Left, right, top and bottom of where it moves (without its outermost 3 %), in pixels; None where nothing does."""
+    energy = motion_energy(frames)
+    if energy.max() < LEAST_MOTION:
+        return None
+    energy = np.sqrt(np.where(energy > 0.08 * energy.max(), energy, 0.0))  # the body sways less than the hands
+    cell = frames.shape[2] / energy.shape[1], frames.shape[1] / energy.shape[0]
+    (left, right), (top, bottom) = _span(energy.sum(axis=0)), _span(energy.sum(axis=1))
+    return left * cell[0], right * cell[0], top * cell[1], bottom * cell[1]
 
 
 def _span(profile: np.ndarray) -> tuple[float, float]:
@@ -158,9 +176,9 @@ def squared(
     """Frames of any shape as squares: uint8 [T, H, W, 3] -> uint8 [T, size, size, 3].
 
     box: the square that is cut out first. aspect: what is done to pictures that are no squares: "stretch" as published,
-    "pad" with black, "crop" to the square around the signer. method: of resize().
+    or "pad" with black. method: of resize().
     """
-    if box is not None or (aspect == "crop" and frames.shape[1] != frames.shape[2]):
+    if box is not None:
         frames = signer_crop(frames, box=box)
     height, width = frames.shape[1:3]
     if aspect != "pad" or height == width:
@@ -171,3 +189,30 @@ def squared(
     square = np.zeros((len(frames), size, size, 3), np.uint8)
     square[:, top : top + inner[0], left : left + inner[1]] = resize(frames, inner, method)
     return square
+
+
+@dataclass(frozen=True)
+class Squaring:
+    """How the pictures of clips become squares, wherever they are read: to be trained on, scored, recognised, prepared.
+
+    crop: of clips that do not say themselves (Sample.crop); shape: height and width of the pictures that a Box was
+    chosen for, others are cut to the square around the signer. aspect: of what is not cut and no square, "stretch" or
+    "pad". size, resize_filter: of a preparation, which resizes before training does; size None: there is none.
+    """
+
+    crop: str | Box = "none"
+    aspect: str = "stretch"
+    size: int | None = None
+    resize_filter: str = "lanczos4"
+    shape: tuple[int, int] | None = None
+
+    def cut(self, height: int, width: int) -> str | Box:
+        """ "signer", "none", or the square that is cut out of pictures of that size."""
+        if isinstance(self.crop, str):
+            return self.crop
+        inside = self.crop.left + self.crop.side <= width and self.crop.top + self.crop.side <= height
+        return self.crop if inside and self.shape in (None, (height, width)) else "signer"
+
+    def fit(self, frames: np.ndarray, side: int, box: Box | None = None) -> np.ndarray:
+        """uint8 [T, H, W, 3] -> uint8 [T, side, side, 3]; box: the square that is cut out of them."""
+        return resize(squared(frames, self.size or side, self.aspect, self.resize_filter, box), side)

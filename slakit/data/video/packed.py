@@ -215,6 +215,9 @@ class PackedClip(Source):
     def num_frames(self) -> int:
         return self.split.num_frames(self.clip)
 
+    def box(self, crop: str | tuple[int, int, int], on_damage: str = "error") -> None:
+        """None: it is cut already, as prepare was told."""
+
     def _probe(self) -> VideoInfo:
         size, encoding = self.split.size, self.split.settings["encoding"]
         return VideoInfo(self.name, encoding, size, size, 0.0, self.num_frames, "packed")

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from slakit.data.video.cropping import LOOKS
+from slakit.data.video.cropping import LOOKS, Box, signer_box
 from slakit.records import ConfigError, VideoError
 
 MAX_BYTES = 4 * 2**30
@@ -124,6 +124,14 @@ class Source(ABC):
         """A few frames spread over the clip, those that signer_box() would choose of all."""
         chosen = np.unique(np.linspace(0, self.num_frames - 1, LOOKS).round().astype(int))
         return self.read(chosen.tolist(), on_damage)
+
+    def box(self, crop: str | tuple[int, int, int], on_damage: str = "error") -> Box | None:
+        """The square that is cut out of this clip, None: the whole picture. crop: "signer" looks for one in pictures
+        that are no squares, "none" does not; or the square itself."""
+        if not isinstance(crop, str):
+            return Box(*crop)
+        looked_for = crop == "signer" and self.info.height != self.info.width
+        return signer_box(self.look(on_damage)) if looked_for else None
 
     def resized(
         self,

@@ -27,6 +27,8 @@ class LoRALinear(LowRankLinear):
                 f"rank={rank} does not fit a {linear.in_features} -> {linear.out_features} layer; use 1 to "
                 f"{min(linear.in_features, linear.out_features)}"
             )
+        if alpha is not None and not abs(alpha) <= 1e6:
+            raise ConfigError(f"alpha={alpha} is no scale of an update; use about the rank, {rank}")
         super().__init__(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
         self.requires_grad_(False)

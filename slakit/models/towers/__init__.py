@@ -15,6 +15,7 @@ open_clip.py  open_clip's ViTs (OpenAI, LAION, CoCa) and timm's (SigLIP) as Towe
 weights.py    where weights come from: a tag, a file in a published layout, the tiny CLIP that is shipped
 definition.py the JSON files that define a tower, bounded
 backbones.py  Backbone = Tower and Blocks; load_backbone() by name
+resnet.py     ResNet-18 in the same parts, for the compared systems; slowfast_weights.py: SlowFast's by their names
 encoder.py    Encoder: an adapted Backbone over packed frames; attention weights recorded on request
 
 Knows exact and packing, no method.

@@ -173,17 +173,21 @@ def _said_activation(config: str, name: str, file: Path) -> bool:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without open_clip's warning that weights are random (they are wanted so, or come from a file right after), and
-    without its errors, which are raised as well."""
+    without its errors, which are raised as well; and without the handler of its own that logging.warning() leaves
+    behind, which would print every other library's lines a second time."""
 
     def is_news(record: logging.LogRecord) -> bool:
         message = record.getMessage()
         return not message.startswith(("No pretrained weights loaded for model", "Failed to download weights"))
 
-    logging.getLogger().addFilter(is_news)
+    root = logging.getLogger()
+    before = list(root.handlers)
+    root.addFilter(is_news)
     try:
         yield
     finally:
-        logging.getLogger().removeFilter(is_news)
+        root.removeFilter(is_news)
+        root.handlers[:] = before
 
 
 def _register(name: str) -> str:
