@@ -59,6 +59,11 @@ QUICK = {
         {"processes": 2},
         "loss",
     ),
+    "08_your_own_videos": (
+        {"clips": [6, 2, 2], "curve": [4], "steps": 8, "show_progress": False},
+        {"steps": 16},
+        "loss",
+    ),
     "09_recognise_your_video": ({"test_clips": 4, "clips_joined": 2}, {"lookahead_steps": 2}, "streamed_certainty"),
     "12_ablation_run": (
         {
