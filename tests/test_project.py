@@ -85,7 +85,7 @@ def test_a_command_that_is_written_somewhere_can_be_parsed(line):
 
 def test_every_command_is_written_somewhere():
     commands = {"demo", "train", "evaluate", "recognize", "convert", "score", "doctor", "prepare", "info"}
-    commands |= {"notebooks", "sweep"}
+    commands |= {"annotate", "draw", "notebooks", "sweep"}
     assert {line.split()[0] for line in written_commands()} == commands
 
 
@@ -162,7 +162,7 @@ def test_contributing_has_the_import_table_and_names_what_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.M))
     for text in (CONTRIBUTING, *(path.read_text(encoding="utf-8") for path in WORKFLOWS)):
         assert set(re.findall(r"\bmake ([a-z-]+)\b(?=[` \n])", text)) <= targets
-    assert len(CONTRIBUTING.splitlines()) <= 110
+    assert len(CONTRIBUTING.splitlines()) <= 125
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
