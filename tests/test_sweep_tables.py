@@ -127,7 +127,8 @@ def test_figures_show_every_number(results):
     texts = {text.get_text() for axis in figure.axes for text in axis.texts}
     assert {"16.0\n±1.0", "11.0\n±1.0", "20.0", "19.0"} <= texts
     figure = figures.wer_against_parameters(summary.assign(name=["a", "b", "c", "d"]), "name", "dev_wer")
-    assert [len(axis.texts) for axis in figure.axes] == [4, 1]
+    assert [len(axis.containers) for axis in figure.axes] == [4, 1]
+    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "b", "c", "d"]
     figures.sweep_curves(results.curves, "rank", pd.Series([30.0]))
     close = pd.DataFrame({"name": list("abc"), "test_wer": [18.0, 18.1, 22.0], "paper_test_wer": [19.0, 19.0, 30.0]})
     figure = figures.ours_beside_paper(close, "name")

@@ -11,6 +11,7 @@ and a frame's feature is [slow, repeated four times; fast]. In training each pat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,9 +60,10 @@ class Times:
 
     def __init__(self, clips: Clips):
         self.fast, self.slow = clips, Clips([-(-length // STRIDE) for length in clips.lengths], clips.device)
-        place = torch.cat([torch.arange(length) for length in clips.lengths])  # of each frame in its clip
-        slow = place % STRIDE == 0
-        self.first, self.of = slow.nonzero()[:, 0].to(clips.device), (slow.cumsum(0) - 1).to(clips.device)
+        begins, slow_begins = ([0, *accumulate(part.lengths)] for part in (clips, self.slow))  # and the end
+        first = [torch.arange(begin, end, STRIDE) for begin, end in pairwise(begins)]
+        of = [begin + torch.arange(n) // STRIDE for begin, n in zip(slow_begins, clips.lengths, strict=False)]
+        self.first, self.of = torch.cat(first).to(clips.device), torch.cat(of).to(clips.device)
 
 
 class Bottleneck(nn.Module):
