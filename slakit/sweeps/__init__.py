@@ -18,8 +18,8 @@ beside the paper's figures, learning curves. Nothing runs twice; a run that was 
 ...     spec = load_spec(Path(folder) / "ranks.yaml")
 >>> for point in spec.points():
 ...     print(point.name, point.parameters["model_options"], spec.expected(point))
-rank=4_f85d02 {'rank': 4} {'dev_wer': 20.1}
-rank=8_b52d74 {'rank': 8} {}
+rank=4_76d5da {'rank': 4} {'dev_wer': 20.1}
+rank=8_5c50fe {'rank': 8} {}
 
     report = run_sweep(spec, "papermill_runs/out")              # all runs that are not done, in processes of their own
     table = collect(spec, "papermill_runs/out").summary()
