@@ -17,10 +17,7 @@ from slakit.lessons.exercises import exercises
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOKS = ROOT / "notebooks"
-LESSONS = [path for path in sorted(BOOKS.glob("[0-9]*.ipynb")) if path.name[:2] <= "10" or path.name[:2] == "15"]
-# Lessons that have not got their form yet; this list only gets shorter.
-NOT_YET: set[str] = set()
-FORMED = [path for path in LESSONS if path.name[:2] not in NOT_YET]
+LESSONS = sorted(BOOKS.glob("[0-9]*.ipynb"))
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -41,7 +38,7 @@ def prose(source: str) -> str:
 # --- the form of a lesson ---
 
 
-@pytest.mark.parametrize("path", FORMED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_has_its_form(path):
     book = nbformat.read(path, 4)
     texts, codes = cells_of(path, "markdown"), cells_of(path, "code")
@@ -60,7 +57,7 @@ def test_a_lesson_has_its_form(path):
         assert re.search(r"\*\*Next:\*\* \[[^\]]+\]\(\d\d_\w+\.ipynb\)", end), "the next lesson"
 
 
-@pytest.mark.parametrize("path", FORMED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_what_teaches_nothing_is_folded(path):
     for cell in cells_of(path, "code"):
         lines = [line for line in cell.source.splitlines() if line.strip() and not line.startswith("#")]
@@ -73,7 +70,7 @@ def test_what_teaches_nothing_is_folded(path):
             assert folded(cell), f"fold this cell of {path.name}: {cell.source[:80]!r}"
 
 
-@pytest.mark.parametrize("path", FORMED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_a_lesson_has_exercises_with_hints_and_one_that_predicts(path):
     code = "\n".join(cell.source for cell in cells_of(path, "code"))
     asked = re.findall(r'check\("([^"]+)"', code)
@@ -99,7 +96,7 @@ def first_use(name: str, texts: list) -> int | None:
 TOO_COMMON = {"clip", "corpus", "step", "feature", "frozen", "parameter", "loss", "head", "encoder", "alignment"}
 
 
-@pytest.mark.parametrize("path", FORMED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_words_of_the_glossary_are_linked_where_they_come_first(path):
     texts = cells_of(path, "markdown")
     for name in set(words()) - TOO_COMMON:
