@@ -29,8 +29,8 @@ SLOWER = 2
 RIGHT, WRONG, TRUE, INK, GREY = "#56B4E9", "#E69F00", "#D0D0D0", "#FFFFFF", "#666666"  # apart for every colour vision
 # Notebook: the picture among its stored outputs, and the part of it that is kept (left, top, right, bottom as shares).
 THUMBNAILS = {
-    "00": (0, (0, 0, 0.67, 1)), "02": (0, (0, 0, 1, 1)), "03": (0, (0, 0, 0.34, 1)), "07": (2, (0, 0, 0.55, 0.45)),
-    "09": (1, (0.3, 0, 1, 1)),
+    "00": (0, (0, 0, 0.67, 1)), "02": (0, (0, 0, 1, 1)), "03": (0, (0, 0, 0.34, 1)), "07": (2, (0.09, 0, 0.62, 0.49)),
+    "09": (2, (0.3, 0, 1, 1)),
 }  # fmt: skip
 
 
