@@ -29,6 +29,8 @@ from slakit.scoring import Score, Stm, bootstrap_interval, confusions, per_signe
 from slakit.scoring.escapes import as_csv
 
 if TYPE_CHECKING:
+    import torch
+
     from slakit.models import Recognizer
 
 DRAWN = "minisign"  # the corpus that needs no folder
@@ -115,7 +117,7 @@ def evaluate(
         say(result)
         say(f"95 % interval {facts['interval'][0]:.2f} to {facts['interval'][1]:.2f}; nothing recognised in {nothing}")
     if clip_by_clip:
-        facts["clip_by_clip"] = alone(model, samples, hypotheses, data)
+        facts["clip_by_clip"] = alone(model, samples, hypotheses, data, target)
     if out is None:
         if result is None:
             say("\n".join(f"{clip} {glosses}" for clip, glosses in hypotheses.items()))
@@ -127,11 +129,13 @@ def evaluate(
     say("\n".join(f"{kind:<4}  {path}" for kind, path in files.items()))
 
 
-def alone(model: Recognizer, samples: Sequence[Sample], batched: Mapping[str, str], data: Corpus) -> dict[str, Any]:
+def alone(
+    model: Recognizer, samples: Sequence[Sample], batched: Mapping[str, str], data: Corpus, device: torch.device
+) -> dict[str, Any]:
     """What changes where no clip shares a batch with another, whose length would decide about its padding: printed, and
     the ids of the clips that are answered otherwise, with the score. batched: the answers of evaluation as it was."""
     settings = settings_for(model)
-    references, hypotheses = transcribe(model, samples, settings=replace(settings, batch_size=1))
+    references, hypotheses = transcribe(model, samples, settings=replace(settings, batch_size=1), device=device)
     changed = [clip for clip, answer in hypotheses.items() if answer != batched[clip]]
     result = score(references, hypotheses, data) if any(references.values()) else None
     against = f"{len(changed)} of {len(samples)} clips are answered otherwise than in batches of {settings.batch_size}"
