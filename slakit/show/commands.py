@@ -233,9 +233,8 @@ def recognize_all(
             out = out or Path("slakit-demo")
             overwrite = True
     if checkpoint is None or not names:
-        missing = "give --checkpoint too: what training wrote, or a demo model such as sla-lora"
-        nothing = "give a video and --checkpoint, what training wrote; or --demo alone, to see how it looks"
-        raise ConfigError(missing if names else nothing)
+        way_out = "--checkpoint too: what training wrote, or a demo model such as sla-lora"
+        raise ConfigError(f"give {way_out if names else 'a video and --checkpoint; or --demo alone, to see how it looks'}")
     asked = corpus is not None or root is not None or bool(options)
     clips = clips_of(names, checkpoints_corpus(checkpoint, corpus, root, options)[0] if asked else None)
     if save and len(clips) > 1:
