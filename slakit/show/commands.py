@@ -233,8 +233,8 @@ def recognize_all(
             out = out or Path("slakit-demo")
             overwrite = True
     if checkpoint is None or not names:
-        way_out = "--checkpoint too: what training wrote, or a demo model such as sla-lora"
-        raise ConfigError(f"give {way_out if names else 'a video and --checkpoint; or --demo alone, to see how it looks'}")
+        lone = "give --checkpoint too: what training wrote, or a demo model such as sla-lora"
+        raise ConfigError(lone if names else "give a video and --checkpoint; or --demo alone, to see how it looks")
     asked = corpus is not None or root is not None or bool(options)
     clips = clips_of(names, checkpoints_corpus(checkpoint, corpus, root, options)[0] if asked else None)
     if save and len(clips) > 1:
