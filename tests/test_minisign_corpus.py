@@ -118,6 +118,13 @@ def test_landmarks_on_disk_are_those_of_the_frames(built):
         load_landmarks(built, "nobody")
 
 
+def test_batch_runs_hide_the_bar_of_drawing(monkeypatch):
+    monkeypatch.delenv("SLAKIT_PROGRESS", raising=False)
+    assert not corpus.bar_of_clips(2, 2, True).disable and corpus.bar_of_clips(2, 2, False).disable
+    monkeypatch.setenv("SLAKIT_PROGRESS", "0")  # a stored notebook is the same whether or not clips had to be drawn
+    assert corpus.bar_of_clips(2, 2, True).disable
+
+
 def test_interrupted_build_goes_on_where_it_stopped(tmp_path):
     few = {**TINY, "train": 2, "dev": 1, "test": 1}
     folder = corpus.build(tmp_path, progress=False, **few)

@@ -88,8 +88,7 @@ def _build(folder: Path, chosen: Settings, progress: bool, workers: int | None) 
     write_annotations(folder, clips, chosen)
     missing = missing_clips(folder, clips)
     workers = fitting_workers(len(missing), workers)
-    bar = tqdm(total=len(clips), initial=len(clips) - len(missing), desc="MiniSign clips", disable=not progress)
-    with bar:
+    with bar_of_clips(len(clips), len(missing), progress) as bar:
         if workers == 1:
             for clip in missing:
                 write_clip(folder, clip, signers[clip.signer], chosen)
@@ -103,6 +102,12 @@ def _build(folder: Path, chosen: Settings, progress: bool, workers: int | None) 
         )
     write_atomically(folder / MANIFEST, _manifest(chosen, complete=True))
     return folder
+
+
+def bar_of_clips(total: int, missing: int, show: bool) -> tqdm:
+    """A bar to update by hand at each of `missing` clips; show=False and SLAKIT_PROGRESS=0 (batch runs) hide it."""
+    hidden = not show or os.environ.get("SLAKIT_PROGRESS", "1") == "0"
+    return tqdm(total=total, initial=total - missing, desc="MiniSign clips", disable=hidden)
 
 
 def _only_builds_in(root: Path) -> None:

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from slakit.minisign.clips import SPLITS, write_video
-from slakit.minisign.corpus import draw_in_processes, fitting_workers
+from slakit.minisign.corpus import bar_of_clips, draw_in_processes, fitting_workers
 from slakit.minisign.looks import Scene, Signer, sample_scene, sample_signer
 from slakit.minisign.motion import plan, sentence_motion
 from slakit.minisign.render import render
@@ -117,7 +116,7 @@ def draw(
         write_atomically(table, annotation)
         missing = [clip for clip in clips if not (folder / video_of(clip)).is_file()]
         workers = fitting_workers(len(missing))
-        with tqdm(total=len(clips), initial=len(clips) - len(missing), desc="clips", disable=not progress) as bar:
+        with bar_of_clips(len(clips), len(missing), progress) as bar:
             for clip in missing if workers == 1 else ():
                 write_video(folder / video_of(clip), frames_of(clip, signers[clip.signer]))
                 bar.update()
