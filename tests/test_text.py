@@ -7,7 +7,9 @@ import html.parser
 import io
 import json
 import math
+import os
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from slakit.records import CorpusError, SlakitError, Span, Vocabulary, visible
 from slakit.scoring import aligned_sentences, confusion_matrix, escapes, read_ctm, read_stm, score, write_ctm, write_stm
 from slakit.show.player import gloss_line
 from slakit.show.report import write_report
+from slakit.sweeps.kernels import SocketKernelManager
 from slakit.sweeps.spec import Spec
 from slakit.sweeps.tables import Results
 
@@ -361,16 +364,17 @@ def test_a_report_of_a_video_of_any_name(tmp_path, name):
 # ---- notebooks ---------------------------------------------------------------------------------------------------
 
 
-def test_tables_in_notebooks_are_text(tmp_path):
+def test_tables_in_notebooks_are_text(tmp_path, monkeypatch):
     """As Jupyter asks for them: no element, no mathematics, nothing hidden; a file holds them as they are."""
     from IPython.core.interactiveshell import InteractiveShell
 
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
     names = [*NAMES, *CONTROL]
     table = pd.DataFrame({"gloss": names, "$n$": range(len(names))}, index=[name + "\u202e" for name in names])
     with pd.option_context("display.max_rows", None, "display.max_colwidth", None):
         InteractiveShell.instance()
         try:
-            show.plain_tables()
+            show.plain_output()
             formatter = InteractiveShell.instance().display_formatter
             page, harmless = (formatter.format(frame)[0] for frame in (table, pd.DataFrame({"a": ["b"]})))
             words = formatter.format(table["gloss"])[0]["text/plain"]
@@ -395,10 +399,28 @@ def test_tables_in_notebooks_are_text(tmp_path):
     assert json.loads((tmp_path / "new/m.json").read_bytes()), "all or none"
 
 
+def test_print_in_notebooks_is_text(tmp_path):
+    """What a kernel sends to the browser for print(*glosses), glosses being what a checkpoint may hold."""
+    code = "from slakit.show import plain_output; plain_output(); plain_output(); print(*{!r}, sep='\\t', end='\\r\\n')"
+    manager = SocketKernelManager()
+    manager.start_kernel(cwd=str(tmp_path), env=os.environ | {"PYTHONPATH": str(ROOT)})
+    client, outputs = manager.blocking_client(), []
+    try:
+        client.start_channels()
+        client.wait_for_ready(timeout=120)
+        client.execute_interactive(code.format(NAMES), output_hook=outputs.append, timeout=120)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    printed = "".join(m["content"]["text"] for m in outputs if m["msg_type"] == "stream")
+    assert printed == "\t".join(visible(name, keep="\n\t\r") for name in NAMES) + "\r\n"
+    assert not [m for m in outputs if m["msg_type"] == "error"] and visible("\u202e") in printed
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
 def test_notebooks_write_and_show_through_one_door(path):
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
     text = "\n".join("".join(cell["source"]) for cell in cells if "colab" not in cell["metadata"].get("tags", []))
     for word in ("write_text", "write_bytes", "to_csv", "savefig", "json.dump(", ".to_html", ".to_latex"):
         assert word not in text, f"{word}: use slakit.show's save_results"
-    assert "pandas" not in text or "\nplain_tables()" in text
+    assert ("print(" not in text and "pandas" not in text) or "\nplain_output()" in text

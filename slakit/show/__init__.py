@@ -21,7 +21,7 @@ In reading order:
     films.py           frames beside their maps as MP4 or GIF
     commands.py        what evaluate, recognize and score print and write
     report.py          one recognition as a picture and as files; what a model knows
-    tables.py          tables in a notebook as plain text, and its files, written whole
+    tables.py          tables and print() in a notebook as plain text, and its files, written whole
     live.py            curves that grow during a run, and a run in other processes
     player.py          a widget: one clip; what all widgets share
     map_explorer.py    a widget: clips, methods and maps
@@ -46,7 +46,7 @@ _NAMES = {
     "sweep_figures": "cost_bars heat_map heat_maps ours_beside_paper sweep_curves wer_against_parameters",
     "films": "film save_film",
     "report": "model_card recognition_picture time_figure write_report",
-    "tables": "plain_tables shown save_results",
+    "tables": "plain_output shown save_results",
     "live": "LiveCurves launch",
     "player": "clip_player",
     "map_explorer": "MapExplorer",

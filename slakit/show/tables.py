@@ -1,9 +1,11 @@
-"""Tables in a notebook, shown as the text that they hold, and a notebook's own files, written whole."""
+"""Tables and print() in a notebook, shown as the text that they hold, and a notebook's own files, written whole."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from slakit.records import visible, write_files
 from slakit.scoring import csv_text
 
 
-def plain_tables() -> None:
-    """From now on this notebook shows pandas' tables as plain text: no mathematics, nothing hidden. Elsewhere nothing.
+def plain_output() -> None:
+    """From now on this notebook shows tables and prints as text: no mathematics, nothing hidden. Elsewhere nothing.
 
-    HTML is escaped by pandas itself, but a browser would typeset $x$ and turn the direction of reading.
+    HTML is escaped by pandas itself, but a browser would typeset $x$, and a right-to-left override in a printed gloss
+    would turn the rest of the line.
     """
     shell = get_ipython()
     if shell is None or not isinstance(shell.display_formatter, DisplayFormatter):
@@ -27,6 +30,17 @@ def plain_tables() -> None:
     formatters["text/html"].for_type(pd.DataFrame, table_html)
     for kind in (pd.DataFrame, pd.Series):
         formatters["text/plain"].for_type(kind, lambda table, printer, _: printer.text(visible(repr(table), keep="\n")))
+    stream: Any = sys.stdout
+    if not hasattr(stream.write, "__wrapped__"):
+        stream.write = _writing_visibly(stream.write)
+
+
+def _writing_visibly(write: Callable[[str], int]) -> Callable[[str], int]:
+    @wraps(write)
+    def write_visibly(text: str) -> int:
+        return write(visible(text, keep="\n\t\r") if isinstance(text, str) else text)
+
+    return write_visibly
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
