@@ -6,6 +6,8 @@ import math
 from statistics import fmean, variance
 from typing import Any
 
+import numpy as np
+
 from slakit.config import nearest
 from slakit.lessons.exercises import Exercise, number, one_of, whole_number, words_of
 from slakit.machine import shipped
@@ -31,7 +33,7 @@ def _printed_twice(answer: Any) -> str:
 
 
 def _clearly_apart(answer: Any) -> str:
-    if not isinstance(answer, bool):
+    if not isinstance(answer, bool | np.bool_):
         raise ValueError(f"True or False is wanted, not {answer!r}")
     ones, others = (16.0, 17.5, 16.9), (15.8, 16.1, 17.0)
     difference = abs(fmean(ones) - fmean(others))
