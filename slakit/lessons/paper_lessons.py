@@ -22,7 +22,10 @@ def _punished_harder(answer: Any) -> str:
 
 
 def _collapsed(answer: Any) -> str:
-    return "" if abs(number(answer) - 100 / 3) < 0.5 else "of the three true glosses, how many can still be recognised?"
+    wer = number(answer)
+    if abs(100 * wer - 100 / 3) < 1:
+        return "that is a share; a WER is given in per cent"
+    return "" if abs(wer - 100 / 3) < 0.5 else "of the three true glosses, how many can still be recognised?"
 
 
 def _printed_twice(answer: Any) -> str:
