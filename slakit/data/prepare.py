@@ -77,8 +77,7 @@ def prepare(
     crop = corpus.options.get("crop") or ("signer" if aspect == "crop" else "none")
     if crop == "none" and aspect == "crop":
         raise ConfigError('aspect="crop" cuts clips that crop="none" leaves whole; leave one of them out')
-    aspect = aspect if crop == "none" else "crop"
-    settings |= {"resize_filter": resize_filter, "aspect": aspect, "on_damage": on_damage}
+    settings |= {"resize_filter": resize_filter, "aspect": aspect if crop == "none" else "crop", "on_damage": on_damage}
     settings |= {} if crop in ("none", "signer") else {"crop": crop}
     out = Path(out)
     if re.search("[\0\ud800-\udfff]", str(out)):
@@ -92,7 +91,8 @@ def prepare(
                 if samples := corpus.split(split):
                     _prepare_split(samples, out / (split + SUFFIX), settings, workers, show_progress)
     except OSError as error:
-        raise SlakitError(f"{out}: writing failed ({error.strerror or error}); make room, or choose another") from error
+        why = error.strerror or error
+        raise SlakitError(f"{out}: writing failed ({why}); make room, or choose another folder") from error
     except BrokenProcessPool as error:
         raise SlakitError(f"{out}: a process ended, out of memory perhaps; run it again with fewer workers") from error
     return prepared(corpus, out)
