@@ -20,10 +20,12 @@ from slakit.strict import UNREADABLE, check_pickle
 NAMES = (
     (r"^s1\.pathway0_stem\.", "tower.slow."),
     (r"^s1\.pathway1_stem\.", "tower.fast."),
-    (r"^s(\d)_fuse\.", lambda m: f"blocks.{int(m[1]) - 1}.fusion."),
+    (r"^s(\d)_fuse\.", lambda m: f"blocks.{int(m[1]) - 1}."),
+    (r"conv_(f2s|s2f)\.", lambda m: f"to_{'slow' if m[1] == 'f2s' else 'fast'}.conv."),
+    (r"(blocks\.\d)\.bn(2?)\.", lambda m: f"{m[1]}.to_{'fast' if m[2] else 'slow'}.bn."),
     (r"^s(\d)\.pathway(\d)_res(\d+)\.", lambda m: f"blocks.{int(m[1]) - 2}.{('slow', 'fast')[int(m[2])]}.{m[3]}."),
-    (r"branch1(_bn)?\.", lambda m: f"shortcut{m[1] or ''}."),
-    (r"branch2\.", ""),
+    (r"branch1(_bn)?\.", lambda m: f"shortcut.{'bn' if m[1] else 'conv'}."),
+    (r"branch2\.([abc])(_bn)?\.", lambda m: f"{m[1]}.{'bn' if m[2] else 'conv'}."),
 )
 # Caffe2's names without "t_", the fast pathway's, -> PySlowFast's.
 CAFFE2 = (
