@@ -404,9 +404,24 @@ def test_kinetics_weights_of_a_pickle_execute_nothing(tmp_path):
             return Path.touch, (touched,)
 
     path.write_bytes(pickle.dumps(OrderedDict(blobs=Hostile())))
-    with pytest.raises(CheckpointError, match="no readable PySlowFast pickle: it asks for pathlib"):
+    with pytest.raises(CheckpointError, match="no readable PySlowFast pickle: 'Placeholder' object is not iterable"):
         create_model("slowfastsign", ["A"], pretrained=path, **options)
     assert not touched.exists()
+
+
+def test_a_pickled_array_that_lies_about_its_size_is_a_sentence(tmp_path):
+    """numpy's own reader walks past the end of such a list, which ends the process."""
+
+    class Lying:
+        def __reduce__(self):
+            reconstruct = np.empty(0).__reduce__()[0]
+            return reconstruct, (np.ndarray, (0,), b"b"), (1, (3_000_000,), np.dtype(self.kind), False, self.content)
+
+    lying = Lying()
+    for lying.kind, lying.content in (("O", []), ("f4", b"1234"), ("f4", [])):
+        (tmp_path / "lying.pkl").write_bytes(pickle.dumps({"blobs": {"conv1_w": lying}}, protocol=2))
+        with pytest.raises(CheckpointError, match=r"lying\.pkl (is no readable|holds nothing of a SlowFast)"):
+            create_model("slowfastsign", ["A"], pretrained=tmp_path / "lying.pkl", width=16, depths=(1, 1, 1, 1))
 
 
 @pytest.mark.parametrize("method", NETWORKS)
