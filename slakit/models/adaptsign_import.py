@@ -11,12 +11,13 @@ from open_clip.transformer import VisionTransformer
 from slakit.config import ModelConfig, to_dict
 from slakit.models.exact.recompute import QuickGELU
 from slakit.models.methods.adaptsign import AdaptSignOptions, adaptsign
-from slakit.models.published_files import check_classes, read_gloss_dict, read_state_dict
+from slakit.models.published_files import HEADS, check_classes, read_gloss_dict, read_state_dict
 from slakit.models.recognizer import Recognizer
 from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.definition import PLAIN_TEXT
 from slakit.models.towers.open_clip import open_tower
 from slakit.models.towers.resnet import fill
+from slakit.models.towers.weights import renamed
 from slakit.records import CheckpointError
 
 
@@ -48,10 +49,8 @@ def load_adaptsign_checkpoint(
     if "conv1d.fc.weight" in state and not torch.equal(state["conv1d.fc.weight"], state["classifier.weight"]):
         raise CheckpointError(f"{path} has two different classifiers; slakit shares one, as the published runs do")
     ours = {f"encoder.{key}": value for key, value in released_names(visual).items()}
-    starts = {"conv1d.temporal_conv.": "conv.", "temporal_model.rnn.": "lstm.", "classifier.": "classifier."}
-    for theirs, mine in starts.items():
-        found = {key.replace(theirs, mine): value for key, value in state.items() if key.startswith(theirs)}
-        ours |= {f"sequence.{key}": value for key, value in found.items()}
+    heads = ("conv1d.temporal_conv.", "temporal_model.rnn.", "classifier.")
+    ours |= {renamed(key, HEADS): value for key, value in state.items() if key.startswith(heads)}
     fill(model, ours, path)
     return model.eval()
 

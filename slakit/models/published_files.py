@@ -19,6 +19,20 @@ from slakit.records import MAX_BYTES, CheckpointError, Vocabulary
 KNOWN_SIZES = {1295: "phoenix2014", 1115: "phoenix2014-t", 2000: "csl-daily", 178: "csl"}
 
 
+PARTS = {"": "sequence", "slow": "pathways.slow", "fast": "pathways.fast"}
+PARTS |= {"main": PARTS[""], "0": PARTS[""], "1": PARTS["slow"], "2": PARTS["fast"]}
+# Released names -> ours, in order: the sequence models, with lift pooling in a nested list.
+HEADS = (
+    (r"^conv1d\.(main|slow|fast|)_?temporal_conv", lambda m: f"{PARTS[m[1]]}.conv"),
+    (r"^temporal_model\.?(\d?)\.rnn", lambda m: f"{PARTS[m[1]]}.lstm"),
+    (r"^classifier\.?(\d?)\.", lambda m: f"{PARTS[m[1]]}.classifier."),
+    (r"^conv1d\.fc\.?(\d?)\.", lambda m: f"{PARTS[m[1]]}.conv_classifier."),
+    (r"\.conv\.([02])\.([01])\.", lambda m: f".conv.{2 * int(m[1]) + int(m[2])}."),
+    (r"\.conv\.([13])\.(?=predictor|updater|weight\d)", lambda m: f".conv.{2 * int(m[1]) + 1}."),
+    ("insnorm", "norm"),
+)
+
+
 # What the released code's random states name. A file of PyTorch before 1.6 cannot be asked for its names.
 NUMPY_NAMES = ("numpy.ndarray", "numpy.dtype", *(f"numpy.{c}.multiarray._reconstruct" for c in ("core", "_core")))
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from slakit.models.methods import Encoder, register_network
+from slakit.models.methods import Encoder, register_method
 from slakit.models.methods.sen import SpatialGate
 from slakit.models.methods.vac import ResNetOptions
 from slakit.models.packing import Clips
 from slakit.models.towers.backbones import Backbone
-from slakit.models.towers.resnet import RESNET, ResidualBlock, kaiming, load_resnet
+from slakit.models.towers.resnet import ON_RESNET, ResidualBlock, kaiming
 from slakit.records import ConfigError
 
 
@@ -68,4 +68,4 @@ def corrnet(backbone: Backbone, options: CorrNetOptions) -> Encoder:
     return Encoder(backbone.requires_grad_(True))
 
 
-register_network("corrnet", CorrNetOptions, corrnet, load_resnet, RESNET, "imagenet")
+register_method("corrnet", CorrNetOptions, corrnet, **ON_RESNET)

@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slakit.models.methods import Encoder, register_network
+from slakit.models.methods import Encoder, register_method
 from slakit.models.methods.corrnet import last_blocks
 from slakit.models.methods.sen import SpatialGate, TemporalGate
 from slakit.models.methods.vac import ResNetOptions
 from slakit.models.packing import Clips
 from slakit.models.towers.backbones import Backbone
-from slakit.models.towers.resnet import RESNET, kaiming, load_resnet
+from slakit.models.towers.resnet import ON_RESNET, kaiming
 
 NEIGHBOURS = {2: 1, 3: 3, 4: 5}  # stage -> frames to each side that it is compared with
 DILATIONS = 3
@@ -80,4 +80,4 @@ def corrnet_plus(backbone: Backbone, options: ResNetOptions) -> Encoder:
     return Encoder(backbone.requires_grad_(True))
 
 
-register_network("corrnet+", ResNetOptions, corrnet_plus, load_resnet, RESNET, "imagenet", pooling="lift")
+register_method("corrnet+", ResNetOptions, corrnet_plus, pooling="lift", **ON_RESNET)

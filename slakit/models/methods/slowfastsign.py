@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slakit.models.methods import Encoder, register_network
+from slakit.models.methods import Encoder, register_method
 from slakit.models.packing import STRIDE, Clips
 from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.encoder import EVERYWHERE
@@ -168,7 +168,7 @@ def slowfastsign(backbone: Backbone, options: SlowFastOptions) -> Encoder:
     return SlowFastEncoder(backbone.requires_grad_(True), options.feature_dropout)
 
 
-register_network(
-    "slowfastsign", SlowFastOptions, slowfastsign, load_slowfast, SLOWFAST, "SLOWFAST_64x2_R101_50_50.pkl",
-    normalize="kinetics",
+register_method(
+    "slowfastsign", SlowFastOptions, slowfastsign, auxiliary_head=False, adapters_only=False, network=load_slowfast,
+    backbone=SLOWFAST, pretrained="SLOWFAST_64x2_R101_50_50.pkl", padding="published", normalize="kinetics",
 )  # fmt: skip

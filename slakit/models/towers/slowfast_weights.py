@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from slakit.models.towers.weights import Placeholder, read_pickle
+from slakit.models.towers.weights import Placeholder, read_pickle, renamed
 from slakit.records import CheckpointError, read_bytes
 from slakit.strict import UNREADABLE
 
@@ -38,17 +36,6 @@ CAFFE2 = (
     (r"_rm$", ".running_mean"),
     (r"_riv$", ".running_var"),
 )
-
-
-def renamed(name: str, rules: tuple) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def slowfast_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """PySlowFast's tensors under the names of a Backbone."""
-    return {renamed(name, NAMES): value for name, value in state.items()}
 
 
 def read_array(value: Any) -> torch.Tensor | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import re
 import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,13 @@ def read_pickle(data: bytes, encoding: str = "ASCII") -> Any:
     encoding: of Python 2's strings. Raises what UNREADABLE names.
     """
     return _Inert(io.BytesIO(check_pickle(data)), encoding=encoding).load()
+
+
+def renamed(name: str, rules: Iterable[tuple[str, str | Callable[[re.Match], str]]]) -> str:
+    """A tensor's name after each (pattern, replacement) in order, as re.sub() takes them."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def tiny_clip_files() -> tuple[Path, Path]:
