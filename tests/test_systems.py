@@ -316,6 +316,12 @@ def test_streams_are_exact_or_refused(method):
     assert np.allclose(stream.finish().posteriors, whole.posteriors, atol=2e-5)
 
 
+@pytest.mark.parametrize("method", ["tlp", "corrnet+"])
+def test_a_clip_of_one_step_is_recognised(method):
+    model = tiny(method).eval()
+    assert model(pictures(3), torch.tensor([3])).sequence.isfinite().all()
+
+
 @pytest.mark.parametrize("method", ["corrnet", "slowfastsign"])
 def test_grad_cam_is_of_the_last_map(method):
     """The kept gradient is how the score changes with the last map, by small steps in float64; chunks are exact."""
