@@ -66,12 +66,9 @@ def _backbone(visual: dict[str, torch.Tensor], num_heads: int | None) -> Backbon
     stock = VisionTransformer(
         grid * patch, patch, width, depth, heads, hidden / width, output_dim=output, act_layer=QuickGELU
     )
-    known = {
-        (768, 12, 16): "ViT-B-16-quickgelu",
-        (768, 12, 32): "ViT-B-32-quickgelu",
-        (1024, 24, 14): "ViT-L-14-quickgelu",
-    }
-    name = known.get((width, depth, patch), f"adaptsign-{width}x{depth}.json")
+    known = {(768, 12, 16): "ViT-B-16", (768, 12, 32): "ViT-B-32", (1024, 24, 14): "ViT-L-14"}
+    usual = known.get((width, depth, patch))
+    name = f"{usual}-quickgelu" if usual else f"adaptsign-{width}x{depth}.json"
     backbone = Backbone(name, *open_tower(stock, name))
     if name.endswith(".json"):  # no name of open_clip's: a checkpoint of ours holds the sizes
         vision = {"image_size": grid * patch, "patch_size": patch, **sizes}
@@ -79,41 +76,33 @@ def _backbone(visual: dict[str, torch.Tensor], num_heads: int | None) -> Backbon
     return backbone
 
 
+# Released names, without "conv2d.visual.", -> those of AdaptSignEncoder, in order.
+NAMES = (
+    (r"^transformer\.resblocks\.", "backbone.blocks."),
+    (r"^transformer\.aggblocks\.", "aggregations."),
+    (r"^transformer\.query$", "query"),
+    (r"^transformer\.temporal_ada_weight$", "cross_frame.scale"),
+    (r"^transformer\.taggblocks\.ln_1\.", "cross_frame.ln."),
+    (r"^ada_weight$", "fusion"),
+    (r"^ln_post_cls\.", "ln_query."),
+    (r"^(?!backbone|aggregations|query|cross_frame|fusion|ln_query)", "backbone.tower."),
+    (r"(S|MLP)_Adapter\.mlp\.", lambda m: f"adapter_{1 if m[1] == 'S' else 2}."),
+    (r"(adapter_\d|mlp)\.c_(in|fc)\.", r"\1.fc1."),
+    (r"(adapter_\d|mlp)\.c_(out|proj)\.", r"\1.fc2."),
+    (r"prefix_embedding_", "prefix."),
+)
+
+
 def released_names(visual: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The released code's tensors of an encoder (without "conv2d.visual.") under the names of AdaptSignEncoder."""
     ours: dict[str, torch.Tensor] = {}
-    renamed = {
-        "S_Adapter.mlp.c_in": "adapter_1.fc1",
-        "S_Adapter.mlp.c_out": "adapter_1.fc2",
-        "MLP_Adapter.mlp.c_in": "adapter_2.fc1",
-        "MLP_Adapter.mlp.c_out": "adapter_2.fc2",
-        "mlp.c_fc": "mlp.fc1",
-        "mlp.c_proj": "mlp.fc2",
-    }
-    whole = {
-        "transformer.query": "query",
-        "transformer.temporal_ada_weight": "cross_frame.scale",
-        "transformer.taggblocks.ln_1.weight": "cross_frame.ln.weight",
-        "transformer.taggblocks.ln_1.bias": "cross_frame.ln.bias",
-        "ada_weight": "fusion",
-        "ln_post_cls.weight": "ln_query.weight",
-        "ln_post_cls.bias": "ln_query.bias",
-    }
     for key, value in visual.items():
-        if key in whole:
-            ours[whole[key]] = value.flatten()
-            continue
-        if not key.startswith(("transformer.resblocks.", "transformer.aggblocks.")):
-            ours[f"backbone.tower.{key}"] = value
-            continue
-        _, kind, index, name = key.split(".", 3)
-        start = f"backbone.blocks.{index}" if kind == "resblocks" else f"aggregations.{index}"
-        if name.startswith("attn.in_proj_"):
+        name = renamed(key, NAMES)
+        if ".attn.in_proj_" in name:
             for part, rows in zip("qkv", value.chunk(3), strict=True):
-                ours[f"{start}.attn.{part}_proj.{name.removeprefix('attn.in_proj_')}"] = rows
-        elif name.startswith("prefix_embedding_"):
-            ours[f"{start}.prefix.{name[-1]}"] = value.flatten(0, 1)
+                ours[name.replace("in_proj_", f"{part}_proj.")] = rows
+        elif name in ("query", "cross_frame.scale", "fusion"):
+            ours[name] = value.flatten()
         else:
-            stem, _, tail = name.rpartition(".")
-            ours[f"{start}.{renamed.get(stem, stem)}.{tail}"] = value
+            ours[name] = value.flatten(0, 1) if ".prefix." in name else value
     return ours
