@@ -7,6 +7,7 @@ gathered there (correlation); a gate says where on the picture that counts (iden
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -57,8 +58,7 @@ def last_blocks(backbone: Backbone, stages: tuple[int, ...]) -> list[ResidualBlo
     """The last block of each of these stages, numbered from 1."""
     if not set(stages) <= {1, 2, 3, 4}:
         raise ConfigError(f"stages={stages} are not stages of a ResNet-18; they are numbered 1 to 4")
-    blocks = [backbone.blocks[2 * stage - 1] for stage in stages]
-    return [block for block in blocks if isinstance(block, ResidualBlock)]
+    return [cast(ResidualBlock, backbone.blocks[2 * stage - 1]) for stage in stages]
 
 
 def corrnet(backbone: Backbone, options: CorrNetOptions) -> Encoder:

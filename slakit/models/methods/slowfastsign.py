@@ -97,12 +97,10 @@ class Stage(nn.Module):
         inner, outputs, stride = width << number, 4 * width << number, 1 if number == 0 else 2
 
         def pathway(share: int, kernel: int) -> nn.ModuleList:
-            blocks = nn.ModuleList()
-            for i in range(depth):
-                sizes = ((outputs if i else inputs) // share, inner // share, outputs // share)
-                time = kernel if i < WITH_TIME[number] else 1
-                blocks.append(Bottleneck(*sizes, time, 1 if i else stride))
-            return blocks
+            sizes, times = (inner // share, outputs // share), [kernel] * WITH_TIME[number] + [1] * depth
+            first = Bottleneck(inputs // share, *sizes, kernel, stride)
+            rest = (Bottleneck(outputs // share, *sizes, time, 1) for time in times[1:depth])
+            return nn.ModuleList([first, *rest])
 
         self.slow, self.fast = pathway(1, SLOW_KERNELS[number]), pathway(FEWER, FAST_KERNEL)
 
