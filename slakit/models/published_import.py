@@ -87,8 +87,7 @@ def load_published_checkpoint(
         fill(model, {name: shaped(value, expected.get(name)) for name, value in ours.items()}, path)
     sizes = AugmentConfig(image_size=round(8 * model.image_size / 7), crop_size=model.image_size)
     protocol = TrainConfig(augment=sizes, decode=DecodeConfig(collapse_repeats=True), precision="float32")
-    kept = ("augment", "decode", "precision", "batch_size")
-    train = {name: to_dict(protocol)[name] for name in kept}
+    train = {name: to_dict(protocol)[name] for name in ("augment", "decode", "precision", "batch_size")}
     model.about = {"train": train, "pictures": {"aspect": "stretch"}, "trained_on": f"published as {path.name}"}
     return model.eval()
 

@@ -4,8 +4,8 @@ In: a Backbone with everything frozen, and the method's options. Out: an Encoder
 features [N, F], in which what the method trains requires a gradient.
 
 A new method is a dataclass of its options, a function (backbone, options) -> Encoder, and one call of
-register_method(); import its file in models/recognizer.py and every part of slakit knows the name. Training the gains
-of the norms alone, for example:
+register_method(); with its file in this folder every part of slakit knows the name. Training the gains of the norms
+alone, for example:
 
 >>> from dataclasses import dataclass
 >>> from slakit.models import count_parameters, create_model
