@@ -1,4 +1,7 @@
-"""Where the weights of an image tower come from: an open_clip tag, a file in a published layout, or the tiny CLIP."""
+"""Where the weights of an image tower come from: an open_clip tag, a file in a published layout, or the tiny CLIP.
+
+And how released pickles are read, of which nothing is executed, and tensors renamed.
+"""
 
 from __future__ import annotations
 
