@@ -14,7 +14,7 @@ from torch import nn
 from slakit.models.methods.corrnet import Correlation
 from slakit.models.methods.corrnet_plus import Correlation as CorrelationPlus
 from slakit.models.methods.sen import Emphasis, SpatialGate, TemporalGate
-from slakit.models.methods.slowfastsign import Bottleneck, PackedConv, SlowFastEncoder
+from slakit.models.methods.slowfastsign import Bottleneck, ConvNorm, SlowFastEncoder
 from slakit.models.packing import STRIDE
 from slakit.models.towers.resnet import ResidualBlock
 
@@ -112,31 +112,30 @@ def plain_network(encoder: nn.Module, images: torch.Tensor) -> torch.Tensor:
     return x.mean((3, 4)).transpose(1, 2)
 
 
-def conv_time(layer: PackedConv, x: torch.Tensor) -> torch.Tensor:
+def conv_time(layer: nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
     return F.conv3d(x, layer.weight, None, layer.stride, layer.padding)
 
 
+def conv_norm(module: ConvNorm, x: torch.Tensor) -> torch.Tensor:
+    return norm(module.bn, conv_time(module.conv, x))
+
+
 def bottleneck(module: Bottleneck, x: torch.Tensor) -> torch.Tensor:
-    y = norm(module.a_bn, conv_time(module.a, x)).relu()
-    y = norm(module.b_bn, conv_time(module.b, y)).relu()
-    y = norm(module.c_bn, conv_time(module.c, y))
-    if module.shortcut is not None:
-        x = norm(module.shortcut_bn, conv_time(module.shortcut, x))
-    return (x + y).relu()
+    y = conv_norm(module.c, conv_norm(module.b, conv_norm(module.a, x).relu()).relu())
+    return (y + (x if module.shortcut is None else conv_norm(module.shortcut, x))).relu()
 
 
 def plain_slowfast(encoder: SlowFastEncoder, images: torch.Tensor) -> torch.Tensor:
     """[B, 3, T, S, S], T a multiple of 4 -> [B, T, F]."""
     tower, pathways = encoder.backbone.tower, []
     for stem, x in ((tower.slow, images[:, :, ::STRIDE]), (tower.fast, images)):
-        x = norm(stem.bn, conv_time(stem.conv, x)).relu()
+        x = conv_norm(stem, x).relu()
         pathways.append(F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, 1, 1)))
     slow, fast = pathways
     for stage in encoder.backbone.blocks:
-        fusion = stage.fusion
-        to_slow = norm(fusion.bn, conv_time(fusion.conv_f2s, fast)).relu()
-        to_fast = norm(fusion.bn2, conv_time(fusion.conv_s2f, slow).repeat_interleave(STRIDE, 2)).relu()
-        slow, fast = slow + fusion.weight_s * to_slow, fast + fusion.weight_f * to_fast
+        to_slow = conv_norm(stage.to_slow, fast).relu()
+        to_fast = norm(stage.to_fast.bn, conv_time(stage.to_fast.conv, slow).repeat_interleave(STRIDE, 2)).relu()
+        slow, fast = slow + stage.weight_s * to_slow, fast + stage.weight_f * to_fast
         for module in stage.slow:
             slow = bottleneck(module, slow)
         for module in stage.fast:

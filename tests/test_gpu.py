@@ -55,6 +55,17 @@ def test_counted_memory_is_the_allocators_peak():
 
 
 @on_gpu
+def test_attention_of_networks_needs_no_preparation_for_new_numbers_of_frames():
+    """cuDNN's kernels do, a tenth of a second for each: CorrNet+ attends with every batch's own number of frames."""
+    network, seen = create_model("corrnet+", ["A"], None, None, width=16, image_size=32, hidden_size=32).cuda(), []
+    for module in network.encoder.modules():
+        if hasattr(module, "k_proj"):
+            module.k_proj.register_forward_hook(lambda *_: seen.append(torch.backends.cuda.cudnn_sdp_enabled()))
+    network(torch.zeros(9, 3, 32, 32, dtype=torch.uint8, device="cuda"), torch.tensor([9]))
+    assert seen == [False] * 3
+
+
+@on_gpu
 def test_a_resumed_run_ends_where_the_straight_one_does(clips, tmp_path, monkeypatch):
     """Kernels of a GPU may add up in another order each time: close, not to the bit."""
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"

@@ -8,12 +8,13 @@ import math
 import pytest
 import torch
 from tiny_models import golden
+from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from slakit.config import LossWeights
 from slakit.models.packing import padded_index, padded_lengths, replicate_padding
 from slakit.models.recognizer import Logits
-from slakit.models.sequence import NormLinear, SequenceModel, TemporalConv, padded_lstm
+from slakit.models.sequence import LiftGate, NormLinear, SequenceModel, TemporalConv, padded_lstm
 from slakit.records import SlakitError
 from slakit.training.losses import ctc, ctc_feasible, distillation, recognition_loss
 
@@ -159,3 +160,16 @@ def test_padded_lstm_drops_out_between_layers_in_training_only():
     assert not torch.equal(padded_lstm(lstm, x, steps), padded_lstm(lstm, x, steps))
     lstm.eval()
     assert torch.equal(padded_lstm(lstm, x, steps), padded_lstm(lstm, x, steps))
+
+
+@pytest.mark.parametrize("frames", [1, 6])
+def test_lift_gates_norm_any_number_of_steps(frames):
+    """Against the equation; one step, as a clip of four frames has behind the second pooling, is normed to the bias."""
+    gate = LiftGate(3).double()
+    for parameter in gate.parameters():
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    z = torch.randn(2, 3, frames, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    y = gate.conv(z)
+    y = (y - y.mean(2, keepdim=True)) / (y.var(2, correction=0, keepdim=True) + gate.norm.eps).sqrt()
+    expected = z * (0.5 + (y * gate.norm.weight[:, None] + gate.norm.bias[:, None]).sigmoid())
+    torch.testing.assert_close(gate(z), expected, rtol=1e-10, atol=1e-12)

@@ -316,6 +316,12 @@ def test_streams_are_exact_or_refused(method):
     assert np.allclose(stream.finish().posteriors, whole.posteriors, atol=2e-5)
 
 
+@pytest.mark.parametrize("method", ["tlp", "corrnet+"])
+def test_a_clip_of_one_step_is_recognised(method):
+    model = tiny(method).eval()
+    assert model(pictures(3), torch.tensor([3])).sequence.isfinite().all()
+
+
 @pytest.mark.parametrize("method", ["corrnet", "slowfastsign"])
 def test_grad_cam_is_of_the_last_map(method):
     """The kept gradient is how the score changes with the last map, by small steps in float64; chunks are exact."""
@@ -354,22 +360,17 @@ def caffe2(model) -> dict[str, np.ndarray]:
     for name, value in model.encoder.backbone.state_dict().items():
         part, _, end = name.rpartition(".")
         fast = "t_" if ".fast" in name else ""
-        if (
-            end not in ends
-            or "shortcut" in name
-            or part.endswith(("s2f", "bn2"))
-            or (".fusion" in name and "bn" in name)
-        ):
+        if end not in ends or any(word in name for word in ("shortcut", "to_fast", "to_slow.bn")):
             continue
         if part.startswith("tower"):
             key = f"{fast}{'res_conv1_bn' if part.endswith('bn') else 'conv1'}"
-        elif ".fusion.conv_f2s" in part:
+        elif "to_slow.conv" in part:
             key, value = "t_pool1_subsample", value[: len(value) // 4]  # of another number of channels: not loaded
             if not part.startswith("blocks.0"):
                 continue
         else:
-            _, stage, _, block, layer = part.split(".")
-            key = f"{fast}res{int(stage) + 2}_{block}_branch2{layer}"
+            _, stage, _, block, layer, kind = part.split(".")
+            key = f"{fast}res{int(stage) + 2}_{block}_branch2{layer}{'_bn' if kind == 'bn' else ''}"
         end = "w" if value.dim() == 5 else ends[end]
         value = torch.randn(value.shape, generator=torch.Generator().manual_seed(len(blobs)))
         if key.endswith("branch2a") and not fast and value.dim() == 5:  # wider, and over time
@@ -392,16 +393,16 @@ def test_kinetics_weights_of_a_pickle_execute_nothing(tmp_path):
     state = create_model("slowfastsign", ["A"], pretrained=path, **options).encoder.backbone.state_dict()
     as_loaded = {
         "conv1_w": "tower.slow.conv.weight", "t_conv1_w": "tower.fast.conv.weight",
-        "res_conv1_bn_riv": "tower.slow.bn.running_var", "t_res3_0_branch2b_w": "blocks.1.fast.0.b.weight",
-        "res5_0_branch2c_bn_b": "blocks.3.slow.0.c_bn.bias",
+        "res_conv1_bn_riv": "tower.slow.bn.running_var", "t_res3_0_branch2b_w": "blocks.1.fast.0.b.conv.weight",
+        "res5_0_branch2c_bn_b": "blocks.3.slow.0.c.bn.bias",
     }  # fmt: skip
     for theirs, ours in as_loaded.items():
         assert np.array_equal(blobs[theirs], state[ours].numpy()), ours
     cut = blobs["res2_0_branch2a_w"][:, :16, :1]  # no kernel over time, no channels of the old fusion
-    assert np.array_equal(cut, state["blocks.0.slow.0.a.weight"].numpy())
-    assert state["blocks.0.fusion.bn.weight"].tolist() == [0, 1, 2, 3] * 4
+    assert np.array_equal(cut, state["blocks.0.slow.0.a.conv.weight"].numpy())
+    assert state["blocks.0.to_slow.bn.weight"].tolist() == [0, 1, 2, 3] * 4
     start = tiny("slowfastsign").encoder.backbone.state_dict()
-    assert torch.equal(start["blocks.0.fusion.conv_f2s.weight"], state["blocks.0.fusion.conv_f2s.weight"])
+    assert torch.equal(start["blocks.0.to_slow.conv.weight"], state["blocks.0.to_slow.conv.weight"])
     touched = tmp_path / "touched"
 
     class Hostile:
@@ -409,9 +410,24 @@ def test_kinetics_weights_of_a_pickle_execute_nothing(tmp_path):
             return Path.touch, (touched,)
 
     path.write_bytes(pickle.dumps(OrderedDict(blobs=Hostile())))
-    with pytest.raises(CheckpointError, match="no readable PySlowFast pickle: it asks for pathlib"):
+    with pytest.raises(CheckpointError, match="no readable PySlowFast pickle: 'Placeholder' object is not iterable"):
         create_model("slowfastsign", ["A"], pretrained=path, **options)
     assert not touched.exists()
+
+
+def test_a_pickled_array_that_lies_about_its_size_is_a_sentence(tmp_path):
+    """numpy's own reader walks past the end of such a list, which ends the process."""
+
+    class Lying:
+        def __reduce__(self):
+            reconstruct = np.empty(0).__reduce__()[0]
+            return reconstruct, (np.ndarray, (0,), b"b"), (1, (3_000_000,), np.dtype(self.kind), False, self.content)
+
+    lying = Lying()
+    for lying.kind, lying.content in (("O", []), ("f4", b"1234"), ("f4", [])):
+        (tmp_path / "lying.pkl").write_bytes(pickle.dumps({"blobs": {"conv1_w": lying}}, protocol=2))
+        with pytest.raises(CheckpointError, match=r"lying\.pkl (is no readable|holds nothing of a SlowFast)"):
+            create_model("slowfastsign", ["A"], pretrained=tmp_path / "lying.pkl", width=16, depths=(1, 1, 1, 1))
 
 
 @pytest.mark.parametrize("method", NETWORKS)

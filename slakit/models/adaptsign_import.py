@@ -11,12 +11,13 @@ from open_clip.transformer import VisionTransformer
 from slakit.config import ModelConfig, to_dict
 from slakit.models.exact.recompute import QuickGELU
 from slakit.models.methods.adaptsign import AdaptSignOptions, adaptsign
-from slakit.models.published_files import check_classes, read_gloss_dict, read_state_dict
+from slakit.models.published_files import HEADS, check_classes, read_gloss_dict, read_state_dict
 from slakit.models.recognizer import Recognizer
 from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.definition import PLAIN_TEXT
 from slakit.models.towers.open_clip import open_tower
 from slakit.models.towers.resnet import fill
+from slakit.models.towers.weights import renamed
 from slakit.records import CheckpointError
 
 
@@ -48,10 +49,8 @@ def load_adaptsign_checkpoint(
     if "conv1d.fc.weight" in state and not torch.equal(state["conv1d.fc.weight"], state["classifier.weight"]):
         raise CheckpointError(f"{path} has two different classifiers; slakit shares one, as the published runs do")
     ours = {f"encoder.{key}": value for key, value in released_names(visual).items()}
-    starts = {"conv1d.temporal_conv.": "conv.", "temporal_model.rnn.": "lstm.", "classifier.": "classifier."}
-    for theirs, mine in starts.items():
-        found = {key.replace(theirs, mine): value for key, value in state.items() if key.startswith(theirs)}
-        ours |= {f"sequence.{key}": value for key, value in found.items()}
+    heads = ("conv1d.temporal_conv.", "temporal_model.rnn.", "classifier.")
+    ours |= {renamed(key, HEADS): value for key, value in state.items() if key.startswith(heads)}
     fill(model, ours, path)
     return model.eval()
 
@@ -67,12 +66,9 @@ def _backbone(visual: dict[str, torch.Tensor], num_heads: int | None) -> Backbon
     stock = VisionTransformer(
         grid * patch, patch, width, depth, heads, hidden / width, output_dim=output, act_layer=QuickGELU
     )
-    known = {
-        (768, 12, 16): "ViT-B-16-quickgelu",
-        (768, 12, 32): "ViT-B-32-quickgelu",
-        (1024, 24, 14): "ViT-L-14-quickgelu",
-    }
-    name = known.get((width, depth, patch), f"adaptsign-{width}x{depth}.json")
+    known = {(768, 12, 16): "ViT-B-16", (768, 12, 32): "ViT-B-32", (1024, 24, 14): "ViT-L-14"}
+    usual = known.get((width, depth, patch))
+    name = f"{usual}-quickgelu" if usual else f"adaptsign-{width}x{depth}.json"
     backbone = Backbone(name, *open_tower(stock, name))
     if name.endswith(".json"):  # no name of open_clip's: a checkpoint of ours holds the sizes
         vision = {"image_size": grid * patch, "patch_size": patch, **sizes}
@@ -80,41 +76,33 @@ def _backbone(visual: dict[str, torch.Tensor], num_heads: int | None) -> Backbon
     return backbone
 
 
+# Released names, without "conv2d.visual.", -> those of AdaptSignEncoder, in order.
+NAMES = (
+    (r"^transformer\.resblocks\.", "backbone.blocks."),
+    (r"^transformer\.aggblocks\.", "aggregations."),
+    (r"^transformer\.query$", "query"),
+    (r"^transformer\.temporal_ada_weight$", "cross_frame.scale"),
+    (r"^transformer\.taggblocks\.ln_1\.", "cross_frame.ln."),
+    (r"^ada_weight$", "fusion"),
+    (r"^ln_post_cls\.", "ln_query."),
+    (r"^(?!backbone|aggregations|query|cross_frame|fusion|ln_query)", "backbone.tower."),
+    (r"(S|MLP)_Adapter\.mlp\.", lambda m: f"adapter_{1 if m[1] == 'S' else 2}."),
+    (r"(adapter_\d|mlp)\.c_(in|fc)\.", r"\1.fc1."),
+    (r"(adapter_\d|mlp)\.c_(out|proj)\.", r"\1.fc2."),
+    (r"prefix_embedding_", "prefix."),
+)
+
+
 def released_names(visual: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The released code's tensors of an encoder (without "conv2d.visual.") under the names of AdaptSignEncoder."""
     ours: dict[str, torch.Tensor] = {}
-    renamed = {
-        "S_Adapter.mlp.c_in": "adapter_1.fc1",
-        "S_Adapter.mlp.c_out": "adapter_1.fc2",
-        "MLP_Adapter.mlp.c_in": "adapter_2.fc1",
-        "MLP_Adapter.mlp.c_out": "adapter_2.fc2",
-        "mlp.c_fc": "mlp.fc1",
-        "mlp.c_proj": "mlp.fc2",
-    }
-    whole = {
-        "transformer.query": "query",
-        "transformer.temporal_ada_weight": "cross_frame.scale",
-        "transformer.taggblocks.ln_1.weight": "cross_frame.ln.weight",
-        "transformer.taggblocks.ln_1.bias": "cross_frame.ln.bias",
-        "ada_weight": "fusion",
-        "ln_post_cls.weight": "ln_query.weight",
-        "ln_post_cls.bias": "ln_query.bias",
-    }
     for key, value in visual.items():
-        if key in whole:
-            ours[whole[key]] = value.flatten()
-            continue
-        if not key.startswith(("transformer.resblocks.", "transformer.aggblocks.")):
-            ours[f"backbone.tower.{key}"] = value
-            continue
-        _, kind, index, name = key.split(".", 3)
-        start = f"backbone.blocks.{index}" if kind == "resblocks" else f"aggregations.{index}"
-        if name.startswith("attn.in_proj_"):
+        name = renamed(key, NAMES)
+        if ".attn.in_proj_" in name:
             for part, rows in zip("qkv", value.chunk(3), strict=True):
-                ours[f"{start}.attn.{part}_proj.{name.removeprefix('attn.in_proj_')}"] = rows
-        elif name.startswith("prefix_embedding_"):
-            ours[f"{start}.prefix.{name[-1]}"] = value.flatten(0, 1)
+                ours[name.replace("in_proj_", f"{part}_proj.")] = rows
+        elif name in ("query", "cross_frame.scale", "fusion"):
+            ours[name] = value.flatten()
         else:
-            stem, _, tail = name.rpartition(".")
-            ours[f"{start}.{renamed.get(stem, stem)}.{tail}"] = value
+            ours[name] = value.flatten(0, 1) if ".prefix." in name else value
     return ours

@@ -2,47 +2,35 @@
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from slakit.models.towers.weights import BAD_WEIGHTS
+from slakit.models.towers.weights import BAD_WEIGHTS, Placeholder, read_pickle
 from slakit.records import MAX_BYTES, CheckpointError, Vocabulary
-from slakit.strict import check_pickle
 
 # Glosses of the published dictionaries, for a sentence that says which one was given.
 KNOWN_SIZES = {1295: "phoenix2014", 1115: "phoenix2014-t", 2000: "csl-daily", 178: "csl"}
 
 
-class Placeholder:
-    """Stands for a class or function that a pickle names, and for what it would make of it: does nothing.
-
-    Plain data, tensors and containers come as they are; random states, optimisers and whatever else a training file
-    holds come as this. The state that it is given is kept, for in a gloss_dict.npy that is the dictionary.
-    """
-
-    state: Any = None
-
-    def __new__(cls, *arguments: Any) -> Placeholder:
-        return cls if isinstance(cls, Placeholder) else super().__new__(cls)  # "a new object of this": itself
-
-    def __init__(self, module: str, name: str):
-        self.__module__, self.__qualname__, self.__name__ = module, name, name
-
-    def __call__(self, *arguments: Any) -> Placeholder:
-        return self
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+PARTS = {"": "sequence", "slow": "pathways.slow", "fast": "pathways.fast"}
+PARTS |= {"main": PARTS[""], "0": PARTS[""], "1": PARTS["slow"], "2": PARTS["fast"]}
+# Released names -> ours, in order: the sequence models, with lift pooling in a nested list.
+HEADS = (
+    (r"^conv1d\.(main|slow|fast|)_?temporal_conv", lambda m: f"{PARTS[m[1]]}.conv"),
+    (r"^temporal_model\.?(\d?)\.rnn", lambda m: f"{PARTS[m[1]]}.lstm"),
+    (r"^classifier\.?(\d?)\.", lambda m: f"{PARTS[m[1]]}.classifier."),
+    (r"^conv1d\.fc\.?(\d?)\.", lambda m: f"{PARTS[m[1]]}.conv_classifier."),
+    (r"\.conv\.([02])\.([01])\.", lambda m: f".conv.{2 * int(m[1]) + int(m[2])}."),
+    (r"\.conv\.([13])\.(?=predictor|updater|weight\d)", lambda m: f".conv.{2 * int(m[1]) + 1}."),
+    ("insnorm", "norm"),
+)
 
 
 # What the released code's random states name. A file of PyTorch before 1.6 cannot be asked for its names.
@@ -67,13 +55,6 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     return {key: value for key, value in plain if isinstance(value, torch.Tensor)}
 
 
-class _NpyUnpickler(pickle.Unpickler):
-    """Reads plain data; every class or function is a Placeholder."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return Placeholder(module, name)
-
-
 def read_gloss_dict(source: str | Path | Mapping[str, Sequence[int]]) -> Vocabulary:
     """The glosses of a `gloss_dict.npy` ({gloss: [index, count]}, indices from 1), or of such a dictionary itself."""
     if isinstance(source, str | Path):
@@ -83,8 +64,7 @@ def read_gloss_dict(source: str | Path | Mapping[str, Sequence[int]]) -> Vocabul
                 version = np.lib.format.read_magic(file)
                 read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
                 read_header[version](file)
-                content = check_pickle(file.read(MAX_BYTES))
-                (source,) = _NpyUnpickler(io.BytesIO(content)).load().state[-1]  # a 0-dimensional object array
+                (source,) = read_pickle(file.read(MAX_BYTES)).state[-1]  # a 0-dimensional object array
         except BAD_WEIGHTS as error:
             raise CheckpointError(f"{path} is no readable gloss_dict.npy: {error}") from error
     if not isinstance(source, Mapping):

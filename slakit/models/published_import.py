@@ -13,10 +13,11 @@ import torch
 from slakit.config import AugmentConfig, DecodeConfig, ModelConfig, TrainConfig, to_dict
 from slakit.models.adaptsign_import import load_adaptsign_checkpoint
 from slakit.models.methods import with_method
-from slakit.models.published_files import check_classes, read_gloss_dict, read_state_dict
+from slakit.models.published_files import HEADS, check_classes, read_gloss_dict, read_state_dict
 from slakit.models.recognizer import Recognizer, build_model
-from slakit.models.towers.resnet import fill, resnet_names
-from slakit.models.towers.slowfast_weights import renamed, slowfast_names
+from slakit.models.towers import resnet, slowfast_weights
+from slakit.models.towers.resnet import fill
+from slakit.models.towers.weights import renamed
 from slakit.records import CheckpointError
 
 # A part of a key -> the system that has it, the most particular one first.
@@ -29,20 +30,9 @@ SYSTEMS = (
     ("temporal_conv.1.predictor.", "tlp"),
     ("conv2d.conv1.weight", "vac"),
 )
-PARTS = {"": "sequence", "slow": "pathways.slow", "fast": "pathways.fast"}
-PARTS |= {"main": PARTS[""], "0": PARTS[""], "1": PARTS["slow"], "2": PARTS["fast"]}
-# Released names -> ours, in order: the sequence models, with lift pooling in a nested list.
-HEADS = (
-    (r"^conv1d\.(main|slow|fast|)_?temporal_conv", lambda m: f"{PARTS[m[1]]}.conv"),
-    (r"^temporal_model\.?(\d?)\.rnn", lambda m: f"{PARTS[m[1]]}.lstm"),
-    (r"^classifier\.?(\d?)\.", lambda m: f"{PARTS[m[1]]}.classifier."),
-    (r"^conv1d\.fc\.?(\d?)\.", lambda m: f"{PARTS[m[1]]}.conv_classifier."),
-    (r"\.conv\.([02])\.([01])\.", lambda m: f".conv.{2 * int(m[1]) + int(m[2])}."),
-    (r"\.conv\.([13])\.(?=predictor|updater|weight\d)", lambda m: f".conv.{2 * int(m[1]) + 1}."),
-    ("insnorm", "norm"),
-)
-# What is added to ResNet-18, behind the stage that its number names.
-ADDED = (
+# Torchvision's names and those of what is added to ResNet-18, behind the stage that a number names -> ours, in order.
+NETWORK = (
+    *resnet.NAMES,
     (r"^tower\.corr(\d)", lambda m: f"blocks.{2 * int(m[1]) - 1}.after.0"),
     (r"^tower\.temporal_weight(\d)\.alpha", lambda m: f"blocks.{2 * int(m[1]) - 1}.after.1.scale"),
     (r"^tower\.temporal_weight(\d)", lambda m: f"blocks.{2 * int(m[1]) - 1}.after.1.gate"),
@@ -97,8 +87,7 @@ def load_published_checkpoint(
         fill(model, {name: shaped(value, expected.get(name)) for name, value in ours.items()}, path)
     sizes = AugmentConfig(image_size=round(8 * model.image_size / 7), crop_size=model.image_size)
     protocol = TrainConfig(augment=sizes, decode=DecodeConfig(collapse_repeats=True), precision="float32")
-    kept = ("augment", "decode", "precision", "batch_size")
-    train = {name: to_dict(protocol)[name] for name in kept}
+    train = {name: to_dict(protocol)[name] for name in ("augment", "decode", "precision", "batch_size")}
     model.about = {"train": train, "pictures": {"aspect": "stretch"}, "trained_on": f"published as {path.name}"}
     return model.eval()
 
@@ -110,7 +99,7 @@ def described(
     network = {key.removeprefix("conv2d."): value for key, value in state.items() if key.startswith("conv2d.")}
     heads = {renamed(key, HEADS): value for key, value in state.items() if not key.startswith("conv2d.")}
     if system == "corrnet":  # which counts its modules; CorrNet+ counts the stages
-        network = {re.sub(r"^corr(\d)", lambda m: f"corr{int(m[1]) + 1}", key): v for key, v in network.items()}
+        network = {renamed(key, [(r"^corr\d", lambda m: f"corr{int(m[0][4:]) + 1}")]): v for key, v in network.items()}
     stages = sorted({int(m[1]) for key in network if (m := re.match(r"corr(\d)\.", key))})
     own, linear = [key for key in heads if ".conv_classifier." in key], "sequence.classifier.bias" in heads
     try:
@@ -121,10 +110,8 @@ def described(
             options: dict[str, Any] = {"width": network["s1.pathway0_stem.conv.weight"].shape[0]}
             blocks = {m[1] for key in network if (m := re.match(r"s(\d\.pathway0_res\d+)\.", key))}
             options["depths"] = [sum(block.startswith(stage) for block in blocks) for stage in "2345"]
-            ours = slowfast_names(network)
         else:
             options = {"width": network["conv1.weight"].shape[0]} | ({"stages": stages} if system == "corrnet" else {})
-            ours = {renamed(key, ADDED): value for key, value in resnet_names(network).items()}
         shared = all(torch.equal(heads[key], heads[key.replace(".conv_", ".")]) for key in own)
         hidden_size = heads["sequence.classifier.weight"].shape[linear]
     except (LookupError, ValueError) as error:
@@ -139,8 +126,9 @@ def described(
         share_classifier=shared, pooling="max" if lift is None else "lift",
         lift_kernel=3 if lift is None else lift.shape[-1],
     )  # fmt: skip
-    heads = {key: value for key, value in heads.items() if not (shared and key in own)}
-    return config, {f"encoder.backbone.{key}": value for key, value in ours.items()} | heads
+    names = slowfast_weights.NAMES if system == "slowfastsign" else NETWORK
+    ours = {f"encoder.backbone.{renamed(key, names)}": value for key, value in network.items()}
+    return config, ours | {key: value for key, value in heads.items() if not (shared and key in own)}
 
 
 def shaped(value: torch.Tensor, like: torch.Tensor | None) -> torch.Tensor:

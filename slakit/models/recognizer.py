@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -10,17 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-import slakit.models.methods.adaptsign
-import slakit.models.methods.baselines
-import slakit.models.methods.corrnet
-import slakit.models.methods.corrnet_plus
-import slakit.models.methods.sen
-import slakit.models.methods.sla_adapter
-import slakit.models.methods.sla_lora
-import slakit.models.methods.slowfastsign
-import slakit.models.methods.tlp
-import slakit.models.methods.vac  # noqa: F401  (each registers its methods)
 from slakit.config import ModelConfig, from_dict, nearest, override, to_dict
+from slakit.models import methods
 from slakit.models.methods import Encoder, base_of, build_encoder, find_method, with_method
 from slakit.models.packing import LEFT, Clips, padded_index, padded_lengths, replicate_padding
 from slakit.models.sequence import NormLinear, SequenceModel, pool_by_four
@@ -28,6 +21,9 @@ from slakit.models.towers.encoder import EVERYWHERE
 from slakit.models.towers.flava import FLAVA, FLAVA_TAG
 from slakit.models.towers.weights import TINY_CLIP
 from slakit.records import ConfigError, SlakitError, Vocabulary
+
+for file in pkgutil.iter_modules(methods.__path__):  # each registers its methods
+    importlib.import_module(f"{methods.__name__}.{file.name}")
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -37,8 +33,6 @@ NORMALIZE = {
     "clip": (CLIP_MEAN, CLIP_STD),
     "kinetics": ((0.45,) * 3, (0.225,) * 3),
 }
-
-
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 

@@ -40,7 +40,11 @@ class LiftGate(nn.Module):
         nn.init.zeros_(self.conv.weight)
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        return z * (0.5 + self.norm(self.conv(z)).sigmoid())
+        """[B, C, T] -> [B, C, T]. A single step, of clips of four frames and fewer, is its own mean, so its norm is the
+        bias; torch's module refuses that, its function does not."""
+        norm, use_cudnn = self.norm, torch.backends.cudnn.enabled
+        y = torch.instance_norm(self.conv(z), norm.weight, norm.bias, None, None, True, 0.0, norm.eps, use_cudnn)
+        return z * (0.5 + y.sigmoid())
 
 
 class LiftPool(nn.Module):
@@ -83,24 +87,15 @@ class TemporalConv(nn.Sequential):
         def pool() -> nn.Module:
             return nn.MaxPool1d(2) if pooling == "max" else LiftPool(hidden_size, lift_kernel)
 
-        super().__init__(
-            nn.Conv1d(in_features, hidden_size, 5),
-            nn.BatchNorm1d(hidden_size),
-            nn.ReLU(inplace=True),
-            pool(),
-            nn.Conv1d(hidden_size, hidden_size, 5),
-            nn.BatchNorm1d(hidden_size),
-            nn.ReLU(inplace=True),
-            pool(),
-        )
+        layers = []
+        for inputs in (in_features, hidden_size):
+            layers += [nn.Conv1d(inputs, hidden_size, 5), nn.BatchNorm1d(hidden_size), nn.ReLU(inplace=True), pool()]
+        super().__init__(*layers)
 
     def lift_terms(self) -> dict[str, torch.Tensor]:
         """{"lift_update": …, "lift_predict": …} of the last training pass, summed over both poolings and let go; {} for
         max pooling."""
-        pools = [module for module in self if isinstance(module, LiftPool)]
-        terms = [pool.terms for pool in pools if pool.terms is not None]
-        for pool in pools:
-            pool.terms = None
+        terms = [found for pool in self if (found := vars(pool).pop("terms", None))]
         names = ("lift_update", "lift_predict")
         return {name: torch.stack(values).sum() for name, values in zip(names, zip(*terms, strict=True), strict=False)}
 

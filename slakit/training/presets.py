@@ -38,28 +38,22 @@ _BLOCKS_NOTE = (
 )
 # AdaptSign: the four corpora, WER of its README (its paper has 19.8 for phoenix2014-t's test set).
 _ADAPTSIGN = {"phoenix2014": (18.5, 18.8), "phoenix2014-t": (18.6, 18.9), "csl-daily": (26.7, 26.3), "csl": ()}
-# The compared systems as released: name -> (epochs, milestones, loss weights unlike the defaults, WER by corpus).
+# The compared systems as released: name -> (epochs, milestones, loss weights unlike the defaults, WER by corpus: None
+# where none was trained on it, () where the figure is not of dev and test).
 _LIFT = {"lift_update": 0.001, "lift_predict": 0.001}
-_SYSTEMS: dict[str, tuple[int, tuple[int, ...], dict, dict[str, tuple[float, ...]]]] = {
-    "vac": (40, (20, 35), {}, {"phoenix2014": (21.2, 22.3)}),
-    "vac-smkd": (40, (20, 35), {"distillation": 0.0}, {"phoenix2014": (19.8, 20.5)}),
-    "tlp": (80, (40, 60), _LIFT, {"phoenix2014": (19.7, 20.8), "phoenix2014-t": (19.4, 21.2), "csl": ()}),
-    "sen": (80, (40, 60), {}, {
-        "phoenix2014": (19.5, 21.0), "phoenix2014-t": (19.3, 20.7), "csl-daily": (31.1, 30.7),
-    }),
-    "corrnet": (40, (20, 35), {}, {
-        "phoenix2014": (18.8, 19.4), "phoenix2014-t": (18.9, 20.5), "csl-daily": (30.6, 30.1),
-    }),
-    "corrnet+": (80, (40, 60), {name: value / 2 for name, value in _LIFT.items()}, {
-        "phoenix2014": (18.0, 18.2), "phoenix2014-t": (17.2, 19.1), "csl-daily": (28.6, 28.2),
-    }),
-    "slowfastsign": (80, (40, 60), {"slow": 0.25, "fast": 0.25}, {
-        "phoenix2014": (18.01, 18.28), "phoenix2014-t": (17.66, 18.71), "csl-daily": (25.49, 24.85),
-    }),
-    "adabrowse-224": (40, (20, 30), {}, {"phoenix2014": (19.7, 21.0)}),
-    "adabrowse-160": (40, (20, 30), {}, {"phoenix2014": (20.7, 21.7)}),
-    "adabrowse-96": (40, (20, 30), {}, {"phoenix2014": (23.4, 23.2)}),
-}  # fmt: skip
+_CORPORA = ("phoenix2014", "phoenix2014-t", "csl-daily", "csl")
+_SYSTEMS: dict[str, tuple[int, tuple[int, ...], dict, tuple[tuple[float, ...] | None, ...]]] = {
+    "vac": (40, (20, 35), {}, ((21.2, 22.3),)),
+    "vac-smkd": (40, (20, 35), {"distillation": 0.0}, ((19.8, 20.5),)),
+    "tlp": (80, (40, 60), _LIFT, ((19.7, 20.8), (19.4, 21.2), None, ())),
+    "sen": (80, (40, 60), {}, ((19.5, 21.0), (19.3, 20.7), (31.1, 30.7))),
+    "corrnet": (40, (20, 35), {}, ((18.8, 19.4), (18.9, 20.5), (30.6, 30.1))),
+    "corrnet+": (80, (40, 60), {name: v / 2 for name, v in _LIFT.items()}, ((18.0, 18.2), (17.2, 19.1), (28.6, 28.2))),
+    "slowfastsign": (80, (40, 60), {"slow": 0.25, "fast": 0.25}, ((18.01, 18.28), (17.66, 18.71), (25.49, 24.85))),
+    "adabrowse-224": (40, (20, 30), {}, ((19.7, 21.0),)),
+    "adabrowse-160": (40, (20, 30), {}, ((20.7, 21.7),)),
+    "adabrowse-96": (40, (20, 30), {}, ((23.4, 23.2),)),
+}
 _SYSTEM_NOTES = {
     "vac": "the released run with distillation 25 (its configuration's comment has 10); CTC alone 21.5 / 22.1",
     "vac-smkd": "one normalised classifier and both CTC terms, as released; the paper's three stages give 20.8 / 21.0",
@@ -112,14 +106,15 @@ def _systems() -> dict[str, RunConfig]:
         if side:
             sizes = AugmentConfig(image_size=round(int(side) * 8 / 7), crop_size=int(side))
             model, train = replace(model, image_size=int(side)), replace(train, augment=sizes)
-        for corpus, wer in results.items():
-            name, chosen = f"{system}/{corpus}", (model, train)
+        for corpus, wer in zip(_CORPORA, results, strict=False):
+            if wer is None:
+                continue
             if corpus == "csl-daily" and system in ("sen", "corrnet"):
                 still = replace(train.augment, temporal_scale=None)
-                options = {"stages": [3, 4]} if system == "corrnet" else {}
-                chosen = replace(model, options=options), replace(train, learning_rate=5e-5, gamma=0.5, augment=still)
-            note = _SYSTEM_NOTES[kind]
-            presets[name] = RunConfig(name, corpus, model=chosen[0], train=chosen[1], published_wer=wer, note=note)
+                train = replace(train, learning_rate=5e-5, gamma=0.5, augment=still)
+                model = replace(model, options={"stages": [3, 4]} if system == "corrnet" else {})
+            name, note = f"{system}/{corpus}", _SYSTEM_NOTES[kind]
+            presets[name] = RunConfig(name, corpus, model=model, train=train, published_wer=wer, note=note)
     return presets
 
 
@@ -146,8 +141,8 @@ _MINISIGN = {
     "adaptsign": ({"variant": "published"}, 1e-3),
     "partial": ({"num_blocks": 2}, 1e-3),
     "full": ({}, 5e-4),
+    "frozen": ({}, 1e-4),
 }
-_MINISIGN_NETWORKS = ("vac", "vac-smkd", "tlp", "sen", "corrnet", "corrnet+", "slowfastsign")
 
 
 def _minisign() -> dict[str, RunConfig]:
@@ -165,26 +160,25 @@ def _minisign() -> dict[str, RunConfig]:
         keep_in_memory=True,
         augment=AugmentConfig(image_size=96, crop_size=84, min_frames=16, max_frames=120),
     )
-    settings = {method: (options, replace(train, learning_rate=rate)) for method, (options, rate) in _MINISIGN.items()}
-    settings["frozen"] = ({}, replace(train, epochs=0, warm_start_epochs=100, warm_start_views=4))
-    presets = {}
-    for method, (options, chosen) in settings.items():
-        model = ModelConfig(method=method, backbone="tiny-clip", hidden_size=256, options=options)
-        name = f"{method}/minisign"
-        presets[name] = RunConfig(name, "minisign", model=model, train=chosen, note=_MINISIGN_NOTE)
-    for method in _MINISIGN_NETWORKS:
+    settings = {
+        method: (ModelConfig(method, "tiny-clip", hidden_size=256, options=options), replace(train, learning_rate=rate))
+        for method, (options, rate) in _MINISIGN.items()
+    }
+    settings["frozen"] = settings["frozen"][0], replace(train, epochs=0, warm_start_epochs=100, warm_start_views=4)
+    notes = dict.fromkeys(settings, _MINISIGN_NOTE)
+    for method in (system for system in _SYSTEMS if not system.startswith("adabrowse")):
         model = replace(with_method(ModelConfig(), method), image_size=84, hidden_size=256, options={"width": 16})
+        model = replace(model, pretrained="tiny-resnet", padding="features")
         chosen = replace(train, learning_rate=5e-4, loss_weights=LossWeights(**_SYSTEMS[method][2]))
-        if method == "slowfastsign":  # nothing to warm up on, and a phase that padded features would shift
-            model = replace(model, pretrained=None, options={"width": 16, "depths": [2, 2, 2, 2]})
-            chosen = replace(chosen, epochs=30, evaluate_every=30, learning_rate=1e-3, warm_start_epochs=0)
-            note = _MINISIGN_SLOWFAST_NOTE
-        else:
-            model, note = replace(model, pretrained="tiny-resnet", padding="features"), _MINISIGN_NETWORK_NOTE
-        presets[f"{method}/minisign"] = RunConfig(
-            f"{method}/minisign", "minisign", model=model, train=chosen, note=note
-        )  # fmt: skip
-    return presets
+        settings[method], notes[method] = (model, chosen), _MINISIGN_NETWORK_NOTE
+    model, chosen = settings["slowfastsign"]  # nothing to warm up on, and a phase that padded features would shift
+    model = replace(model, pretrained=None, padding="published", options={"width": 16, "depths": [2, 2, 2, 2]})
+    chosen = replace(chosen, epochs=30, evaluate_every=30, learning_rate=1e-3, warm_start_epochs=0)
+    settings["slowfastsign"], notes["slowfastsign"] = (model, chosen), _MINISIGN_SLOWFAST_NOTE
+    return {
+        (name := f"{method}/minisign"): RunConfig(name, "minisign", model=model, train=chosen, note=notes[method])
+        for method, (model, chosen) in settings.items()
+    }
 
 
 _FOLDER_NOTE = (

@@ -10,9 +10,10 @@ or not), in GSL_continuous or beside it.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from slakit.data.corpora.reading import Row, find_root, first_folder, inside, make_corpus, read_lines
+from slakit.data.corpora.reading import Row, find_root, first_folder, inside, make_corpus, read_lines, unique
 from slakit.records import Corpus, Sample
 
 FRAMES = ("GSL_continuous", ".")
@@ -34,19 +35,14 @@ def load(
     folder = Path(str(root))
     frames, splits = first_folder(folder, FRAMES), {}
     for split in ("train", "dev", "test"):
-        samples, lines = [], {}
-        for row in read_lines(lists / pattern.format(split)):
-            sample = _sample(folder, frames, row, allow_outside)
-            if sample.id in lines:
-                raise row.error(f"the clip {sample.id} stands in line {lines[sample.id]} already; remove one of them")
-            lines[sample.id] = row.line
-            samples.append(sample)
-        splits[split] = samples
+        rows = unique(map(_clip, read_lines(lists / pattern.format(split))), "clip")
+        splits[split] = [_sample(folder, frames, row, allow_outside) for row in rows]
     notes = [f"lists from {lists.relative_to(folder)}, frames from {frames.relative_to(folder)}"]
     return make_corpus(name, folder, splits, vocabulary, notes)
 
 
-def _sample(folder: Path, frames: Path, row: Row, allow_outside: bool) -> Sample:
+def _clip(row: Row) -> Row:
+    """The row with the fields path, clip (the id), signer and glosses."""
     path, separator, glosses = row.fields["line"].partition("|")
     clip = CLIP.fullmatch(path.strip())
     if not separator or not clip:
@@ -54,7 +50,12 @@ def _sample(folder: Path, frames: Path, row: Row, allow_outside: bool) -> Sample
             f"{row.fields['line'][:80]!r} is not <scenario>/<scenario>_signer1_rep1_sentences/sentences0000|<glosses>; "
             "correct the line"
         )
-    if not (words := tuple(glosses.split())):
+    if not glosses.split():
         raise row.error(f"the clip {path[:80]} has no glosses; get the official list")
-    source = inside(frames, clip[0].rstrip("/"), row, allow_outside, folder)
-    return Sample(f"{clip[2]}_{clip[4]}", source, words, clip[3], fps=30.0)
+    name, place = f"{clip[2]}_{clip[4]}", clip[0].rstrip("/")
+    return replace(row, fields={"clip": name, "path": place, "signer": clip[3], "glosses": glosses})
+
+
+def _sample(folder: Path, frames: Path, row: Row, allow_outside: bool) -> Sample:
+    source = inside(frames, row.fields["path"], row, allow_outside, folder)
+    return Sample(row.fields["clip"], source, tuple(row.fields["glosses"].split()), row.fields["signer"], fps=30.0)

@@ -4,8 +4,8 @@ In: a Backbone with everything frozen, and the method's options. Out: an Encoder
 features [N, F], in which what the method trains requires a gradient.
 
 A new method is a dataclass of its options, a function (backbone, options) -> Encoder, and one call of
-register_method(); import its file in models/recognizer.py and every part of slakit knows the name. Training the gains
-of the norms alone, for example:
+register_method(); with its file in this folder every part of slakit knows the name. Training the gains of the norms
+alone, for example:
 
 >>> from dataclasses import dataclass
 >>> from slakit.models import count_parameters, create_model
@@ -25,7 +25,7 @@ of the norms alone, for example:
 True
 >>> del METHODS["norms"]
 
-A method may also bring an image network of its own in the place of a ViT tower: register_network().
+A method may also bring an image network of its own in the place of a ViT tower: vac.py.
 
 baselines.py: frozen, last blocks, everything (CLIP-SLA Table 1). lora.py, sla_lora.py: LoRA and the temporal shift, Eq.
 (1) and (2). sla_adapter.py: time-aware adapters, Eq. (3). adaptsign.py, adaptsign_attention.py: AdaptSign, Eq. (1) to
@@ -48,7 +48,7 @@ from slakit.records import ConfigError
 
 __all__ = [
     "METHODS", "Encoder", "Method", "base_of", "build_encoder", "chosen_blocks", "find_method", "register_method",
-    "register_network", "with_method",
+    "with_method",
 ]  # fmt: skip
 
 
@@ -76,25 +76,17 @@ METHODS: dict[str, Method] = {}
 
 
 def register_method(
-    name: str, options: type, build: Callable, auxiliary_head: bool, adapters_only: bool = True
-) -> None:
-    """Make `name` known to create_model()."""
-    METHODS[name] = Method(name, options, build, auxiliary_head, adapters_only)
-
-
-def register_network(
     name: str,
     options: type,
     build: Callable,
-    network: Callable[..., Backbone],
-    backbone: str,
-    pretrained: str,
+    auxiliary_head: bool,
+    adapters_only: bool = True,
+    network: Callable[..., Backbone] | None = None,
     **defaults: Any,
 ) -> None:
-    """Make a method with its own image network known. backbone, pretrained: its name and its usual weights; defaults:
-    further fields of ModelConfig. Frames are padded before the network unless they say otherwise."""
-    defaults = {"backbone": backbone, "pretrained": pretrained, "padding": "published", **defaults}
-    METHODS[name] = Method(name, options, build, False, False, network, defaults)
+    """Make `name` known to create_model(); all of it is explained at Method. With a network of its own, the defaults
+    name it ("backbone") and its usual weights ("pretrained")."""
+    METHODS[name] = Method(name, options, build, auxiliary_head, adapters_only, network, defaults)
 
 
 def with_method(config: ModelConfig, method: str) -> ModelConfig:

@@ -7,16 +7,17 @@ gathered there (correlation); a gate says where on the picture that counts (iden
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
 
-from slakit.models.methods import Encoder, register_network
+from slakit.models.methods import Encoder, register_method
 from slakit.models.methods.sen import SpatialGate
 from slakit.models.methods.vac import ResNetOptions
 from slakit.models.packing import Clips
 from slakit.models.towers.backbones import Backbone
-from slakit.models.towers.resnet import RESNET, ResidualBlock, kaiming, load_resnet
+from slakit.models.towers.resnet import ON_RESNET, ResidualBlock, kaiming
 from slakit.records import ConfigError
 
 
@@ -57,8 +58,7 @@ def last_blocks(backbone: Backbone, stages: tuple[int, ...]) -> list[ResidualBlo
     """The last block of each of these stages, numbered from 1."""
     if not set(stages) <= {1, 2, 3, 4}:
         raise ConfigError(f"stages={stages} are not stages of a ResNet-18; they are numbered 1 to 4")
-    blocks = [backbone.blocks[2 * stage - 1] for stage in stages]
-    return [block for block in blocks if isinstance(block, ResidualBlock)]
+    return [cast(ResidualBlock, backbone.blocks[2 * stage - 1]) for stage in stages]
 
 
 def corrnet(backbone: Backbone, options: CorrNetOptions) -> Encoder:
@@ -68,4 +68,4 @@ def corrnet(backbone: Backbone, options: CorrNetOptions) -> Encoder:
     return Encoder(backbone.requires_grad_(True))
 
 
-register_network("corrnet", CorrNetOptions, corrnet, load_resnet, RESNET, "imagenet")
+register_method("corrnet", CorrNetOptions, corrnet, **ON_RESNET)

@@ -8,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slakit.models.methods import Encoder, register_network
+from slakit.models.methods import Encoder, register_method
 from slakit.models.methods.corrnet import last_blocks
 from slakit.models.methods.sen import SpatialGate, TemporalGate
 from slakit.models.methods.vac import ResNetOptions
 from slakit.models.packing import Clips
 from slakit.models.towers.backbones import Backbone
-from slakit.models.towers.resnet import RESNET, kaiming, load_resnet
+from slakit.models.towers.blocks import kernels
+from slakit.models.towers.resnet import ON_RESNET, kaiming
 
 NEIGHBOURS = {2: 1, 3: 3, 4: 5}  # stage -> frames to each side that it is compared with
 DILATIONS = 3
@@ -44,7 +45,8 @@ class Correlation(nn.Module):
     def attend(self, x: torch.Tensor) -> torch.Tensor:
         """One learned query on the positions of each frame, one head: [N, P, C] -> [N, C]."""
         query = self.q_proj(self.query).expand(len(x), -1, -1)
-        pooled = F.scaled_dot_product_attention(query, self.k_proj(x), self.v_proj(x))
+        with kernels(any_length=x.is_cuda):
+            pooled = F.scaled_dot_product_attention(query, self.k_proj(x), self.v_proj(x))
         return self.c_proj(pooled)[:, 0]
 
     def forward(self, x: torch.Tensor, clips: Clips) -> torch.Tensor:
@@ -80,4 +82,4 @@ def corrnet_plus(backbone: Backbone, options: ResNetOptions) -> Encoder:
     return Encoder(backbone.requires_grad_(True))
 
 
-register_network("corrnet+", ResNetOptions, corrnet_plus, load_resnet, RESNET, "imagenet", pooling="lift")
+register_method("corrnet+", ResNetOptions, corrnet_plus, pooling="lift", **ON_RESNET)

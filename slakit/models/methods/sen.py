@@ -12,11 +12,11 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from slakit.models.methods import Encoder, register_network
+from slakit.models.methods import Encoder, register_method
 from slakit.models.methods.vac import OWN_CLASSIFIERS, ResNetOptions
 from slakit.models.packing import Clips
 from slakit.models.towers.backbones import Backbone
-from slakit.models.towers.resnet import RESNET, ResidualBlock, kaiming, load_resnet
+from slakit.models.towers.resnet import ON_RESNET, ResidualBlock, kaiming
 
 
 class Gate(nn.Module):
@@ -92,4 +92,4 @@ def sen(backbone: Backbone, options: ResNetOptions) -> Encoder:
     return Encoder(backbone.requires_grad_(True))
 
 
-register_network("sen", ResNetOptions, sen, load_resnet, RESNET, "imagenet", **OWN_CLASSIFIERS)
+register_method("sen", ResNetOptions, sen, **ON_RESNET, **OWN_CLASSIFIERS)

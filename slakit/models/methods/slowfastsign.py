@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from slakit.models.methods import Encoder, register_network
+from slakit.models.methods import Encoder, register_method
 from slakit.models.packing import STRIDE, Clips
 from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.encoder import EVERYWHERE
@@ -41,18 +41,21 @@ class SlowFastOptions:
     feature_dropout: float = 0.5
 
 
-class PackedConv(nn.Conv3d):
-    """A convolution T x S x S without bias on packed frames; T = 1 is one over space. Zeros beyond a clip's ends."""
+class ConvNorm(nn.Module):
+    """A convolution T x S x S without bias and its norm, on packed frames; T = 1 is one over space. Zeros beyond a
+    clip's ends."""
 
     def __init__(self, inputs: int, outputs: int, time: int, space: int, stride: int = 1, time_stride: int = 1):
-        padding = (time // 2, space // 2, space // 2)
-        super().__init__(inputs, outputs, (time, space, space), (time_stride, stride, stride), padding, bias=False)
+        super().__init__()
+        self.stride, self.padding = stride, space // 2
+        sizes = (time, space, space), (time_stride, stride, stride), (time // 2, self.padding, self.padding)
+        self.conv, self.bn = nn.Conv3d(inputs, outputs, *sizes, bias=False), nn.BatchNorm2d(outputs)
 
     def forward(self, x: torch.Tensor, clips: Clips) -> torch.Tensor:
         """[N, inputs, H, W] -> [N', outputs, H', W']."""
-        if self.kernel_size[0] == 1:
-            return F.conv2d(x, self.weight[:, :, 0], None, self.stride[1:], cast(Any, self.padding)[1:])
-        return clips.over_time(x, super().forward)
+        if self.conv.kernel_size[0] > 1:
+            return self.bn(clips.over_time(x, self.conv))
+        return self.bn(F.conv2d(x, self.conv.weight[:, :, 0], None, self.stride, self.padding))
 
 
 class Times:
@@ -71,53 +74,33 @@ class Bottleneck(nn.Module):
 
     def __init__(self, inputs: int, inner: int, outputs: int, time: int, stride: int):
         super().__init__()
-        self.a, self.a_bn = PackedConv(inputs, inner, time, 1), nn.BatchNorm2d(inner)
-        self.b, self.b_bn = PackedConv(inner, inner, 1, 3, stride), nn.BatchNorm2d(inner)
-        self.c, self.c_bn = PackedConv(inner, outputs, 1, 1), nn.BatchNorm2d(outputs)
-        self.shortcut = self.shortcut_bn = None
-        if inputs != outputs or stride > 1:
-            self.shortcut, self.shortcut_bn = PackedConv(inputs, outputs, 1, 1, stride), nn.BatchNorm2d(outputs)
-        nn.init.zeros_(self.c_bn.weight)
+        self.a, self.b = ConvNorm(inputs, inner, time, 1), ConvNorm(inner, inner, 1, 3, stride)
+        self.c = ConvNorm(inner, outputs, 1, 1)
+        changes = inputs != outputs or stride > 1
+        self.shortcut = ConvNorm(inputs, outputs, 1, 1, stride) if changes else None
+        nn.init.zeros_(self.c.bn.weight)
 
     def forward(self, x: torch.Tensor, clips: Clips) -> torch.Tensor:
-        y = self.a_bn(self.a(x, clips)).relu()
-        y = self.c_bn(self.c(self.b_bn(self.b(y, clips)).relu(), clips))
-        if self.shortcut is not None and self.shortcut_bn is not None:
-            x = self.shortcut_bn(self.shortcut(x, clips))
-        return (x + y).relu()
-
-
-class Fusion(nn.Module):
-    """Each pathway added to the other; both scales start at 0."""
-
-    def __init__(self, slow: int, fast: int):
-        super().__init__()
-        self.conv_f2s, self.bn = PackedConv(fast, slow, 5, 1, time_stride=STRIDE), nn.BatchNorm2d(slow)
-        self.conv_s2f, self.bn2 = PackedConv(slow, fast, 1, 1), nn.BatchNorm2d(fast)
-        self.weight_s, self.weight_f = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
-
-    def forward(self, slow: torch.Tensor, fast: torch.Tensor, times: Times) -> tuple[torch.Tensor, torch.Tensor]:
-        to_slow = self.bn(self.conv_f2s(fast, times.fast)).relu()
-        to_fast = self.bn2(self.conv_s2f(slow, times.slow)).relu()[times.of]
-        return slow + self.weight_s * to_slow, fast + self.weight_f * to_fast
+        y = self.c(self.b(self.a(x, clips).relu(), clips).relu(), clips)
+        return (y + (x if self.shortcut is None else self.shortcut(x, clips))).relu()
 
 
 class Stage(nn.Module):
-    """A fusion, and the bottlenecks of both pathways."""
+    """Each pathway added to the other (both scales start at 0), and the bottlenecks of both."""
 
     def __init__(self, number: int, inputs: int, width: int, depth: int):
         super().__init__()
         self.width = width
-        self.fusion = Fusion(inputs, inputs // FEWER)
+        self.to_slow = ConvNorm(inputs // FEWER, inputs, 5, 1, time_stride=STRIDE)
+        self.to_fast = ConvNorm(inputs, inputs // FEWER, 1, 1)
+        self.weight_s, self.weight_f = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
         inner, outputs, stride = width << number, 4 * width << number, 1 if number == 0 else 2
 
         def pathway(share: int, kernel: int) -> nn.ModuleList:
-            blocks = nn.ModuleList()
-            for i in range(depth):
-                sizes = ((outputs if i else inputs) // share, inner // share, outputs // share)
-                time = kernel if i < WITH_TIME[number] else 1
-                blocks.append(Bottleneck(*sizes, time, 1 if i else stride))
-            return blocks
+            sizes, times = (inner // share, outputs // share), [kernel] * WITH_TIME[number] + [1] * depth
+            first = Bottleneck(inputs // share, *sizes, kernel, stride)
+            rest = (Bottleneck(outputs // share, *sizes, time, 1) for time in times[1:depth])
+            return nn.ModuleList([first, *rest])
 
         self.slow, self.fast = pathway(1, SLOW_KERNELS[number]), pathway(FEWER, FAST_KERNEL)
 
@@ -125,7 +108,8 @@ class Stage(nn.Module):
         self, x: tuple[torch.Tensor, torch.Tensor], times: Times, class_token_only: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """(slow [N_slow, C, H, W], fast [N, C/8, H, W]) -> the same with the stage's channels and size."""
-        slow, fast = self.fusion(*x, times)
+        to_slow, to_fast = self.to_slow(x[1], times.fast).relu(), self.to_fast(x[0], times.slow).relu()[times.of]
+        slow, fast = x[0] + self.weight_s * to_slow, x[1] + self.weight_f * to_fast
         for block in self.slow:
             slow = block(slow, times.slow)
         for block in self.fast:
@@ -133,31 +117,18 @@ class Stage(nn.Module):
         return slow, fast
 
 
-class PathwayStem(nn.Module):
-    """T x 7 x 7 with stride 2, norm, ReLU, max pooling by 2."""
-
-    def __init__(self, width: int, time: int):
-        super().__init__()
-        self.conv, self.bn = PackedConv(3, width, time, 7, 2), nn.BatchNorm2d(width)
-
-    def forward(self, images: torch.Tensor, clips: Clips) -> torch.Tensor:
-        return F.max_pool2d(self.bn(self.conv(images, clips)).relu(), 3, 2, 1)
-
-
 class SlowFastStem(MapTower):
-    """Both stems, and the last maps of both pathways joined: [N, 36 width, h, w]."""
+    """Both stems, T x 7 x 7 with stride 2, and the last maps of both pathways joined: [N, 36 width, h, w]."""
+
+    reach = EVERYWHERE  # the slow pathway's phase: features depend on where the whole padded clip begins
 
     def __init__(self, width: int, image_size: int):
         super().__init__(image_size, 36 * width)
-        self.slow, self.fast = PathwayStem(width, 1), PathwayStem(width // FEWER, 5)
+        self.slow, self.fast = ConvNorm(3, width, 1, 7, 2), ConvNorm(3, width // FEWER, 5, 7, 2)
 
 
 class SlowFastEncoder(Encoder):
-    """Packed frames -> [slow; fast] a frame. Its features depend on where the whole padded clip begins."""
-
-    @property
-    def reach(self) -> int:
-        return EVERYWHERE  # the slow pathway's phase
+    """Packed frames -> [slow; fast] a frame."""
 
     def __init__(self, backbone: Backbone, dropout: float):
         super().__init__(backbone)
@@ -169,6 +140,7 @@ class SlowFastEncoder(Encoder):
         """images, normalised [N, 3, S, S], packed as `clips` says -> features [N, 36 width]."""
         tower, times = cast(SlowFastStem, self.backbone.tower), Times(clips)
         x = tower.slow(images[times.first], times.slow), tower.fast(images, clips)
+        x = tuple(F.max_pool2d(maps.relu(), 3, 2, 1) for maps in x)
         for stage in self.backbone.blocks:
             x = self.block_step_checkpointed(stage, x, times, False)
         return self.dropout(self.backbone.pool(torch.cat([x[0][times.of], x[1]], 1)))
@@ -194,7 +166,7 @@ def slowfastsign(backbone: Backbone, options: SlowFastOptions) -> Encoder:
     return SlowFastEncoder(backbone.requires_grad_(True), options.feature_dropout)
 
 
-register_network(
-    "slowfastsign", SlowFastOptions, slowfastsign, load_slowfast, SLOWFAST, "SLOWFAST_64x2_R101_50_50.pkl",
-    normalize="kinetics",
+register_method(
+    "slowfastsign", SlowFastOptions, slowfastsign, auxiliary_head=False, adapters_only=False, network=load_slowfast,
+    backbone=SLOWFAST, pretrained="SLOWFAST_64x2_R101_50_50.pkl", padding="published", normalize="kinetics",
 )  # fmt: skip

@@ -6,8 +6,8 @@ training/losses.py.
 
 from __future__ import annotations
 
-from slakit.models.methods import register_network
+from slakit.models.methods import register_method
 from slakit.models.methods.vac import OWN_CLASSIFIERS, ResNetOptions, vac
-from slakit.models.towers.resnet import RESNET, load_resnet
+from slakit.models.towers.resnet import ON_RESNET
 
-register_network("tlp", ResNetOptions, vac, load_resnet, RESNET, "imagenet", pooling="lift", **OWN_CLASSIFIERS)
+register_method("tlp", ResNetOptions, vac, pooling="lift", **ON_RESNET, **OWN_CLASSIFIERS)

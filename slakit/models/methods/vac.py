@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slakit.models.methods import Encoder, register_network
+from slakit.models.methods import Encoder, register_method
 from slakit.models.towers.backbones import Backbone
-from slakit.models.towers.resnet import RESNET, load_resnet
+from slakit.models.towers.resnet import ON_RESNET
 
 # Two classifiers with bias, as VAC, TLP and SEN have them.
 OWN_CLASSIFIERS = {"classifier": "linear", "share_classifier": False}
@@ -35,5 +35,5 @@ def vac(backbone: Backbone, options: ResNetOptions) -> Encoder:
     return FrameByFrame(backbone.requires_grad_(True))
 
 
-register_network("vac", ResNetOptions, vac, load_resnet, RESNET, "imagenet", **OWN_CLASSIFIERS)
-register_network("vac-smkd", ResNetOptions, vac, load_resnet, RESNET, "imagenet")
+register_method("vac", ResNetOptions, vac, **ON_RESNET, **OWN_CLASSIFIERS)
+register_method("vac-smkd", ResNetOptions, vac, **ON_RESNET)

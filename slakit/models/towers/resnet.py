@@ -6,7 +6,6 @@ width, the mean over space as feature. A block may carry an `emphasis` (SEN), a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -21,11 +20,16 @@ from slakit.machine import shipped
 from slakit.models.packing import Clips
 from slakit.models.towers.backbones import Backbone
 from slakit.models.towers.blocks import Tower
-from slakit.models.towers.weights import read_tower_weights
+from slakit.models.towers.weights import read_tower_weights, renamed
 from slakit.records import CheckpointError, ConfigError
 
 RESNET, TINY_RESNET = "ResNet-18", "tiny-resnet"
 IMAGENET = ResNet18_Weights.IMAGENET1K_V1
+# Torchvision's names -> those of a Backbone, in order.
+NAMES = (
+    (r"^layer(\d)\.(\d)\.", lambda m: f"blocks.{2 * int(m[1]) - 2 + int(m[2])}."),
+    (r"^(?!blocks\.)", "tower."),
+)
 
 
 class MapTower(Tower):
@@ -38,9 +42,7 @@ class MapTower(Tower):
 
     def __init__(self, image_size: int, feature_dim: int):
         super().__init__()
-        side = image_size
-        for _ in range(5):  # the stem twice, then a stride of 2 in three stages
-            side = -(-side // 2)
+        side = -(-image_size // 32)  # halved five times: the stem twice, then in three stages
         self.grid, self.image_size, self.feature_dim = (side, side), image_size, feature_dim
         self.maps = nn.Identity()
 
@@ -104,8 +106,17 @@ def load_resnet(name: str, pretrained: str | Path | None, image_size: int | None
                 inputs = width << stage
         kaiming(stem, blocks)
     if pretrained is not None:
-        fill(nn.ModuleDict({"tower": stem, "blocks": blocks}), resnet_names(named_weights(pretrained)), pretrained)
+        weights = {name: value for name, value in named_weights(pretrained).items() if not name.startswith("fc.")}
+        ours = {renamed(name, NAMES): value for name, value in weights.items()}
+        fill(nn.ModuleDict({"tower": stem, "blocks": blocks}), ours, pretrained)
     return Backbone(name, stem, cast(Any, list(blocks)))
+
+
+# What register_method() is told of a method on ResNet-18: all of it is trained, on frames that are padded before.
+ON_RESNET: dict[str, Any] = {
+    "auxiliary_head": False, "adapters_only": False, "network": load_resnet,
+    "backbone": RESNET, "pretrained": "imagenet", "padding": "published",
+}  # fmt: skip
 
 
 def named_weights(pretrained: str | Path) -> Mapping[str, torch.Tensor]:
@@ -120,8 +131,8 @@ def named_weights(pretrained: str | Path) -> Mapping[str, torch.Tensor]:
             ) from error
     path = shipped(f"tiny_resnet/{TINY_RESNET}.safetensors") if pretrained == TINY_RESNET else Path(pretrained)
     if not path.is_file():
-        known = f"'imagenet', {TINY_RESNET!r}"
-        raise ConfigError(f"{RESNET} has no weights {str(pretrained)!r}, and that is no file; known: {known}")
+        what = f"{RESNET} has no weights {str(pretrained)!r}, and that is no file"
+        raise ConfigError(f"{what}; known: 'imagenet', {TINY_RESNET!r}")
     return read_tower_weights(path)
 
 
@@ -135,16 +146,6 @@ def fill(network: nn.Module, found: Mapping[str, torch.Tensor], source: str | Pa
         if ours != theirs:
             raise CheckpointError(f"{source} does not fit: {name} is {theirs} there and {ours} here")
     network.load_state_dict(found)
-
-
-def resnet_names(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Torchvision's names -> those of a Backbone; the classifier of ImageNet's classes is left out."""
-    ours = {}
-    for name, value in state.items():
-        moved = re.sub(r"^layer(\d)\.(\d)\.", lambda m: f"blocks.{2 * int(m[1]) - 2 + int(m[2])}.", name)
-        if not name.startswith("fc."):
-            ours[moved if moved != name else f"tower.{name}"] = value
-    return ours
 
 
 def kaiming(*parts: nn.Module) -> None:

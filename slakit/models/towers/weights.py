@@ -1,10 +1,18 @@
-"""Where the weights of an image tower come from: an open_clip tag, a file in a published layout, or the tiny CLIP."""
+"""Where the weights of an image tower come from: an open_clip tag, a file in a published layout, or the tiny CLIP.
+
+And how released pickles are read, of which nothing is executed, and tensors renamed.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import pickle
+import re
 import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -14,12 +22,63 @@ from torch import nn
 from slakit.config import parse_json
 from slakit.machine import shipped
 from slakit.records import CheckpointError, ConfigError, read_text
-from slakit.strict import UNREADABLE
+from slakit.strict import UNREADABLE, check_pickle
 
 TINY_CLIP = "tiny-clip"
 BAD_WEIGHTS = (*UNREADABLE, SafetensorError)
 # In a folder: as open_clip and the hubs name the weights, the first that is there.
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
+
+
+class Placeholder:
+    """Stands for a class or function that a pickle names, and for what it would make of it: does nothing.
+
+    Plain data and containers come as they are; arrays, random states, optimisers and whatever else a training file
+    holds come as this. arguments: what it was called with. state: what it was given, such as an array's shape and
+    bytes.
+    """
+
+    arguments: tuple[Any, ...] = ()
+    state: Any = None
+
+    def __new__(cls, *arguments: Any) -> Placeholder:
+        return cls(*arguments) if isinstance(cls, Placeholder) else super().__new__(cls)  # "a new object of this"
+
+    def __init__(self, module: str, name: str):
+        self.__module__, self.__qualname__, self.__name__ = module, name, name
+
+    def __call__(self, *arguments: Any) -> Placeholder:
+        made = Placeholder(self.__module__, self.__name__)
+        made.arguments = arguments
+        return made
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Placeholder)  # torch looks for what is called among what it was allowed
+
+    __hash__ = object.__hash__
+
+
+class _Inert(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        return dict if (module, name) == ("collections", "OrderedDict") else Placeholder(module, name)
+
+
+def read_pickle(data: bytes, encoding: str = "ASCII") -> Any:
+    """What a pickle holds, as plain data and Placeholders: nothing that it asks for is executed.
+
+    encoding: of Python 2's strings. Raises what UNREADABLE names.
+    """
+    return _Inert(io.BytesIO(check_pickle(data)), encoding=encoding).load()
+
+
+def renamed(name: str, rules: Iterable[tuple[str, str | Callable[[re.Match], str]]]) -> str:
+    """A tensor's name after each (pattern, replacement) in order, as re.sub() takes them."""
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def tiny_clip_files() -> tuple[Path, Path]:
