@@ -285,6 +285,7 @@ def test_08_keeps_an_upload_and_a_recording_in_the_folder(server, browser, tmp_p
     own, clips = write_video(tmp_path / "mine.mp4", pictures(30, 120, 200)), server[1] / "out" / "08_your_own_videos"
     with opened(server, browser, "08_your_own_videos", until="upload.observe") as page:
         button = page.get_by_role("button", name="add a video")
+        on_one_screen(page, page.locator(".jp-RenderedSVG img").first)  # the drawing on top of every lesson
         on_one_screen(page, page.get_by_role("button", name="Start the camera"), button)
         with page.expect_file_chooser() as chooser:
             button.click()
