@@ -337,6 +337,7 @@ def test_09_recognises_examples_uploads_and_the_camera(server, browser, tmp_path
         assert page.locator(".widget-html table tbody tr").count() >= 1
         maps = control(page, "widget-dropdown", "map of").locator("select")
         changes(page, picture, lambda: maps.select_option(index=0))
+        on_one_screen(page, picture, control(page, "widget-dropdown", "map of"))
         with page.expect_download() as download:
             page.get_by_role("link", name="ELAN").click()
         assert "ALIGNABLE_ANNOTATION" in Path(download.value.path()).read_text(encoding="utf-8")

@@ -97,7 +97,7 @@ class VideoApp(Widget):
         super().__init__([
             card, ipywidgets.HBox([self.example, self.upload], layout=wrap), self.path, self.message,
             self.frame, self.picture, ipywidgets.HBox([self.auto, self.left, self.top, self.side], layout=wrap),
-            self.recognise, self.answer, self.gloss, self.timeline, self.files,
+            ipywidgets.HBox([self.recognise, self.gloss], layout=wrap), self.answer, self.timeline, self.files,
         ])  # fmt: skip
         self.layout.max_width = "1000px"
         for control, act in (
