@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 FOLDER = Path(__file__).resolve().parents[1] / "papermill_runs" / "out" / "ipywidgets7"
 WANTED = "ipywidgets==7.8.*", "jupyterlab_widgets==1.1.*", "ipython_genutils"  # 1.1 serves JupyterLab 3 and 4
@@ -18,13 +19,15 @@ def ipywidgets7() -> Path:
 
     A kernel takes it with PYTHONPATH=folder, JupyterLab its controls with JUPYTER_PATH=folder/share/jupyter.
     """
-    if not (FOLDER / "complete").is_file():
-        shutil.rmtree(FOLDER, ignore_errors=True)
-        uv = shutil.which("uv")
-        installer = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
-        command = [*installer, "install", "--quiet", "--no-deps", "--target", str(FOLDER), *WANTED]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        if done.returncode:
-            pytest.skip(f"ipywidgets 7 cannot be installed here: {done.stderr[-300:]}")
-        (FOLDER / "complete").touch()
+    FOLDER.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{FOLDER}.lock"):  # of several test processes
+        if not (FOLDER / "complete").is_file():
+            shutil.rmtree(FOLDER, ignore_errors=True)
+            uv = shutil.which("uv")
+            installer = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
+            command = [*installer, "install", "--quiet", "--no-deps", "--target", str(FOLDER), *WANTED]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+            if done.returncode:
+                pytest.skip(f"ipywidgets 7 cannot be installed here: {done.stderr[-300:]}")
+            (FOLDER / "complete").touch()
     return FOLDER
