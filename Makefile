@@ -29,10 +29,13 @@ $(VENV)/.ready: pyproject.toml
 	  { echo "slakit needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Name another: make setup PYTHON=python3.12"; exit 1; }
 	@echo "Setting up $(VENV) (once; 1-5 minutes, most of it torch)"
 	@test -x $(BIN)/python || $(MAKE_VENV)
+	@$(RUN) -c 'import torch, torchvision' 2>/dev/null || echo "  1 of 3: torch, 200 MB (with an NVIDIA driver 5 GB)"
 	@$(RUN) -c 'import torch, torchvision' 2>/dev/null || \
 	  { $(CPU_BUILD) && $(PIP) "$(TORCH)" torchvision --index-url $(CPU_INDEX); } || \
 	  $(PIP) "$(TORCH)" torchvision
+	@echo "  2 of 3: slakit with JupyterLab and what the tests need"
 	@$(PIP) -e ".[notebooks,test,browser]"
+	@echo "  3 of 3: the beam search is compiled"
 	@$(RUN) -c 'import torch; from slakit.decoding import beam_search; beam_search(torch.zeros(1, 9, 32).log_softmax(-1))'
 	@touch $@
 

@@ -229,6 +229,17 @@ def test_frames_of_another_corpus_are_refused(corpus, tmp_path):
         prepared(replace(frames_gone, train=tuple(replace(s, glosses=("B",)) for s in frames_gone.train)), out)
     with pytest.raises(CorpusError, match="clip0"):
         prepared(replace(frames_gone, train=tuple(replace(s, num_frames=99) for s in frames_gone.train)), out)
+    recorded = make(tmp_path / "recorded")  # an own folder with the same names and glosses, of other pictures
+    first = min((tmp_path / "recorded/clip0").iterdir())
+    first.write_bytes(first.read_bytes() + b"more")
+    with pytest.raises(CorpusError, match="its clip clip0 has another video"):
+        prepared(recorded, out)
+    first.unlink()
+    with pytest.raises(CorpusError, match="its clip clip0 has another video"):
+        prepared(recorded, out)
+    for frame in (tmp_path / "recorded/clip0").iterdir():
+        frame.unlink()
+    assert len(prepared(recorded, out).train) == 3  # the frames are gone, their folders are not
     shorter = make(tmp_path / "shorter")
     next((tmp_path / "shorter/clip0").iterdir()).unlink()
     with pytest.raises(CorpusError, match="clip0"):  # folders of frames are listed by prepare
@@ -349,6 +360,23 @@ def test_stopped_it_ends_with_a_sentence_without_workers_and_goes_on_later(tmp_p
     for name in ("train.frames", "dev.frames", "train.index.npz"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
     assert packed.notes[:-1] == straight.notes[:-1]
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no signal masks")
+@pytest.mark.parametrize("later", [0.0, 0.3, 0.8])
+def test_ctrl_c_while_workers_still_start_prints_no_traceback_of_theirs(tmp_path, later):
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    hear = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    with subprocess.Popen(the_command(tmp_path), preexec_fn=hear, **options) as process:
+        parent, limit = psutil.Process(process.pid), time.monotonic() + 120
+        while len(parent.children()) < 2:  # the one that tracks resources, and a first worker
+            assert time.monotonic() < limit and process.poll() is None
+            time.sleep(0.01)
+        time.sleep(later)
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=60)[0]
+    assert process.returncode == 130 and "Traceback" not in told, told
 
 
 def test_two_at_once_are_refused(corpus, tmp_path):

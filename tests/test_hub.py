@@ -16,7 +16,7 @@ from huggingface_hub import constants
 
 import slakit
 from slakit.models.checkpoints import read_description
-from slakit.models.hub import find_checkpoint, model_card
+from slakit.models.hub import find_checkpoint, hub_card
 from slakit.records import CheckpointError
 
 COMMIT = "c" * 40
@@ -156,7 +156,7 @@ def test_offline_the_cache_is_used_and_what_it_lacks_is_said(hub, tmp_path, monk
 
 def test_a_card_says_what_is_not_known():
     description = read_description(find_checkpoint("frozen")) | {"metrics": None, "corpus": None}
-    card = model_card(description, "me/signs")
+    card = hub_card(description, "me/signs")
     assert yaml.safe_load(card.split("---\n")[1])["license"] == "unknown"
     assert "does not say: measure it" in card and "a corpus that the checkpoint does not name" in card
     assert "not stated" in card and "31 glosses" in card

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as xml
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from PIL import ImageFont
 
@@ -175,6 +176,9 @@ def test_a_misspelt_exercise_names_those_that_there_are(capsys):
             ask()
     with pytest.raises(slakit.SlakitError, match=r"ctc-1 has the hints 1 to \d, not 9"):
         hint("ctc-1", 9)
+    check("first-2", 41, 472)  # as the lessons print it
+    assert "1234, not 1,234" in capsys.readouterr().out
+    assert verdict("ablations-2", np.mean([1, 2]) > 2) == (True, "right"), "a comparison of numpy's"
     hint("ctc-1", 1)
     assert capsys.readouterr().out.startswith("hint 1 of ")
 

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,11 +77,10 @@ def prepare(
     crop = corpus.options.get("crop") or ("signer" if aspect == "crop" else "none")
     if crop == "none" and aspect == "crop":
         raise ConfigError('aspect="crop" cuts clips that crop="none" leaves whole; leave one of them out')
-    aspect = aspect if crop == "none" else "crop"
-    settings |= {"resize_filter": resize_filter, "aspect": aspect, "on_damage": on_damage}
+    settings |= {"resize_filter": resize_filter, "aspect": aspect if crop == "none" else "crop", "on_damage": on_damage}
     settings |= {} if crop in ("none", "signer") else {"crop": crop}
     out = Path(out)
-    if "\0" in str(out) or re.search("[\ud800-\udfff]", str(out)):
+    if re.search("[\0\ud800-\udfff]", str(out)):
         raise ConfigError(f"{str(out)!r} is no folder's name; choose another")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,8 @@ def prepare(
                 if samples := corpus.split(split):
                     _prepare_split(samples, out / (split + SUFFIX), settings, workers, show_progress)
     except OSError as error:
-        problem = f"{out}: writing failed ({error.strerror or error}); make room, or choose another folder"
-        raise SlakitError(problem) from error
+        why = error.strerror or error
+        raise SlakitError(f"{out}: writing failed ({why}); make room, or choose another folder") from error
     except BrokenProcessPool as error:
         raise SlakitError(f"{out}: a process ended, out of memory perhaps; run it again with fewer workers") from error
     return prepared(corpus, out)
@@ -111,13 +111,11 @@ def prepared(corpus: Corpus, out: str | Path) -> Corpus:
     Clips that prepare left out are gone from the splits and named in the notes. Raises CorpusError where a split or a
     clip has not been prepared, or was from another video or (where its source is gone) with other glosses.
     """
-    out, splits, notes = Path(out), {}, [*corpus.notes, f"prepared frames from {out}"]
+    out, notes = Path(out), [*corpus.notes, f"prepared frames from {out}"]
+    splits: dict[str, tuple[Sample, ...]] = dict.fromkeys(SPLITS, ())
     asked, made = corpus.options.get("crop"), "none"
-    for split in SPLITS:
+    for split in filter(corpus.split, SPLITS):
         samples, path = corpus.split(split), out / (split + SUFFIX)
-        if not samples:
-            splits[split] = ()
-            continue
         if not index_path(path).exists():
             raise CorpusError(f"{out}: {split} is not prepared, or not to its end; run prepare (again)")
         packed = open_split(path)
@@ -238,7 +236,8 @@ def _encoded(samples: Sequence[Sample], settings: dict, workers: int) -> Iterato
         waiting: deque = deque()
         try:
             for sample in samples:
-                waiting.append(pool.submit(encode, sample, settings))
+                with _interrupts_held():
+                    waiting.append(pool.submit(encode, sample, settings))
                 if len(waiting) >= 4 * workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -247,9 +246,20 @@ def _encoded(samples: Sequence[Sample], settings: dict, workers: int) -> Iterato
             pool.shutdown(cancel_futures=True)  # one that is stopped does not wait for the clips that it would drop
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A worker that is started within never hears Ctrl-C, not even while it imports; here it comes when this ends."""
+    if not (mask := getattr(signal, "pthread_sigmask", None)):  # Windows
+        return (yield)
+    before = mask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        mask(signal.SIG_SETMASK, before)
+
+
 def _end_with_parent() -> None:
-    """In a worker: end when the process that started it does, however that was killed; Ctrl-C is the parent's to hear,
-    which a terminal sends to both."""
+    """In a worker: end when the process that started it does, however that was killed, and deaf to Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:
@@ -266,9 +276,7 @@ def _resume(part: Path, journal: Path, settings: dict) -> dict[str, dict]:
     with open(journal, "rb") as log, open(part, "ab+") as frames:
         for number, line in enumerate(log):
             try:
-                entry = json.loads(line)
-                if not line.endswith(b"\n"):
-                    break
+                entry = json.loads(line if line.endswith(b"\n") else b"")
             except ValueError:
                 break  # the line that was being written
             if number == 0:

@@ -64,9 +64,11 @@ def verdict(name: str, answer: Any) -> tuple[bool | None, str]:
     return (False, f"not yet: {problem}") if problem else (True, "right")
 
 
-def check(name: str, answer: Any) -> None:
-    """Print the verdict on an answer."""
-    print(verdict(name, answer)[1])
+def check(name: str, answer: Any, *rest: Any) -> None:
+    """Print the verdict on an answer. rest: what a number written with a comma, or names without a list, leave over."""
+    find(name)
+    several = "not yet: one answer is wanted, a number without commas (1234, not 1,234), names in one text or list"
+    print(several if rest else verdict(name, answer)[1])
 
 
 def number(answer: Any) -> float:

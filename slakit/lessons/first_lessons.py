@@ -93,7 +93,7 @@ def _paths_of_a_b(answer: Any) -> str:
 
 def _winner(answer: Any) -> str:
     sums = {text: sum(map(_probability, paths)) for text, paths in _spellings(3).items()}
-    text = " ".join(words_of(answer)).replace("(NOTHING)", "")
+    text = " ".join("".join(words_of(answer)).replace("(NOTHING)", ""))  # "AB" is "A B": names are single letters
     if text not in sums:
         return f"no path of three steps over blank, A and B spells {text!r}"
     if sums[text] == max(sums.values()):

@@ -83,7 +83,7 @@ def push_to_hub(
             "interval": {split: list(values[1:3]) for split, values in wer.items()},
         }
     content = file_content(description, tensors)
-    card = model_card(description, name, license)
+    card = hub_card(description, name, license)
     api = HfApi()
     try:
         api.create_repo(name, private=private, exist_ok=True)
@@ -98,7 +98,7 @@ def push_to_hub(
     return f"hf://{name}"
 
 
-def model_card(description: Mapping[str, Any], name: str, license: str | None = None) -> str:
+def hub_card(description: Mapping[str, Any], name: str, license: str | None = None) -> str:
     """The Hub's README.md of a checkpoint, made of what it says of itself: what it is, what it scored, its limits."""
     config, glosses = description["config"], list(description["glosses"])
     corpus = description.get("corpus") or "a corpus that the checkpoint does not name"

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg  # Pillow's pixels, at twice the speed
@@ -75,6 +76,7 @@ class PackedSplit:
             and self.settings["encoding"] in ("jpeg", "raw")
             and 8 <= self.settings["size"] <= 4096
             and self.left_out.keys() | self.clips.keys() == self.marks.keys()
+            and all(map(_is_mark, self.marks.values()))
         )
         if not sound:
             raise ValueError("it contradicts itself")
@@ -174,8 +176,16 @@ def check_size(samples: Sequence[Sample], image_size: int) -> None:
 
 
 def mark(sample: Sample) -> list:
-    """What says whose frames these are: a digest of the annotation, the number of source files, bytes of the first."""
-    return [_digest(sample), *_source_size(sample)]
+    """What says whose frames these are: a digest of the annotation, the number of source files, the first one's bytes
+    and, of a folder of frames, its name."""
+    files = _source_files(sample)
+    named = [files[0].name] if files and not isinstance(sample.source, tuple) and sample.source.is_dir() else []
+    return [_digest(sample), *_source_size(files), *named]
+
+
+def _is_mark(value: Any) -> bool:
+    kinds = [type(part) for part in value] if isinstance(value, list) else []
+    return kinds == [str, int, int] or (kinds == [str, int, int, str] and Path(value[3]).name == value[3])
 
 
 def _digest(sample: Sample) -> str:
@@ -183,26 +193,37 @@ def _digest(sample: Sample) -> str:
     return hashlib.sha256(annotation.encode()).hexdigest()[:16]
 
 
-def _source_size(sample: Sample) -> list[int]:
-    """Files and bytes of the first; zeros where the source is gone, as prepared frames allow it to be."""
+def _source_files(sample: Sample) -> tuple[Path, ...]:
+    """None where the source is gone, as prepared frames allow it to be."""
     source = sample.source
     try:
-        files = source if isinstance(source, tuple) else list_frames(source) if source.is_dir() else (source,)
-        return [len(files), files[0].stat().st_size] if files else [0, 0]
+        return source if isinstance(source, tuple) else list_frames(source) if source.is_dir() else (source,)
     except (OSError, VideoError):
+        return ()
+
+
+def _source_size(files: Sequence[Path]) -> list[int]:
+    """Files and bytes of the first."""
+    try:
+        return [len(files), files[0].stat().st_size] if files else [0, 0]
+    except OSError:
         return [0, 0]
 
 
 def belongs(sample: Sample, stored: list, thorough: bool = True) -> bool:
     """Whether the frames with this mark are the sample's: by its source where that is there, else by its annotation.
 
-    So glosses may be corrected while the source is there. thorough: list folders of frames even if annotation agrees.
+    So glosses may be corrected while the source is there. thorough: list folders of frames even if annotation and the
+    first frame agree.
     """
-    agrees = _digest(sample) == stored[0]
+    agrees, (files, size, *first) = _digest(sample) == stored[0], stored[1:]
     if agrees and not thorough and not (isinstance(sample.source, Path) and sample.source.is_file()):
-        return True
-    size = _source_size(sample)
-    return size == stored[1:] if all(size) and all(stored[1:]) else agrees
+        if not first or not isinstance(sample.source, Path):
+            return True
+        if _source_size([sample.source / first[0]]) == [1, size]:
+            return True
+    now = _source_size(_source_files(sample))
+    return now == [files, size] if all(now) and files and size else agrees
 
 
 class PackedClip(Source):
