@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.widgets7 import ipywidgets7
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = """
@@ -50,14 +51,7 @@ print("ipywidgets", ipywidgets.__version__, "built VideoApp, MapExplorer, clip_p
 
 @pytest.mark.slow
 def test_every_widget_with_ipywidgets_7(tmp_path):
-    aside = tmp_path / "aside"
-    uv = shutil.which("uv")
-    installer = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
-    wanted = ["ipywidgets<8", "ipython_genutils"]
-    command = [*installer, "install", "--quiet", "--no-deps", "--target", str(aside)]
-    done = subprocess.run([*command, *wanted], capture_output=True, text=True, timeout=300)
-    if done.returncode:
-        pytest.skip(f"ipywidgets 7 cannot be installed here: {done.stderr[-300:]}")
+    aside = ipywidgets7()
     spec = ROOT / "papermill_runs" / "specs" / "clip_sla_table3.yaml"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(aside), str(ROOT)]), "MPLBACKEND": "agg"}
     built = subprocess.run(

@@ -8,15 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from slakit.explain.curves import Curve
 from slakit.records import Span
-from slakit.show import clip_player, run_explorer
+from slakit.show import clip_player, curve_figure, run_explorer
 from slakit.show.player import TALLEST, picture, put
+from slakit.show.sweep_explorer import _scatter
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -73,3 +76,20 @@ def test_values_of_a_sweep_stand_in_their_order():
     keep = run_explorer(runs, ["rank", "blocks"]).children[1].children
     assert [value for _, value in keep[0].options] == [4, 8, 16, 32]
     assert [value for _, value in keep[1].options] == ["1-4", "2-4"]
+
+
+def test_the_legend_of_a_sweep_is_in_the_order_of_the_values():
+    runs = pd.DataFrame({"rank": [4, 16, 32, 8], "blocks": ["1-4", "1-4", "2-4", "2-4"], "test_wer": 20.0})
+    for across in ("blocks", "test_wer"):
+        figure = _scatter(runs, across, "test_wer", "rank")
+        assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["4", "8", "16", "32"]
+        plt.close(figure)
+
+
+def test_two_panels_of_curves_share_a_narrow_figure():
+    line = np.linspace(1, 0, 6)
+    curves = [Curve("deletion", unit, line, line, np.stack([line, line**2])) for unit in ("patches", "frames")]
+    figure = curve_figure(curves, "A caption.", width=5.2)
+    one, other = (axis.get_position() for axis in figure.axes)
+    assert one.width > 0.35 and abs(one.width - other.width) < 0.02 and one.y1 == pytest.approx(other.y1)
+    plt.close(figure)

@@ -96,8 +96,8 @@ def pipeline(part: str | Sequence[str] | None = None, sizes: Sizes = TINY) -> Dr
     body = [_box(name, name in chosen, part is not None, values) for name in PARTS]
     body += [_pictures("clip" in chosen, "patches" in chosen)]
     body += [_arrow(path, place, [line.format(**values) for line in lines]) for path, place, *lines in ARROWS]
-    head = (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 986 398" width="986" style="max-width:100%" role="img" '
+    head = (  # 920 pixels: a notebook's column beside an open side bar on a screen of 1366
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 986 398" width="920" style="max-width:100%" role="img" '
         'font-family="DejaVu Sans, Verdana, Helvetica, Arial, sans-serif" font-size="13" text-anchor="middle" '
         f'fill="{INK}">\n<title>From a video to glosses</title>\n<desc>{escape(text)}</desc>\n'
         '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'

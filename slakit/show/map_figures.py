@@ -24,7 +24,6 @@ from slakit.show.palette import (
     WIDTH,
     apart,
     colour_of,
-    legend_above,
     line_colour,
     room,
     shortened,
@@ -103,7 +102,7 @@ def neighbour_strip(
 
 def curve_figure(curves: Sequence[Curve], caption: str, width: float = WIDTH) -> Figure:
     """Deletion and insertion curves, one panel each: the map's order, and random orders in grey."""
-    size = (width, 3.3)
+    size = (width, min(3.3, width / 2))
     figure, axes = plt.subplots(
         1, len(curves), figsize=size, squeeze=False, sharey=True, layout=ConstrainedLayoutEngine(wspace=0.08)
     )
@@ -114,9 +113,9 @@ def curve_figure(curves: Sequence[Curve], caption: str, width: float = WIDTH) ->
         axis.plot(x, curve.scores, marker="o", markersize=4, label="the map's order")
         verb = "masked" if curve.kind == "deletion" else "shown"
         axis.set(xlabel=f"{curve.unit} {verb} (%)", xlim=(-4, 104), ylim=(-0.03, 1.03))
-        axis.set_title(f"{curve.kind}: gain {curve.gain:+.2f}", pad=26 if axis is axes[0, 0] else 6)
+        axis.set_title(f"{curve.kind}: gain {curve.gain:+.2f}")
     axes[0, 0].set_ylabel("probability of the gloss")
-    legend_above(axes[0, 0], width)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
     figure.canvas.draw()  # settles the layout before the caption is placed
     return with_caption(figure, caption)
 

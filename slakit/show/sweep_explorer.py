@@ -77,6 +77,10 @@ def _order(value: object) -> tuple:
     return (0, value, "") if isinstance(value, Real) else (1, 0, str(value))
 
 
+def _label(value: object) -> str:
+    return as_label(shortened(str(value)))
+
+
 def slice_runs(runs: pd.DataFrame, kept_values: Mapping[str, Sequence]) -> pd.DataFrame:
     """The runs whose values are among those kept."""
     for name, values in kept_values.items():
@@ -89,11 +93,12 @@ def _scatter(runs: pd.DataFrame, x: str, y: str, hue: str) -> Figure:
     if len(runs):
         runs = runs.sort_values([x, hue], key=lambda column: column.map(_order))
         texts = [name for name in {x, hue} if not is_numeric_dtype(runs[name]) or name == hue != x]
-        table = runs.assign(**{name: runs[name].map(lambda value: as_label(shortened(str(value)))) for name in texts})
+        table = runs.assign(**{name: runs[name].map(_label) for name in texts})
+        order = [_label(value) for value in sorted(runs[hue].unique(), key=_order)] if hue in texts else None
         if not is_numeric_dtype(runs[x]):
-            sns.stripplot(table, x=x, y=y, hue=hue, ax=axis, size=9, jitter=0.08)
+            sns.stripplot(table, x=x, y=y, hue=hue, hue_order=order, ax=axis, size=9, jitter=0.08)
         else:
-            sns.scatterplot(table, x=x, y=y, hue=hue, ax=axis, s=90)
+            sns.scatterplot(table, x=x, y=y, hue=hue, hue_order=order, ax=axis, s=90)
         wide = [] if is_numeric_dtype(runs[x]) else text_widths([*table[x].unique()])
         if sum(wide) > WIDTH - 3:
             axis.tick_params(axis="x", rotation=90)

@@ -76,13 +76,16 @@ class VideoApp(Widget):
             options=[("choose …", "")] + [(name, str(path)) for name, path in examples.items()],
             description="example", layout=wide,
         )  # fmt: skip
-        self.upload = ipywidgets.FileUpload(accept="video/*", multiple=False, description="Upload a video")
+        fitting = ipywidgets.Layout(width="auto")  # as wide as the words
+        self.upload = ipywidgets.FileUpload(
+            accept="video/*", multiple=False, description="Upload a video", layout=fitting
+        )
         self.upload.add_class(UPLOAD_CLASS)
         self.path = ipywidgets.Text(
             description="or a path", placeholder="a file where the kernel runs", continuous_update=False, layout=wide
         )
-        self.auto = ipywidgets.Checkbox(value=True, description="find the signer", indent=False)
-        self.left, self.top, self.side = (self._slider(name) for name in ("left", "top", "side"))
+        self.auto = ipywidgets.Checkbox(value=True, description="find the signer", indent=False, layout=fitting)
+        self.left, self.top, self.side = (self._slider(name, "240px", "40px") for name in ("left", "top", "side"))
         self.recognise = ipywidgets.Button(description="Recognise", button_style="primary", disabled=True)
         self.frame = self._slider("frame", "560px")
         self.gloss = ipywidgets.Dropdown(options=[("none", -1)], description="map of", layout=wide)
@@ -94,7 +97,7 @@ class VideoApp(Widget):
         super().__init__([
             card, ipywidgets.HBox([self.example, self.upload], layout=wrap), self.path, self.message,
             self.frame, self.picture, ipywidgets.HBox([self.auto, self.left, self.top, self.side], layout=wrap),
-            self.recognise, self.answer, self.gloss, self.timeline, self.files,
+            ipywidgets.HBox([self.recognise, self.gloss], layout=wrap), self.answer, self.timeline, self.files,
         ])  # fmt: skip
         self.layout.max_width = "1000px"
         for control, act in (
@@ -107,8 +110,9 @@ class VideoApp(Widget):
         self._say("Choose an example, upload a video, or give the path of one.")
 
     @staticmethod
-    def _slider(name: str, width: str = "230px") -> ipywidgets.IntSlider:
-        return ipywidgets.IntSlider(0, 0, 1, description=name, layout=ipywidgets.Layout(width=width))
+    def _slider(name: str, width: str, label: str = "") -> ipywidgets.IntSlider:
+        layout, style = ipywidgets.Layout(width=width), {"description_width": label}
+        return ipywidgets.IntSlider(0, 0, 1, description=name, layout=layout, style=style)
 
     @property
     def box(self) -> Box:
