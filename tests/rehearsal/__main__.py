@@ -24,12 +24,19 @@ def main() -> int:
     parser.add_argument("--work", type=Path, help="a folder that is kept (default: one that is not)")
     parser.add_argument("--only", nargs="*", default=[], metavar="STEP", help="these, and what they need")
     parser.add_argument("--jobs", type=int, default=2, help="steps at a time, and runs of a sweep")
+    parser.add_argument("--every-spec", action="store_true", help="one run of each spec, as in full, not of one alone")
     chosen = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" ignores it, and so would what we stop
     every = set(STEPS) if chosen.size == "full" else set(STEPS) - ONLY_FULL
     wanted = {name for step in chosen.only for name in _with_needs(step)} or every
     with tempfile.TemporaryDirectory(prefix="slakit-rehearsal-") as folder:
-        walk = Walk((chosen.work or Path(folder)).resolve(), chosen.size == "full", chosen.device, chosen.jobs)
+        walk = Walk(
+            (chosen.work or Path(folder)).resolve(),
+            chosen.size == "full",
+            chosen.device,
+            chosen.jobs,
+            chosen.every_spec,
+        )
         return walk.walk([step for name, step in STEPS.items() if name in wanted])
 
 

@@ -201,10 +201,10 @@ def sweeps(walk: Walk) -> str:
     listed = walk.slakit("sweep", *SPECS, *_roots(walk, SPECS), *where, *changes, "--dry-run", seconds=300)
     missing = [spec for spec in SPECS if f"{spec}:" not in listed]
     assert not missing, missing
-    walked = SPECS if walk.full else ["clip_sla_table3"]
+    walked = SPECS if walk.full or walk.every_spec else ["clip_sla_table3"]
     roots = _roots(walk, walked)
     told = walk.slakit(
-        "sweep", *walked, *roots, *where, *changes, *here, "--limit", 1, "--jobs", walk.jobs, seconds=900
+        "sweep", *walked, *roots, *where, *changes, *here, "--limit", 1, "--jobs", walk.jobs, seconds=1800
     )
     assert told.count("1 finished") == len(walked), told[-1500:]
     elsewhere = (*roots, "--out", out)  # without the prepared frames: the same runs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,13 +30,14 @@ class Step:
 
 @dataclass
 class Walk:
-    """work: an empty folder, where everything is written and from where everything is called. roots: corpus -> its
-    folder; backbone, archive: the tower and its weights; shared: what steps hand on."""
+    """work: an empty folder, where everything is written and from where everything is called. every_spec: one run of
+    each. roots: corpus -> its folder; backbone, archive: the tower and its weights; shared: what steps hand on."""
 
     work: Path
     full: bool
     device: str
     jobs: int
+    every_spec: bool = False
     roots: dict[str, Path] = field(default_factory=dict)
     backbone: str = ""
     archive: Path = Path()
@@ -94,7 +96,9 @@ class Walk:
         )  # fmt: skip
         told = f"{' '.join(words)}\n  ended with {done.returncode}: …{done.stdout[-1500:]}"
         assert done.returncode == rc, told
-        assert "Traceback" not in done.stdout, told
+        # torchrun on the second of two machines may find the first gone when all is done, says so, and ends with 0
+        ours = re.sub(r"(?m)^E\d{4} .*torch/distributed/elastic/agent/server/api\.py:.*$", "", done.stdout)
+        assert "Traceback" not in ours, told
         return done.stdout
 
     def slakit(self, *arguments: object, rc: int = 0, seconds: float = 600) -> str:
