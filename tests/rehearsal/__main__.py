@@ -30,13 +30,8 @@ def main() -> int:
     every = set(STEPS) if chosen.size == "full" else set(STEPS) - ONLY_FULL
     wanted = {name for step in chosen.only for name in _with_needs(step)} or every
     with tempfile.TemporaryDirectory(prefix="slakit-rehearsal-") as folder:
-        walk = Walk(
-            (chosen.work or Path(folder)).resolve(),
-            chosen.size == "full",
-            chosen.device,
-            chosen.jobs,
-            chosen.every_spec,
-        )
+        work, full = (chosen.work or Path(folder)).resolve(), chosen.size == "full"
+        walk = Walk(work, full, chosen.device, chosen.jobs, chosen.every_spec)
         return walk.walk([step for name, step in STEPS.items() if name in wanted])
 
 
