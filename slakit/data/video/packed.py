@@ -194,7 +194,7 @@ def _digest(sample: Sample) -> str:
 
 
 def _source_files(sample: Sample) -> tuple[Path, ...]:
-    """None where the source is gone, as prepared frames allow it to be."""
+    """The files of the clip; empty where its folder is gone, as prepared frames allow it to be."""
     source = sample.source
     try:
         return source if isinstance(source, tuple) else list_frames(source) if source.is_dir() else (source,)
