@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +22,13 @@ from PIL import Image
 
 import slakit
 from slakit.__main__ import main
+from slakit.data.pool import stops_held
 from slakit.data.prepare import prepare, prepared
 from slakit.data.video.packed import PackedSplit, open_split
 from slakit.data.video.read import probe_video, read_frames
 from slakit.data.video.resize import resize
 from slakit.data.video.source import DamageWarning
+from slakit.machine import stop_on_signals
 from slakit.records import ConfigError, Corpus, CorpusError, Sample, SlakitError, VideoError, Vocabulary
 
 QUIET = {"show_progress": False}
@@ -103,7 +106,7 @@ def test_a_killed_run_goes_on(tmp_path):
         "import sys, time, test_cache as t, slakit.data.prepare as c\n"
         "from pathlib import Path\n"
         "encode = c.encode\n"
-        "def slow(*a):\n    time.sleep(0.15)\n    return encode(*a)\n"
+        "def slow(*a, **k):\n    time.sleep(0.15)\n    return encode(*a, **k)\n"
         "c.encode = slow\n"
         "c.prepare(t.make(Path(sys.argv[1]), 9), sys.argv[2], size=32, show_progress=False)\n"
     )
@@ -377,6 +380,24 @@ def test_ctrl_c_while_workers_still_start_prints_no_traceback_of_theirs(tmp_path
         os.killpg(process.pid, signal.SIGINT)
         told = process.communicate(timeout=60)[0]
     assert process.returncode == 130 and "Traceback" not in told, told
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no signal masks")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_that_another_thread_hears_waits_until_a_worker_has_all_that_it_needs(number):
+    finished, after = threading.Event(), []
+    other = threading.Thread(target=finished.wait)  # takes the signals that the main thread masks, as a bar's does
+    other.start()
+    try:
+        with stop_on_signals(), pytest.raises(KeyboardInterrupt):
+            with stops_held():
+                os.kill(os.getpid(), number)
+                time.sleep(0.2)
+                after.append("whole")
+            after.append("not held")
+    finally:
+        finished.set()
+    assert after == ["whole"]
 
 
 def test_two_at_once_are_refused(corpus, tmp_path):

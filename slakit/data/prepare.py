@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
 import re
-import signal
-import threading
 import zlib
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from slakit.data.pool import ordered
 from slakit.data.video.cropping import Squaring
 from slakit.data.video.packed import SUFFIX, VERSION, belongs, index_path, mark, open_split
 from slakit.data.video.read import open_source
@@ -185,7 +181,8 @@ def _prepare_split(samples: Sequence[Sample], path: Path, settings: dict, worker
     with open(part, "ab") as frames, open(journal, "a", encoding="utf-8") as log:
         if not log.tell():
             log.write(json.dumps(settings) + "\n")
-        bar = progress(_encoded(todo, settings, workers), f"preparing {path.stem}", show, total=len(todo))
+        encoded = ordered(partial(encode, settings=settings), todo, workers)
+        bar = progress(encoded, f"preparing {path.stem}", show, total=len(todo))
         for sample, (pieces, problem) in zip(todo, bar, strict=True):
             entry = {"id": sample.id, "lengths": [len(p) for p in pieces], "crcs": [zlib.crc32(p) for p in pieces]}
             entry["mark"] = mark(sample)
@@ -223,47 +220,6 @@ def _finish(path: Path, part: Path, journal: Path, settings: dict, entries: dict
     os.replace(part, path)
     os.replace(new, index_path(path))
     journal.unlink()
-
-
-def _encoded(samples: Sequence[Sample], settings: dict, workers: int) -> Iterator[tuple[list[bytes], str]]:
-    """encode() of each sample in order; at most four clips a worker wait in memory."""
-    if workers == 1:
-        yield from (encode(sample, settings) for sample in samples)
-        return
-    # "spawn": a forked copy of a process that runs torch or decord threads may lock up
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-        waiting: deque = deque()
-        try:
-            for sample in samples:
-                with _interrupts_held():
-                    waiting.append(pool.submit(encode, sample, settings))
-                if len(waiting) >= 4 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)  # one that is stopped does not wait for the clips that it would drop
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """A worker that is started within never hears Ctrl-C, not even while it imports; here it comes when this ends."""
-    if not (mask := getattr(signal, "pthread_sigmask", None)):  # Windows
-        return (yield)
-    before = mask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        mask(signal.SIG_SETMASK, before)
-
-
-def _end_with_parent() -> None:
-    """In a worker: end when the process that started it does, however that was killed, and deaf to Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _resume(part: Path, journal: Path, settings: dict) -> dict[str, dict]:
