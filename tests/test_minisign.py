@@ -236,6 +236,9 @@ def test_sentences_follow_the_grammar():
     assert np.mean(liked) > 1.8 * np.mean(other)
     splits = sentences.sample_sentences(rng(2), {"train": 200, "dev": 50})
     assert len({*splits["train"], *splits["dev"]}) == 250
+    assert splits["dev"] == sentences.sample_sentences(rng(2), {"dev": 50})["dev"]
+    shares = Counter(map(sentences.split_of, drawn))
+    assert {split: round(n / len(drawn), 1) for split, n in shares.items()} == {"train": 0.6, "dev": 0.2, "test": 0.2}
 
 
 def test_minimum_jerk_starts_and_ends_at_rest():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,10 +18,11 @@ import pytest
 
 from slakit.data.corpora import load_corpus
 from slakit.data.corpora.minisign import load_landmarks
-from slakit.minisign import clips, corpus, lexicon
+from slakit.minisign import clips, corpus, lexicon, sentences
 from slakit.records import ConfigError, CorpusError
 
 TINY = {"train": 5, "dev": 2, "test": 2, "train_signers": 3, "dev_signers": 1, "test_signers": 2, "seed": 7}
+MANY = {"train": 90, "dev": 40, "test": 7}
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -51,16 +54,28 @@ def test_splits_share_no_signer_and_no_sentence(built):
 
 def test_default_corpus_plan_fits_ctc():
     signers, planned = clips.plan_corpus(clips.Settings())
-    assert Counter(clip.split for clip in planned) == {"train": 320, "dev": 60, "test": 80}
+    assert Counter(clip.split for clip in planned) == {"train": 320, "dev": 300, "test": 300}
     assert len({signer.skin + signer.clothes + signer.hair for signer in signers.values()}) >= 14
     handed = {split: {signers[c.signer].right_handed for c in planned if c.split == split} for split in clips.SPLITS}
-    assert handed["train"] == {True, False}, "left-handers are seen in training"
+    assert set(map(len, handed.values())) == {2}, "left-handers are in every split, in training too"
     for clip in planned:
         repeats = sum(a == b for a, b in pairwise(clip.glosses))
         assert clip.num_frames // 4 - 3 >= len(clip.glosses) + repeats, "two convolutions of 5 and two poolings by 2"
     spoken = Counter(gloss for clip in planned if clip.split == "train" for gloss in clip.glosses)
     assert set(spoken) == set(lexicon.LEXICON) and min(spoken.values()) >= 20
     assert 38 < np.mean([clip.num_frames for clip in planned]) < 54
+
+
+def test_a_corpus_of_another_size_deals_no_sentence_to_another_split():
+    """The first clips and the signers of a split are the same whatever the counts; a sentence knows its split."""
+    few, many = (clips.plan_corpus(replace(clips.Settings(**TINY), **counts)) for counts in ({}, MANY))
+    for split in clips.SPLITS:
+        first, second = ([clip for clip in planned if clip.split == split] for _, planned in (few, many))
+        assert len(first) < len(second) and first == second[: len(first)]
+        assert {sentences.split_of(clip.glosses) for clip in second} == {split}
+    elsewhere = clips.plan_corpus(replace(clips.Settings(**TINY), seed=1, dev=60))[1]
+    known = {clip.glosses: clip.split for clip in many[1]}
+    assert all(known.get(clip.glosses, clip.split) == clip.split for clip in elsewhere)
 
 
 def test_annotation_bytes_are_the_same_in_another_process(built, tmp_path):
@@ -81,7 +96,7 @@ def test_annotation_bytes_are_the_same_in_another_process(built, tmp_path):
     }
     text = b"".join(here[f"annotations/{name}.csv"] for name in ("train", "dev", "test", "spans"))
     assert b"\r" not in text
-    assert (clips.GENERATOR_VERSION, hashlib.sha256(text).hexdigest()[:16]) == (5, "4a33526d1faf0c5b"), (
+    assert (clips.GENERATOR_VERSION, hashlib.sha256(text).hexdigest()[:16]) == (6, "3a5f0bd0f756ed3d"), (
         "the generator gives another corpus: raise GENERATOR_VERSION and write the new digest here"
     )
 
@@ -123,6 +138,30 @@ def test_batch_runs_hide_the_bar_of_drawing(monkeypatch):
     assert not corpus.bar_of_clips(2, 2, True).disable and corpus.bar_of_clips(2, 2, False).disable
     monkeypatch.setenv("SLAKIT_PROGRESS", "0")  # a stored notebook is the same whether or not clips had to be drawn
     assert corpus.bar_of_clips(2, 2, True).disable
+
+
+def test_clips_of_a_corpus_of_another_size_are_copied(built, tmp_path, monkeypatch):
+    """Not drawn again; nor taken from other signers, other looks, or what another generator drew."""
+    root = tmp_path / "several"
+    shutil.copytree(built, root / built.name)
+    drawn, write_clip = [], corpus.write_clip
+    monkeypatch.setattr(corpus, "write_clip", lambda *a: (drawn.append(a[1].id), write_clip(*a)))
+    more = {**TINY, "train": 6, "dev": 1}
+    folder = corpus.build(root, progress=False, **more)
+    assert drawn == ["train-0005"] and corpus.is_complete(folder)
+    alone = corpus.build(tmp_path / "alone", progress=False, **more)
+    for path in alone.rglob("*.*"):
+        assert path.read_bytes() == (folder / path.relative_to(alone)).read_bytes(), path
+    for other in ({"seed": 8}, {"film_strength": 0.2}, {"train_signers": 2}, {"size": 64}):
+        drawn.clear()
+        corpus.build(root, progress=False, **{**TINY, "train": 1, "dev": 1, "test": 1, **other})
+        assert len(drawn) == 3, other
+    manifest = root / built.name / corpus.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"generator": 6', '"generator": 5'))
+    shutil.rmtree(folder)
+    drawn.clear()
+    corpus.build(root, progress=False, **more)
+    assert len(drawn) == 9
 
 
 def test_interrupted_build_goes_on_where_it_stopped(tmp_path):

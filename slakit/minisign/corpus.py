@@ -17,12 +17,13 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from tqdm.auto import tqdm
 
 from slakit.minisign.clips import GENERATOR_VERSION, SPLITS, Clip, Settings, landmark_file, plan_corpus, write_clip
 from slakit.minisign.lexicon import GLOSSES
-from slakit.records import ConfigError, CorpusError, read_text, write_atomically
+from slakit.records import ConfigError, CorpusError, read_text, write_atomically, written_whole
 
 MANIFEST = "manifest.json"
 PARALLEL_FROM = 24  # fewer clips are drawn in this process: starting others takes longer
@@ -60,7 +61,8 @@ def build(root: str | Path, *, progress: bool = True, workers: int | None = None
     """Makes the corpus of these settings below `root`, or goes on with it, or finds it complete; returns its folder.
 
     settings: the fields of `clips.Settings` (train, dev, test, train_signers, dev_signers, test_signers, seed,
-    film_strength, size). Other settings make another folder, named by their key.
+    film_strength, size). Other settings make another folder, named by their key; of one that differs in the numbers of
+    clips alone, what is there already is copied.
     progress: show a bar. workers: processes, by default one a core.
     ConfigError for a setting that does not exist or cannot work; CorpusError if drawing fails.
     """
@@ -86,6 +88,7 @@ def _build(folder: Path, chosen: Settings, progress: bool, workers: int | None) 
         if not psutil.pid_exists(int(part.suffixes[-2][1:])):
             part.unlink(missing_ok=True)
     write_annotations(folder, clips, chosen)
+    _take_over(folder, clips, chosen)
     missing = missing_clips(folder, clips)
     workers = fitting_workers(len(missing), workers)
     with bar_of_clips(len(clips), len(missing), progress) as bar:
@@ -102,6 +105,27 @@ def _build(folder: Path, chosen: Settings, progress: bool, workers: int | None) 
         )
     write_atomically(folder / MANIFEST, _manifest(chosen, complete=True))
     return folder
+
+
+def _take_over(folder: Path, clips: list[Clip], settings: Settings) -> None:
+    """Copies what a corpus of other numbers of clips, beside this one, holds already: its clips are the same."""
+    counts = dict.fromkeys(SPLITS, 1)
+    for other in sorted(folder.parent.glob(f"*/{MANIFEST}")):
+        try:
+            manifest = read_manifest(other.parent)
+        except CorpusError:  # of a damaged neighbour its own build tells
+            continue
+        alike = replace(Settings(**manifest["settings"]), **counts) == replace(settings, **counts)
+        if other.parent == folder or manifest["generator"] != GENERATOR_VERSION or not alike:
+            continue
+        missing = missing_clips(folder, clips)
+        there = {clip.id for clip in missing} - {clip.id for clip in missing_clips(other.parent, missing)}
+        for clip in (clip for clip in missing if clip.id in there):
+            paths = [root / clip.video for root in (other.parent, folder)]
+            paths += [landmark_file(root, clip.id) for root in (other.parent, folder)]
+            with written_whole(paths[1], paths[3]) as new:
+                for source, copy in zip(paths[::2], new, strict=True):
+                    shutil.copyfile(source, copy)
 
 
 def bar_of_clips(total: int, missing: int, show: bool) -> tqdm:

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+PRESET = "sla-lora/minisign"  # what the demo trains, and demo_spread.yaml many times
+
 
 def run_demo(spec_file: Path | None, out: Path | None, parameters: dict) -> int:
     """Run the demo's notebook, print its table; 0, or 1 where a cell failed."""
@@ -32,7 +34,34 @@ def run_demo(spec_file: Path | None, out: Path | None, parameters: dict) -> int:
         return 1
     metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     print(_table(metrics, time.monotonic() - started, executed, out))
+    if spec_file is None and parameters == spec.base | {"out_dir": str(out)}:
+        print(verdict({split: metrics[split]["wer"] for split in ("dev", "test")}))
     return 0
+
+
+def verdict(wer: dict[str, float], results: Path | None = None) -> str:
+    """Whether a demo's word error rates (in percent, by split) lie where the measured runs of the same demo do.
+
+    results: the folder whose demo_spread*/runs.csv hold them, one a kind of processor; default: those that are shipped.
+    """
+    import pandas as pd
+
+    from slakit.machine import shipped
+
+    tables = [pd.read_csv(file) for file in sorted((results or shipped("results")).glob("demo_spread*/runs.csv"))]
+    runs = pd.concat(tables).query("preset == @PRESET")
+    ends = {split: (runs[f"{split}_wer"].min(), runs[f"{split}_wer"].max()) for split in wer}
+    told = " and ".join(f"{split} {low:.1f} to {high:.1f} %" for split, (low, high) in ends.items())
+    whence = f"{len(runs)} runs measured ({runs.seed.nunique()} seeds, {len(tables)} kinds of processor)"
+    outside = [
+        split for split, (low, high) in ends.items() if not round(low, 1) <= round(wer[split], 1) <= round(high, 1)
+    ]
+    if not outside:
+        return f"as it should be: within {told} of {whence}"
+    return (
+        f"{' and '.join(outside)} outside {told} of {whence}: a point beyond is rounding on another machine, more is "
+        "a fault; please tell us, with what `python -m slakit info` prints"
+    )
 
 
 def _table(metrics: dict, seconds: float, notebook: Path, out: Path) -> str:

@@ -147,7 +147,8 @@ def commit() -> str:
 
 
 def device() -> str:
-    """The device that the run is given: the GPU's name, or the CPU's and the number of threads."""
+    """The device that the run is given: the GPU's name, or the CPU's, the instructions that torch is held to, if it is
+    (they decide how it rounds), and the number of threads."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible != "":
         try:
@@ -160,7 +161,8 @@ def device() -> str:
         if named:
             return " + ".join(named.get(index, f"GPU {index}") for index in chosen)
     threads = os.environ.get("OMP_NUM_THREADS", "all")
-    return f"{_cpu_name()}, {threads} thread{'' if threads == '1' else 's'}"
+    held_to = [f"held to {name.upper()}"] if (name := os.environ.get("ATEN_CPU_CAPABILITY")) else []
+    return ", ".join([_cpu_name(), *held_to, f"{threads} thread{'' if threads == '1' else 's'}"])
 
 
 def _cpu_name() -> str:
