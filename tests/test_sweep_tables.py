@@ -13,6 +13,7 @@ import pytest
 from slakit.show import sweep_figures as figures
 from slakit.show.sweep_explorer import run_explorer, slice_runs
 from slakit.sweeps import load_spec, orders, orders_in_words, paper_table, read_results
+from slakit.sweeps.paired import errors_of_clips
 from slakit.sweeps.tables import Results, as_latex, readable
 
 TEXT = """
@@ -83,6 +84,33 @@ def test_orders_say_undecided_where_the_spread_is_larger(results):
     assert orders(table.assign(dev_wer=-table["dev_wer"]), "dev_wer")["verdict"].item() == "opposite"
     assert orders(table.assign(dev_wer_std=9.0), "dev_wer")["verdict"].item() == "undecided"
     assert orders(table.assign(dev_wer_std=float("nan")), "dev_wer")["verdict"].item() == "undecided", "one run each"
+
+
+def clips_like(results, bad: str, good: str, more: int) -> pd.DataFrame:
+    """Errors of 40 clips of dev: of configuration `bad` one more than `good` in the first `more`, one less in two."""
+    errors = np.arange(40) % 3
+    worse = errors + (np.arange(40) < more) - (np.arange(40) >= 38)
+    return pd.DataFrame({"split": "dev", "clip": [f"c{i}" for i in range(40)], "words": 5, bad: worse, good: errors})
+
+
+def test_orders_need_clips_that_agree_too(results):
+    table = results.summary()
+    sure, unsure = (orders(table, "dev_wer", ["rank"], clips_like(results, "0", "1", more)) for more in (15, 3))
+    assert sure["verdict"].item() == "same" and sure["p"].item() < 0.01
+    assert unsure["verdict"].item() == "undecided" and unsure["p"].item() > 0.3
+    assert "in a paired test over clips" in orders_in_words(sure) and ", p 0.0" in orders_in_words(sure)
+    assert np.isnan(orders(table, "test_wer", ["rank"], clips_like(results, "0", "1", 15))["p"].item()), "of dev alone"
+
+
+def test_errors_of_clips_are_means_over_runs():
+    runs = [{"dev": {"clips_errors": {"a": [errors, 4], "b": [1, 3]}}, "test": {"wer": 1.0}} for errors in (0, 1)]
+    other = [{"dev": {"clips_errors": {"a": [2, 4], "b": [0, 3]}}}]
+    strange = [{"dev": {"clips_errors": {"x": [2, 4]}}}]
+    table = errors_of_clips([[{"dev": {"wer": 3.0}}], runs, strange, other])
+    assert table.to_dict("list") == {
+        "split": ["dev", "dev"], "clip": ["a", "b"], "words": [4, 3], "1": [0.5, 1.0], "3": [2.0, 0.0],
+    }  # fmt: skip
+    assert errors_of_clips([[{}]]).empty
 
 
 def test_orders_in_words_come_from_the_verdicts(results):

@@ -38,6 +38,7 @@ from slakit.scoring.statistics import (
     bootstrap_mean,
     matched_pairs,
     paired_bootstrap,
+    paired_errors,
 )
 from slakit.scoring.tables import (
     confusion_matrix,
@@ -72,6 +73,7 @@ __all__ = [
     "matched_pairs",
     "never_recognised",
     "paired_bootstrap",
+    "paired_errors",
     "per_length",
     "per_signer",
     "plain_wer",

@@ -76,11 +76,18 @@ def paired_bootstrap(
     """
     _check_same(first, second)
     (errors_1, words), (errors_2, _) = _counts(first), _counts(second)
-    wer_1, wer_2 = (100.0 * ratio for ratio in _resampled([errors_1, errors_2], words, level, samples, seed))
+    return paired_errors(errors_1, errors_2, words, level, samples, seed)
+
+
+def paired_errors(
+    first: np.ndarray, second: np.ndarray, words: np.ndarray, level: float = 0.95, samples: int = 10_000, seed: int = 0
+) -> PairedTest:
+    """paired_bootstrap() of counts alone: of each clip both systems' errors (or means over runs) and its glosses."""
+    wer_1, wer_2 = (100.0 * ratio for ratio in _resampled([first, second], words, level, samples, seed))
     difference = wer_1 - wer_2
     tail = min((difference <= 0).sum(), (difference >= 0).sum())
-    interval = _interval(difference, level)
-    return PairedTest(first.wer - second.wer, min(1.0, 2.0 * (tail + 1) / (samples + 1)), interval.low, interval.high)
+    interval, overall = _interval(difference, level), 100.0 * float((first - second).sum() / words.sum())
+    return PairedTest(overall, min(1.0, 2.0 * (tail + 1) / (samples + 1)), interval.low, interval.high)
 
 
 def matched_pairs(first: Score, second: Score, min_good: int = 2) -> PairedTest:

@@ -34,6 +34,7 @@ In reading order:
     runner.py, cluster.py        many runs, each with its GPUs; the same as jobs of Slurm
     trainer.py                   what the training notebooks share
     costs.py, tables.py          what a model costs; what came out
+    paired.py                    which of a paper's orders hold here
     demo.py, command.py          the demo; the command line
 It imports all rooms but show and minisign; nothing in slakit imports it, but for one lazy line of __main__. Names are
 imported when they are first used: the command line knows `sweep` without waiting for papermill. No module here has the
@@ -52,8 +53,8 @@ _HOME = {
     "check_injected": "parameters",
     "check_parameters": "parameters",
     "collect": "tables",
-    "orders": "tables",
-    "orders_in_words": "tables",
+    "orders": "paired",
+    "orders_in_words": "paired",
     "paper_table": "tables",
     "load_spec": "spec",
     "plan": "runner",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pandas as pd
 from slakit.records import SlakitError, visible, write_files
 from slakit.scoring import csv_text, escapes
 from slakit.sweeps.checks import checked_points
+from slakit.sweeps.paired import errors_of_clips
 from slakit.sweeps.runs import read_run, status
 from slakit.sweeps.spec import Point, Spec
 
@@ -34,13 +34,15 @@ class Results:
 
     runs: one row a finished run: what varies, seed, WER and its parts, costs, device, versions. Costs hold
     peak_memory_mb for runs on a GPU only; kept_mb_per_frame says the same of every device. curves: one row an
-    epoch of a run. missing: names of runs that are not done, with how they stand.
+    epoch of a run. missing: names of runs that are not done, with how they stand. clips: a row a clip of dev and test
+    (split, clip, words), and for each configuration, by its number in the summary, the clip's errors, mean over seeds.
     """
 
     spec: Spec
     runs: pd.DataFrame
     curves: pd.DataFrame
     missing: dict[str, str]
+    clips: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def varied(self) -> list[str]:
@@ -79,7 +81,7 @@ class Results:
         return table
 
     def write(self, folder: str | Path) -> list[Path]:
-        """runs.csv, curves.csv, summary.csv, .md and .tex in FOLDER/SPEC; returns their paths.
+        """runs.csv, curves.csv, clips.csv, summary.csv, .md and .tex in FOLDER/SPEC; returns their paths.
 
         They are written together or not at all. SlakitError where no run is finished (empty tables never replace those
         that are there) or where the folder cannot be written.
@@ -92,6 +94,7 @@ class Results:
         contents = {
             "runs.csv": csv_text(self.runs.round(5)),
             "curves.csv": csv_text(self.curves.round(4)),
+            "clips.csv": csv_text(self.clips.round(3)),
             "summary.csv": csv_text(summary.round(5)),
             "summary.md": as_markdown(shown, self.spec),
             "summary.tex": as_latex(shown, self.spec),
@@ -122,48 +125,14 @@ def read_results(spec: Spec, folder: str | Path) -> Results | None:
     if not (folder / "runs.csv").is_file() or not (folder / "runs.csv").read_text(encoding="utf-8").strip():
         return None
     runs = pd.read_csv(folder / "runs.csv", keep_default_na=False, na_values=[""]).map(escapes.from_csv)
-    curves = folder / "curves.csv"
-    has_curves = curves.is_file() and bool(curves.read_text(encoding="utf-8").strip())
-    return Results(spec, runs, pd.read_csv(curves).map(escapes.from_csv) if has_curves else pd.DataFrame(), {})
+    curves, clips = (_table(folder / f"{name}.csv") for name in ("curves", "clips"))
+    return Results(spec, runs, curves, {}, clips)
 
 
-def orders(summary: pd.DataFrame, column: str = "test_wer", names: list[str] | None = None) -> pd.DataFrame:
-    """Every pair of configurations that the paper reports: does its order hold in ours, and is that more than chance?
-
-    Columns: better (the paper's better one), worse, paper and ours (worse minus better, points of WER), error (the
-    standard error of ours, from the spread over seeds), verdict: "same" or "opposite" where the difference is more
-    than twice its error, otherwise "undecided". names: columns that name a configuration (default: the first).
-    """
-    paper = f"paper_{column}"
-    rows = summary.dropna(subset=[paper, column]) if {paper, column} <= set(summary) else summary.iloc[:0]
-    verdicts = []
-    for pair in itertools.combinations(rows.to_dict("records"), 2):
-        good, bad = sorted(pair, key=lambda row: row[paper])
-        if good[paper] == bad[paper]:
-            continue
-        labels = [" ".join(str(row[name]) for name in names or [rows.columns[0]]) for row in (good, bad)]
-        ours = bad[column] - good[column]
-        error = sum(row[f"{column}_std"] ** 2 / row["runs"] for row in (good, bad)) ** 0.5
-        sure = abs(ours) > 2 * error  # never, where the error is not a number: one run each
-        verdict = ("same" if ours > 0 else "opposite") if sure else "undecided"
-        verdicts.append((*labels, bad[paper] - good[paper], ours, error, verdict))
-    return pd.DataFrame(verdicts, columns=["better", "worse", "paper", "ours", "error", "verdict"])
-
-
-def orders_in_words(verdicts: pd.DataFrame) -> str:
-    """What orders() found, as sentences: how many of the paper's orders hold here, and which, and which do not."""
-    if verdicts.empty:
-        return "no pair of configurations was run here for which the paper reports different figures"
-    same, opposite, undecided = (list(verdicts["verdict"]).count(name) for name in ("same", "opposite", "undecided"))
-    lines = [
-        f"Of {len(verdicts)} orders in the paper {same} hold here by more than twice their error, "
-        f"{opposite} are the other way round, {undecided} are undecided."
-    ]
-    for verdict, title in (("same", "hold"), ("opposite", "the other way round")):
-        for row in verdicts.loc[verdicts["verdict"] == verdict].to_dict("records"):
-            figures = f"paper {row['paper']:+.1f}, here {row['ours']:+.1f} ± {row['error']:.1f}"
-            lines.append(f"  {title}: {row['better']} better than {row['worse']} ({figures})")
-    return "\n".join(lines)
+def _table(file: Path) -> pd.DataFrame:
+    """A file of Results.write(); an empty table where there is none, or nothing in it."""
+    there = file.is_file() and bool(file.read_text(encoding="utf-8").strip())
+    return pd.read_csv(file).map(escapes.from_csv) if there else pd.DataFrame()
 
 
 def varied_names(spec: Spec) -> dict[str, str]:
@@ -184,7 +153,7 @@ def varied_names(spec: Spec) -> dict[str, str]:
 def collect(spec: Spec, out: str | Path) -> Results:
     """Read the finished runs of `spec` below OUT/SPEC. Runs of other parameters in that folder are not looked at."""
     sweep_folder = Path(out) / spec.name
-    names, rows, curves, missing = varied_names(spec), [], [], {}
+    names, rows, curves, missing, clips = varied_names(spec), [], [], {}, {}
     for point in checked_points(spec):
         folder = sweep_folder / point.name
         state = status(folder)
@@ -195,11 +164,12 @@ def collect(spec: Spec, out: str | Path) -> Results:
         label = {"run": point.name} | ({"case": point.case} if spec.cases else {})
         label |= {column: _cell(point, name) for name, column in names.items()} | {"seed": point.seed}
         rows.append(label | _figures(metrics) | _paper(spec, point) | _machine(read_run(folder)))
+        clips.setdefault(tuple(v for k, v in label.items() if k not in ("run", "seed")), []).append(metrics)
         history = folder / "run" / "history.jsonl"
         if history.is_file():
             lines = history.read_text(encoding="utf-8").splitlines()
             curves += [label | _scalars(json.loads(line)) for line in lines]
-    return Results(spec, pd.DataFrame(rows), pd.DataFrame(curves), missing)
+    return Results(spec, pd.DataFrame(rows), pd.DataFrame(curves), missing, errors_of_clips(list(clips.values())))
 
 
 def _metrics(folder: Path) -> dict[str, Any] | None:
