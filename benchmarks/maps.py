@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "maps.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    corpus = slakit.load_corpus("minisign")
+    corpus = slakit.load_corpus("minisign", train=640, dev=100, test=300)
     samples = corpus.test[: arguments.clips]
     few = corpus.test[: arguments.few]
     before = json.loads(arguments.out.read_text()) if arguments.out.is_file() else {}

@@ -46,7 +46,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     model = slakit.load_checkpoint(given.checkpoint or slakit.models.towers.weights.demo_model("sla-lora"))
-    corpus = slakit.load_corpus("minisign")
+    corpus = slakit.load_corpus("minisign", train=640, dev=60, test=80)
     seconds, frames_encoded = dict.fromkeys(SETTINGS, 0.0), dict.fromkeys(SETTINGS, 0)
     wer: dict[str, dict[str, float]] = {name: {} for name in ("offline, single clips", *SETTINGS)}
     total, clips = 0, dict.fromkeys(("dev", "test"), 0)

@@ -173,7 +173,7 @@ def checkout() -> Path | None:
 
 
 def shipped(name: str) -> Path:
-    """A file or folder that comes with slakit, in a checkout and in a wheel: "results/demo.csv", "notebooks", ….
+    """A file or folder that comes with slakit, in a checkout and in a wheel: "results/demo_spread", "notebooks", ….
 
     The first part is a name of [tool.slakit.shipped] in pyproject.toml, which says where it lies in a checkout: specs,
     results, measured (speed), notebooks, tiny_clip, tiny_resnet, demo_models. ConfigError for what is not there.

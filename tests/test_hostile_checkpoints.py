@@ -278,6 +278,6 @@ def test_a_forged_description_is_still_put_in_words(model, tmp_path):
 def test_shipped_models_have_no_path_and_still_load():
     from slakit.models import demo_model
 
-    with safe_open(demo_model("sla-lora") / "model.safetensors", "pt") as content:
+    with safe_open(demo_model("sla-lora").with_name("sla-lora.safetensors"), "pt") as content:
         assert len(list(content.keys())) == 68
     assert load_checkpoint(demo_model("sla-lora")).config.pretrained == "tiny-clip"

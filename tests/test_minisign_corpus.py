@@ -54,7 +54,7 @@ def test_splits_share_no_signer_and_no_sentence(built):
 
 def test_default_corpus_plan_fits_ctc():
     signers, planned = clips.plan_corpus(clips.Settings())
-    assert Counter(clip.split for clip in planned) == {"train": 320, "dev": 300, "test": 300}
+    assert Counter(clip.split for clip in planned) == {"train": 640, "dev": 300, "test": 300}
     assert len({signer.skin + signer.clothes + signer.hair for signer in signers.values()}) >= 14
     handed = {split: {signers[c.signer].right_handed for c in planned if c.split == split} for split in clips.SPLITS}
     assert set(map(len, handed.values())) == {2}, "left-handers are in every split, in training too"
@@ -62,7 +62,7 @@ def test_default_corpus_plan_fits_ctc():
         repeats = sum(a == b for a, b in pairwise(clip.glosses))
         assert clip.num_frames // 4 - 3 >= len(clip.glosses) + repeats, "two convolutions of 5 and two poolings by 2"
     spoken = Counter(gloss for clip in planned if clip.split == "train" for gloss in clip.glosses)
-    assert set(spoken) == set(lexicon.LEXICON) and min(spoken.values()) >= 20
+    assert set(spoken) == set(lexicon.LEXICON) and min(spoken.values()) >= 40
     assert 38 < np.mean([clip.num_frames for clip in planned]) < 54
 
 

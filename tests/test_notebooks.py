@@ -257,9 +257,7 @@ def test_the_commands_for_phoenix_run_as_they_are_written(tmp_path):
     export(corpus, "phoenix2014", tmp_path / "phoenix-2014-multisigner", size=(65, 52), show_progress=False)
     (tmp_path / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / "04_train_sla_lora.ipynb", tmp_path / "notebooks")
-    results = tmp_path / "papermill_runs" / "results"
-    results.mkdir(parents=True)
-    shutil.copy(ROOT / "papermill_runs" / "results" / "demo.csv", results)
+    shutil.copytree(ROOT / "papermill_runs" / "results", tmp_path / "papermill_runs" / "results")
     tiny = {"backbone": "tiny-clip", "pretrained": "default", "blocks": "3-4", "hidden_size": 32, "rank": 4}
     small = {
         "model_options": tiny,

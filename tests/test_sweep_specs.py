@@ -9,15 +9,18 @@ import nbformat
 import pytest
 import yaml
 
+from slakit.__main__ import main
 from slakit.config import override
 from slakit.records import ConfigError
 from slakit.sweeps.checks import checked_points, matching
+from slakit.sweeps.command import experiments
 from slakit.sweeps.experiment import experiment
 from slakit.sweeps.spec import load_spec, variants_of, with_places
 from slakit.training.presets import preset
 
 ROOT = Path(__file__).resolve().parents[1]
 SPECS = sorted((ROOT / "papermill_runs" / "specs").glob("*.yaml"))
+EXPERIMENTS = [path for path in SPECS if not path.stem.startswith("demo")]
 TEXT = """
 notebook: notebooks/12_ablation_run.ipynb
 base: {preset: sla-lora/minisign, train_options: {epochs: 2}}
@@ -206,7 +209,7 @@ def resolved(point):
     return names["config"], names["corpus_options"]
 
 
-@pytest.mark.parametrize("path", [path for path in SPECS if path.stem != "demo"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 def test_every_run_of_every_spec_trains_its_preset_but_for_what_the_spec_names(path):
     """Against the YAML itself, read and put together without the package's spec reader."""
     content = yaml.safe_load(re.sub(r"\b(\d+)e-", r"\1.0e-", path.read_text(encoding="utf-8")))
@@ -293,7 +296,20 @@ def test_a_spec_that_would_grow_or_lose_something_is_refused_at_once(write, text
 def test_shipped_specs_fit_their_notebooks_in_every_variant(path):
     specs = [load_spec(path, variant) for variant in (None, *variants_of(path))]
     assert all(checked_points(spec) for spec in specs)
-    if path.stem != "demo":
+    if path in EXPERIMENTS:
         assert all(spec.title and spec.source for spec in specs)
         small = [spec for spec in specs if all("minisign" in p.parameters["preset"] for p in spec.points())]
         assert small and len(small[0].seeds) >= 3, "every experiment can be tried on a CPU, with three seeds"
+
+
+def test_all_are_the_published_experiments(capsys):
+    names = [path.stem for path in EXPERIMENTS]
+    assert experiments() == experiments("minisign") == names and len(names) == 14
+    assert experiments("systems-minisign") == [
+        "adaptsign_tables7_to_9",
+        "clip_sla_table1",
+        "clip_sla_table2",
+    ]
+    assert main(["sweep", "all", "--variant", "systems-minisign", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "clip_sla_table1-systems-minisign: " in told and "adaptsign_tables7_to_9-systems-minisign: " in told

@@ -66,8 +66,8 @@ def test_a_wheel_built_from_the_source_distribution_is_small_and_has_all_that_is
     wanted |= {"notebooks/glossary.ipynb", "notebooks/solutions.ipynb"}
     wanted |= {f"specs/{path.name}" for path in (ROOT / "papermill_runs" / "specs").glob("*.yaml")}
     wanted |= {"tiny_clip/tiny-clip.safetensors", "tiny_resnet/tiny-resnet.safetensors", "tiny_resnet/card.json"}
-    wanted |= {"results/demo.csv", "measured/streaming.json"}
-    wanted |= {f"demo_models/{path.parent.name}/model.json" for path in ROOT.glob("data/demo_models/*/model.json")}
+    wanted |= {"results/demo_spread/runs.csv", "measured/streaming.json"}
+    wanted |= {f"demo_models/{method}.safetensors" for method in ("adaptsign", "frozen", "sla-adapter", "sla-lora")}
     assert wanted <= inside
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "setup"))]
     packages = {str(path.parent.relative_to(ROOT)) for path in (ROOT / "slakit").rglob("__init__.py")}

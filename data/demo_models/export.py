@@ -1,15 +1,10 @@
-"""Makes a shipped demo model from a finished run of the quickstart notebook.
+"""Makes a shipped demo model from a finished run of the sweep that measures the demo.
 
-    python -m slakit demo -p method sla-lora --out papermill_runs/out/sla-lora-0
-    python data/demo_models/export.py papermill_runs/out/sla-lora-0
-
-`frozen` is trained with `-p method frozen -p warm_start_epochs 150`. A run of a sweep will do as well: `adaptsign` is
-seed 0 of `slakit sweep clip_sla_table1 --variant minisign`, a reduced run on half of the clips.
+    python -m slakit sweep demo_spread --only seed=0 --only threads=1 --jobs 2
+    python data/demo_models/export.py papermill_runs/out/demo_spread/*threads=1_seed=0_*
 
 Writes data/demo_models/<method>.safetensors: the trained weights in half precision, and in its header a description
-with the word error rates of these very weights, measured again after the rounding. A folder of that name, as earlier
-models have it, is to be deleted then. A model that was made before checkpoints kept how their training clips look gets
-that by `--features sla-lora`; its weights stay to the bit.
+with the word error rates of these very weights on all of dev and test, measured again after the rounding.
 """
 
 from __future__ import annotations
@@ -19,11 +14,8 @@ import json
 from pathlib import Path
 
 import slakit
-from slakit.models.checkpoints import add_to_description, load_tensors, read_description
-from slakit.models.description import checksum
-from slakit.recognition import settings_for, training_features
+from slakit.recognition import training_features
 from slakit.recognition.likeness import KEY
-from slakit.records import write_atomically
 
 HERE = Path(__file__).resolve().parent
 
@@ -54,24 +46,8 @@ def export(run: Path) -> Path:
     return target
 
 
-def add_features(method: str) -> None:
-    """Into the description of the model that is there, one file or two."""
-    corpus, model = slakit.load_corpus("minisign"), slakit.load_checkpoint(HERE / method)
-    added = {KEY: training_features(model, corpus.train, corpus.dev, settings=settings_for(model))}
-    if not (text_file := HERE / method / "model.json").is_file():
-        return add_to_description(HERE / method, **added)
-    description = {**read_description(text_file), **added}
-    description["checksum"] = checksum(description, load_tensors(HERE / method))
-    rows = (f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in description.items())
-    write_atomically(text_file, "{\n" + ",\n".join(rows) + "\n}\n")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", type=Path, nargs="*", help="folders that `python -m slakit demo --out` wrote")
-    parser.add_argument("--features", nargs="*", default=(), metavar="METHOD", help="models that are here already")
-    arguments = parser.parse_args()
-    for folder in arguments.run:
+    parser.add_argument("run", type=Path, nargs="+", help="folders of finished runs")
+    for folder in parser.parse_args().run:
         export(folder)
-    for name in arguments.features:
-        add_features(name)

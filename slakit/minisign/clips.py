@@ -28,7 +28,7 @@ class Settings:
     dark, grainy film in cluttered rooms). The default leaves adaptation something to teach within minutes on a CPU.
     """
 
-    train: int = 320
+    train: int = 640
     dev: int = 300
     test: int = 300
     train_signers: int = 9

@@ -56,7 +56,8 @@ def sweep(
     """many runs of a notebook from a spec; sweep collect: their tables
 
     Args:
-        specs: spec files or names; after the word collect: those whose tables are made
+        specs: spec files or names, or all: every published experiment; after the word collect: those whose tables are
+            made
         variant: a variant of the specs, for instance minisign
         out: folder of the runs (default: papermill_runs/out of the checkout, or runs)
         results: folder of the tables (default: papermill_runs/results of the checkout, or results)
@@ -76,7 +77,7 @@ def sweep(
     from slakit.machine import output_folder
 
     collecting = specs[:1] == ("collect",)
-    names = specs[1:] if collecting else specs
+    names = [name for spec in specs[collecting:] for name in (experiments(variant) if spec == "all" else [spec])]
     if not names:
         raise ConfigError(f"sweep{' collect' * collecting} needs a spec; give its file or name, or several")
     if limit is not None and limit < 1:
@@ -133,6 +134,15 @@ def _start(
     from slakit.sweeps.cluster import submit_sweep
 
     return submit_sweep(spec, out, cluster, wait=wait, options=options, **common)
+
+
+def experiments(variant: str | None = None) -> list[str]:
+    """Names of the shipped specs of published experiments, those with the variant, if one is asked for."""
+    from slakit.machine import shipped
+    from slakit.sweeps.spec import variants_of
+
+    files = sorted(file for file in shipped("specs").glob("*.yaml") if not file.stem.startswith("demo"))
+    return [file.stem for file in files if variant is None or variant in variants_of(file)]
 
 
 def prepare(name: str, variant: str | None, changes: dict[str, Any]) -> Spec:

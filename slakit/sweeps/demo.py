@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
+
 PRESET = "sla-lora/minisign"  # what the demo trains, and demo_spread.yaml many times
 
 
@@ -39,23 +41,29 @@ def run_demo(spec_file: Path | None, out: Path | None, parameters: dict) -> int:
     return 0
 
 
-def verdict(wer: dict[str, float], results: Path | None = None) -> str:
-    """Whether a demo's word error rates (in percent, by split) lie where the measured runs of the same demo do.
+def measured_runs(results: Path | None = None) -> pd.DataFrame:
+    """The runs of demo_spread.yaml that the demo is compared with, a row each, all processors together.
 
     results: the folder whose demo_spread*/runs.csv hold them, one a kind of processor; default: those that are shipped.
     """
-    import pandas as pd
-
     from slakit.machine import shipped
 
     tables = [pd.read_csv(file) for file in sorted((results or shipped("results")).glob("demo_spread*/runs.csv"))]
-    runs = pd.concat(tables).query("preset == @PRESET")
+    runs = pd.concat([table.assign(processor=number) for number, table in enumerate(tables)], ignore_index=True)
+    return runs[runs["preset"] == PRESET]
+
+
+def verdict(wer: dict[str, float], results: Path | None = None) -> str:
+    """Whether a demo's word error rates (in percent, by split) lie where those of measured_runs() do."""
+    runs = measured_runs(results)
     ends = {split: (runs[f"{split}_wer"].min(), runs[f"{split}_wer"].max()) for split in wer}
     told = " and ".join(f"{split} {low:.1f} to {high:.1f} %" for split, (low, high) in ends.items())
-    whence = f"{len(runs)} runs measured ({runs.seed.nunique()} seeds, {len(tables)} kinds of processor)"
+    kinds = runs["processor"].nunique()
+    whence = f"{len(runs)} runs measured ({runs['seed'].nunique()} seeds, {kinds} kind{'s' * (kinds > 1)} of processor)"
     outside = [
-        split for split, (low, high) in ends.items() if not round(low, 1) <= round(wer[split], 1) <= round(high, 1)
-    ]
+        split for split, (low, high) in ends.items()
+        if not round(low, 1) <= round(wer[split], 1) <= round(high, 1)
+    ]  # fmt: skip
     if not outside:
         return f"as it should be: within {told} of {whence}"
     return (

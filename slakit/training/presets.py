@@ -122,7 +122,8 @@ _MINISIGN_NOTE = (
     "The demo: about six minutes on two cores. Differs from the papers where that asks for it: tiny-clip (84 px), "
     "hidden size 256, LoRA in the last three of four blocks (the papers' 5-12 of 12), adapters in all four, a warm "
     "start of the sequence model on cached features, batches of four, higher rates on a cosine, clipped gradients, "
-    "shorter clips allowed, equal neighbours kept."
+    "a quarter of the frame head's weight (in so few steps it would lead the encoder), shorter clips allowed, equal "
+    "neighbours kept."
 )
 _MINISIGN_NETWORK_NOTE = (
     "The demo's settings for a network of its own: a quarter of the published channels, begun with tiny-resnet, which "
@@ -148,23 +149,24 @@ _MINISIGN = {
 def _minisign() -> dict[str, RunConfig]:
     """The demo's settings; "frozen" has the same head and spends all its time on it."""
     train = TrainConfig(
-        epochs=11,
+        epochs=4,
         batch_size=4,
         head_learning_rate=1e-3,
         schedule="cosine",
-        warm_start_epochs=30,
+        warm_start_epochs=20,
         warm_start_learning_rate=2e-3,
         warm_start_views=1,
         clip_norm=5.0,
-        evaluate_every=11,
+        evaluate_every=4,
         keep_in_memory=True,
+        loss_weights=LossWeights(clip=0.25),
         augment=AugmentConfig(image_size=96, crop_size=84, min_frames=16, max_frames=120),
     )
     settings = {
         method: (ModelConfig(method, "tiny-clip", hidden_size=256, options=options), replace(train, learning_rate=rate))
         for method, (options, rate) in _MINISIGN.items()
     }
-    settings["frozen"] = settings["frozen"][0], replace(train, epochs=0, warm_start_epochs=100, warm_start_views=4)
+    settings["frozen"] = settings["frozen"][0], replace(train, epochs=0, warm_start_epochs=60, warm_start_views=3)
     notes = dict.fromkeys(settings, _MINISIGN_NOTE)
     for method in (system for system in _SYSTEMS if not system.startswith("adabrowse")):
         model = replace(with_method(ModelConfig(), method), image_size=84, hidden_size=256, options={"width": 16})
@@ -173,7 +175,7 @@ def _minisign() -> dict[str, RunConfig]:
         settings[method], notes[method] = (model, chosen), _MINISIGN_NETWORK_NOTE
     model, chosen = settings["slowfastsign"]  # nothing to warm up on, and a phase that padded features would shift
     model = replace(model, pretrained=None, padding="published", options={"width": 16, "depths": [2, 2, 2, 2]})
-    chosen = replace(chosen, epochs=30, evaluate_every=30, learning_rate=1e-3, warm_start_epochs=0)
+    chosen = replace(chosen, epochs=15, evaluate_every=15, learning_rate=1e-3, warm_start_epochs=0)
     settings["slowfastsign"], notes["slowfastsign"] = (model, chosen), _MINISIGN_SLOWFAST_NOTE
     return {
         (name := f"{method}/minisign"): RunConfig(name, "minisign", model=model, train=chosen, note=notes[method])

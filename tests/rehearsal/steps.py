@@ -13,12 +13,13 @@ from pathlib import Path
 from slakit.data.corpora.phoenix import BROKEN
 from slakit.minisign.clips import write_video
 from slakit.scoring import read_ctm, read_stm, sclite_command, sclite_counts, score
+from slakit.sweeps.command import experiments
 from slakit.sweeps.spec import corpus_of, load_spec
 from tests.rehearsal.corpora import write_archive, write_corpora
 from tests.rehearsal.walk import ROOT, Step, Walk
 
 WARM = 150  # epochs of the head on cached features, so that there is something to recognise
-SPECS = sorted(path.stem for path in (ROOT / "papermill_runs" / "specs").glob("*.yaml") if path.stem != "demo")
+SPECS = experiments()
 OTHER_TOWERS = "adaptsign_table6"
 
 
