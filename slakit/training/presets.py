@@ -197,7 +197,7 @@ def _folder() -> dict[str, RunConfig]:
         demo = _minisign()[f"{method}/minisign"]
         train = replace(
             demo.train, epochs=0, steps=300, warm_start_epochs=0, warm_start_steps=1600, warm_start_patience=500,
-            warm_start_views=2, evaluate_every=2,
+            warm_start_views=2, evaluate_every=2, loss_weights=LossWeights(),
         )  # fmt: skip
         if method == "frozen":
             train = replace(train, steps=None, warm_start_steps=4000, warm_start_patience=1200, warm_start_views=4)
