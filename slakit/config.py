@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from slakit.records import ConfigError
 from slakit.strict import (
     Even,
     NotNegative,
@@ -137,16 +138,17 @@ class LossWeights:
 class TrainConfig:
     """Optimiser, schedule and data order of a training run.
 
-    steps, warm_start_steps: steps of the optimiser in the place of epochs and warm_start_epochs, which are 0 then;
-        rounded up to whole epochs.
+    steps: of the optimiser, in the place of epochs, which are 0 then; rounded up to whole epochs.
+    patience: steps without a lower WER on dev after which the run ends, once that is below 60 %; dev is scored four
+        times in as many, in the place of evaluate_every. None: the run goes to its end.
+    feature_views: 0: clips pass the encoder anew in every epoch. Above: the encoder keeps still, each clip's features
+        are cached in so many versions, differently cropped and flipped, and the sequence model is trained alone.
+    start_from: the weights to begin with. A checkpoint, as load_checkpoint() takes it: of the same method, backbone and
+        sizes, or of a frozen encoder, whose sequence model is taken; its glosses may be others. A run is the same with
+        the same weights, wherever they lie. Or settings of a run that comes first, in out_dir/start: those given here,
+        all others as this run has them, with feature_views=1, until something else is said: {"epochs": 20}.
     milestones: epochs (counted from 0) after which the rate is multiplied by `gamma`; schedule "cosine" ignores them.
     head_learning_rate: for sequence model and heads; None: the same as `learning_rate`.
-    warm_start_epochs: epochs of the sequence model alone on cached features of the untouched encoder, before `epochs`.
-    warm_start_views: how many differently cropped and flipped versions of each clip are cached for them.
-    warm_start_patience: steps without a lower WER on dev after which the warm start ends, once that is below 60 %; dev
-        is scored four times in as many, and the best weights go on. None: it runs to its end, and is scored there.
-    init_from: a checkpoint to start from, as load_checkpoint() takes it: of the same method, backbone and sizes; its
-        glosses may be others. A run is the same with the same weights, wherever they lie.
     precision: "auto" is bfloat16 on a GPU of compute capability 8 and above, float16 below, float32 on a CPU.
     accumulate: batches per optimiser step. clip_norm: 0 for none. max_bad_clips: clips that an epoch may go on without
     whose loss or gradient is not finite, and as many, of train or of dev, that cannot be read. max_frames_per_batch: a
@@ -170,12 +172,8 @@ class TrainConfig:
     schedule: Literal["steps", "cosine", "constant"] = "steps"
     milestones: tuple[int, ...] = (20, 30)
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.2
-    warm_start_epochs: NotNegative = 0
-    warm_start_steps: Positive | None = None
-    warm_start_patience: Positive | None = None
-    warm_start_learning_rate: Rate | None = None
-    warm_start_batch_size: Positive | None = None
-    warm_start_views: Positive = 2
+    patience: Positive | None = None
+    feature_views: NotNegative = 0
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     accumulate: Positive = 1
     clip_norm: Annotated[float, Field(ge=0)] = 0.0
@@ -187,7 +185,7 @@ class TrainConfig:
     checkpoint_steps: NotNegative = 0
     compile: Literal["auto"] | bool = "auto"
     deterministic: bool = False
-    init_from: str | None = None
+    start_from: str | dict[str, Any] | None = None
     track: tuple[str, ...] = ("auto",)
     seed: Seed = 0
     num_workers: NotNegative | None = 0
@@ -198,19 +196,30 @@ class TrainConfig:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
-        for name in ("", "warm_start_"):
-            epochs, steps = getattr(self, f"{name}epochs"), getattr(self, f"{name}steps")
-            if epochs and steps:
-                raise ValueError(
-                    f"{name}epochs={epochs} and {name}steps={steps}: one of them says how long; for epochs set "
-                    f"{name}steps=null, for steps {name}epochs=0"
-                )
+        if self.epochs and self.steps:
+            raise ValueError(
+                f"epochs={self.epochs} and steps={self.steps}: one of them says how long; for epochs set steps=null, "
+                "for steps epochs=0"
+            )
+        if isinstance(self.start_from, dict):
+            self.first_run()
+
+    def first_run(self) -> TrainConfig:
+        """The settings of the run that `start_from` describes."""
+        assert isinstance(self.start_from, dict)
+        usual = {"epochs": 0, "steps": None, "patience": None, "feature_views": 1, "start_from": None}
+        first = override(self, usual | {"evaluate_every": 10**6} | self.start_from, "start_from")
+        if not (first.epochs or first.steps) or not first.feature_views or first.start_from is not None:
+            raise ConfigError(
+                f"start_from={brief(self.start_from)} trains nothing first; give its epochs or steps, feature_views "
+                "above 0, and no start of its own"
+            )
+        return first
 
 
-# Fields of TrainConfig that change no weight, or its rounding at most: a run is the same run with others. Of init_from
-# the weights count, not their place.
+# Fields of TrainConfig that change no weight, or its rounding at most: a run is the same run with others.
 IGNORED_BY_IDENTITY = frozenset(
-    {"num_workers", "keep_in_memory", "checkpoint_seconds", "checkpoint_steps", "track", "compile", "init_from"}
+    {"num_workers", "keep_in_memory", "checkpoint_seconds", "checkpoint_steps", "track", "compile"}
 )
 
 

@@ -34,7 +34,7 @@ from slakit.training import loop
 
 GLOSSES = ("G0", "G1", "G2", "G3", "G4")
 SETTINGS = TrainConfig(
-    epochs=2, warm_start_epochs=1, warm_start_views=1, batch_size=2, accumulate=2, learning_rate=3e-3, clip_norm=5.0,
+    epochs=2, start_from={"epochs": 1}, batch_size=2, accumulate=2, learning_rate=3e-3, clip_norm=5.0,
     schedule="cosine", checkpoint_steps=1, max_bad_clips=0, keep_in_memory=True, track=(),
     augment=AugmentConfig(36, 32, min_frames=8, max_frames=40), decode=DecodeConfig(beam_width=2, top_tokens=3),
 )  # fmt: skip
@@ -298,14 +298,14 @@ def network_ranks(folder: Path) -> dict:
     weights blow the roundings of another order of summation up."""
     global model
     model = functools.partial(tiny, "vac")
-    return ranks(folder, warm_start_epochs=0, learning_rate=1e-5)
+    return ranks(folder, start_from=None, learning_rate=1e-5)
 
 
 def ranks(folder: Path, **changes) -> dict:
     """One process with batches of four against two with batches of two, on clips of different lengths."""
     lengths = (17, 40, 24, 18, 32, 19, 20, 28, 16, 21)
     corpus(folder, lengths)
-    settings = replace(SETTINGS, accumulate=1, clip_norm=1.0, warm_start_batch_size=None, **changes)
+    settings = replace(SETTINGS, accumulate=1, clip_norm=1.0, **changes)
     found = {}
     for size in (1, 2):
         ours = replace(settings, batch_size=4 // size)
@@ -324,7 +324,7 @@ def broken(folder: Path) -> dict:
     for picture in corpus(folder).train[3].source.iterdir():
         picture.write_bytes(b"broken")
     settings = replace(
-        SETTINGS, warm_start_epochs=0, batch_size=1, accumulate=1, keep_in_memory=False, max_bad_clips=1
+        SETTINGS, start_from=None, batch_size=1, accumulate=1, keep_in_memory=False, max_bad_clips=1
     )  # fmt: skip
     children = started(2, rank, folder, folder / "run", settings)
     for child in children:

@@ -150,7 +150,7 @@ def test_training_says_what_it_did(tmp_path):
     """The header of a run's checkpoint holds the whole setting and the score."""
     import survival
 
-    settings = replace(survival.SETTINGS, epochs=1, warm_start_epochs=0)
+    settings = replace(survival.SETTINGS, epochs=1, start_from=None)
     run = survival.train(tmp_path, tmp_path / "run", settings)
     for name in ("best", "last"):
         description = read_description(tmp_path / "run" / name)

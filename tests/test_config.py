@@ -46,7 +46,7 @@ def test_strict(kind, values, words):
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["batch_size", "accumulate", "evaluate_every", "warm_start_views", "learning_rate"])
+@pytest.mark.parametrize("name", ["batch_size", "accumulate", "evaluate_every", "patience", "learning_rate"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_numbers_that_no_training_can_have(name, value):
     with pytest.raises(ConfigError, match=f"{name}={value}.*; it is "):

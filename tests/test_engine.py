@@ -32,7 +32,7 @@ def clips(tmp_path_factory):
 
 
 def quick(clips, out, **options):
-    settings = replace(SETTINGS, epochs=2, warm_start_epochs=0, checkpoint_steps=0)
+    settings = replace(SETTINGS, epochs=2, start_from=None, checkpoint_steps=0)
     return slakit.fit(model(), clips, out, settings, show_progress=False, **options)
 
 
@@ -60,7 +60,7 @@ def test_a_row_an_epoch_goes_to_every_logger(clips, tmp_path):
     assert [kind for kind, *_ in listening.told] == ["start", "epoch", "epoch", "close"]
     assert listening.told[0][1]["train.learning_rate"] == 3e-3 and listening.told[0][2] == 0
     wanted = {"loss_total", "loss_sequence", "loss_conv", "loss_distillation", "wer", "frames_per_second", "memory_gib",
-              "learning_rate", "clips", "skipped", "left_out", "seconds", "epoch", "phase"}  # fmt: skip
+              "learning_rate", "clips", "skipped", "left_out", "seconds", "epoch", "trained"}  # fmt: skip
     assert all(wanted <= row.keys() for row in lines)
     again = Listening()
     quick(clips, tmp_path, loggers=[again])
@@ -78,7 +78,7 @@ def test_history_forgets_what_the_state_does_not_know(tmp_path):
 
 
 def test_numbers_of_a_row():
-    row = {"epoch": 3, "phase": "adapt", "wer": 12, "skipped": ["a", "b"], "loss_total": 1.5}
+    row = {"epoch": 3, "trained": "all", "wer": 12, "skipped": ["a", "b"], "loss_total": 1.5}
     assert numbers(row) == {"wer": 12.0, "skipped": 2.0, "loss_total": 1.5}
 
 
@@ -300,7 +300,7 @@ def test_live_curves_update_one_picture(monkeypatch):
     curves = LiveCurves()
     curves.start({}, [])
     for epoch in range(3):
-        curves.epoch({"epoch": epoch, "phase": "adapt", "loss_total": 3.0 - epoch, "seconds": 1.0}
+        curves.epoch({"epoch": epoch, "trained": "all", "loss_total": 3.0 - epoch, "seconds": 1.0}
                      | ({"wer": 50.0} if epoch else {}))  # fmt: skip
     curves.close()
     assert shown == ["display", "update", "update", "update"]

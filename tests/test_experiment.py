@@ -1,4 +1,4 @@
-"""One point of an ablation: changes reach the model and nothing else; a shared warm start; costs that are counted."""
+"""One point of an ablation: changes reach the model and nothing else; a shared start; costs that are counted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from tiny_models import tiny
 import slakit
 from slakit.config import TrainConfig
 from slakit.models.recognizer import build_model
-from slakit.records import ConfigError
+from slakit.models.transfer import start_from
+from slakit.records import CheckpointError, ConfigError
 from slakit.sweeps.costs import encoder_flops, measure
-from slakit.sweeps.experiment import experiment, share_warm_start
+from slakit.sweeps.experiment import experiment, shared_start
 
 
 def test_only_what_is_named_changes():
@@ -79,30 +80,34 @@ def test_costs_leave_the_model_alone_and_know_what_is_trained():
     assert costs["l"]["frames_per_second"] == pytest.approx(16 / costs["l"]["step_seconds"])
 
 
-def test_runs_that_share_a_warm_start_begin_with_the_same_head(tmp_path):
+def test_runs_that_share_a_start_begin_with_the_same_head(tmp_path):
     corpus = slakit.load_corpus("minisign", root=tmp_path / "signs", train=4, dev=2, test=1, progress=False)
-    options = {"warm_start_epochs": 2, "epochs": 1}
-    heads, rates = [], []
-    for preset in ("sla-lora/minisign", "sla-lora/minisign"):
-        rank = 2 + 2 * len(heads)
-        config = experiment(preset, model_options={"rank": rank}, train_options=options)
+    options = {"start_from.epochs": 2, "epochs": 1}
+    heads, starts = [], []
+    for rank in (2, 4):
+        config = experiment("sla-lora/minisign", model_options={"rank": rank}, train_options=options)
         model = build_model(config.model, corpus.glosses)
-        rates.append(share_warm_start(model, corpus, config, tmp_path / "shared", show_progress=False))
+        starts.append(shared_start(model, corpus, config, tmp_path / "shared", show_progress=False))
+        assert "temporal convolution and BiLSTM are taken over" in start_from(model, starts[-1][0])
         heads.append({name: value for name, value in model.state_dict().items() if not name.startswith("encoder.")})
         assert not any(p.detach().any() for n, p in model.named_parameters() if n.endswith("lora_B")), "untouched"
-    assert rates[0] == rates[1] and len(list((tmp_path / "shared").iterdir())) == 1, "trained once"
+    assert starts[0] == starts[1] and len(list((tmp_path / "shared").iterdir())) == 1, "trained once"
     assert all(torch.equal(value, heads[1][name]) for name, value in heads[0].items())
     other = experiment("sla-lora/minisign", train_options=options, seed=1)
     fresh = build_model(other.model, corpus.glosses)
     assert not torch.equal(fresh.state_dict()["sequence.classifier.weight"], heads[0]["sequence.classifier.weight"])
+    with pytest.raises(ConfigError, match="start_from=None describes no run"):
+        shared_start(model, corpus, experiment("frozen/minisign"), tmp_path / "shared")
 
 
 def test_methods_with_other_features_cannot_share_a_head(tmp_path):
-    corpus = slakit.load_corpus("minisign", root=tmp_path / "signs", train=2, dev=1, test=1, progress=False)
-    config = experiment("sla-lora/minisign", train_options={"warm_start_epochs": 1})
-    model = slakit.create_model("adaptsign", corpus.glosses, backbone="tiny-clip", hidden_size=256)
-    with pytest.raises(ConfigError, match="leave shared_dir empty"):
-        share_warm_start(model, corpus, config, tmp_path / "shared", show_progress=False)
+    frozen, model = (
+        slakit.create_model(method, ["A", "B"], backbone="tiny-clip", hidden_size=32)
+        for method in ("frozen", "adaptsign")
+    )
+    slakit.save_checkpoint(frozen, tmp_path / "frozen")
+    with pytest.raises(CheckpointError, match="adaptsign begins with features unlike its"):
+        start_from(model, tmp_path / "frozen")
 
 
 def test_a_prepared_corpus_is_an_option_of_every_corpus():

@@ -23,7 +23,7 @@ from slakit.training.state import TrainingRun
 
 ROOT = Path(__file__).resolve().parents[1]
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-SHORT = replace(SETTINGS, epochs=3, warm_start_epochs=0, batch_size=1, accumulate=1, checkpoint_steps=0)
+SHORT = replace(SETTINGS, epochs=3, start_from=None, batch_size=1, accumulate=1, checkpoint_steps=0)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from slakit.training.state import TrainingRun
 
 # Eight clips, a step each. The scaler starts at 2^16 and halves it at every step that is left out.
 HALF = replace(
-    SETTINGS, precision="float16", warm_start_epochs=0, epochs=3, batch_size=1, accumulate=1, checkpoint_steps=0,
+    SETTINGS, precision="float16", start_from=None, epochs=3, batch_size=1, accumulate=1, checkpoint_steps=0,
     schedule="constant",
 )  # fmt: skip
 

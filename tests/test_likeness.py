@@ -22,7 +22,7 @@ from slakit.show.video_app import answer_html
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "msl150"
 OTHERS = [method for method in demo_models() if method != "sla-lora"]
-SHORT = replace(survival.SETTINGS, epochs=1, warm_start_epochs=0)
+SHORT = replace(survival.SETTINGS, epochs=1, start_from=None)
 
 
 @pytest.fixture(scope="module")

@@ -34,17 +34,17 @@ QUICK = {
     "02_ctc_by_hand": ({"test_clips": 3}, {"beam_width": 1}, "kept"),
     "03_what_the_encoder_sees": ({"test_clips": 3}, {"every": 2}, "steps"),
     "04_train_sla_lora": (
-        TRAINER | {"train_options": {"warm_start_epochs": 30, "epochs": 1}, "variants": ["sla-lora"]},
+        TRAINER | {"train_options": {"epochs": 1}, "variants": ["sla-lora"]},
         {"model_options": {"rank": 2}},
         ("sla-lora", "trained in the encoder"),
     ),
     "05_train_sla_adapter": (
-        TRAINER | {"train_options": {"warm_start_epochs": 10, "epochs": 1}, "paper_table": False},
+        TRAINER | {"train_options": {"start_from.epochs": 10, "epochs": 1}, "paper_table": False},
         {"model_options": {"width": 16}},
         ("sla-adapter", "trained in the encoder"),
     ),
     "06_adaptsign": (
-        TRAINER | {"train_options": {"warm_start_epochs": 10, "epochs": 1}},
+        TRAINER | {"train_options": {"start_from.epochs": 10, "epochs": 1}},
         {"model_options": {"tau": 1}},
         "influence",
     ),
@@ -68,7 +68,7 @@ QUICK = {
     "12_ablation_run": (
         {
             "corpus_options": {"train": 10, "dev": 3, "test": 3},
-            "train_options": {"warm_start_epochs": 10, "epochs": 1},
+            "train_options": {"start_from.epochs": 10, "epochs": 1},
             "timed_steps": 1,
             "show_progress": False,
         },

@@ -24,7 +24,7 @@ from slakit.scoring import read_ctm
 from slakit.show.commands import streamed
 
 SETTINGS = replace(
-    slakit.preset("sla-lora/minisign").train, epochs=1, warm_start_epochs=0, evaluate_every=1, learning_rate=1e-6,
+    slakit.preset("sla-lora/minisign").train, epochs=1, start_from=None, evaluate_every=1, learning_rate=1e-6,
     head_learning_rate=None, keep_in_memory=False, batch_size=2, track=(),
 )  # fmt: skip
 

@@ -122,7 +122,7 @@ def test_the_demo_settings_of_every_method_train(method):
     run = preset(f"{method}/minisign")
     model = create_model(glosses=["A", "B", "C", "D", "E"], **run.model_options())
     before = {name: p.detach().clone() for name, p in model.encoder.named_parameters() if p.requires_grad}
-    optimizer = make_optimizer(model, run.train, warm=False)
+    optimizer = make_optimizer(model, run.train)
     logits = model(frames(16, size=84), torch.tensor([16]))
     loss, terms = recognition_loss(logits, torch.tensor([1, 2]), torch.tensor([2]), weights=run.train.loss_weights)
     loss.backward()

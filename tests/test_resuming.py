@@ -17,7 +17,7 @@ from slakit.data.prepare import prepare
 from slakit.records import ConfigError, Corpus, SlakitError
 from slakit.training.looks import compare_looks, looks
 
-SHORT = replace(SETTINGS, epochs=2, warm_start_epochs=0, schedule="steps", milestones=(1, 2), checkpoint_steps=0)
+SHORT = replace(SETTINGS, epochs=2, start_from=None, schedule="steps", milestones=(1, 2), checkpoint_steps=0)
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +134,10 @@ def broken(clips: Corpus, split: str, count: int, folder) -> Corpus:
 
 
 @pytest.mark.filterwarnings("ignore::slakit.data.loader.LeftOutWarning")
-@pytest.mark.parametrize(("split", "warm", "count"), [("train", 0, 2), ("train", 1, 2), ("dev", 0, 1)])
-def test_more_unreadable_clips_than_allowed_stop_training(place, tmp_path, split, warm, count):
+@pytest.mark.parametrize(("split", "views", "count"), [("train", 0, 2), ("train", 1, 2), ("dev", 0, 1)])
+def test_more_unreadable_clips_than_allowed_stop_training(place, tmp_path, split, views, count):
     clips = broken(survival.corpus(place), split, count, tmp_path)
-    settings = replace(SHORT, epochs=1, warm_start_epochs=warm, max_bad_clips=count - 1, keep_in_memory=False)
+    settings = replace(SHORT, epochs=1, feature_views=views, max_bad_clips=count - 1, keep_in_memory=False)
     with pytest.raises(SlakitError, match=rf"{count} clips cannot be read, and max_bad_clips={count - 1} \(clip\d: "):
         slakit.fit(survival.model(), clips, tmp_path / "run", settings, show_progress=False)
     assert not (tmp_path / "run" / "best.safetensors").exists()

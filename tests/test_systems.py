@@ -449,9 +449,7 @@ def test_memory_is_planned(method):
 def test_a_resumed_run_has_the_same_weights_and_statistics(tmp_path, monkeypatch):
     """Stopped in the middle of the second epoch; batch norms of the network are part of the state."""
     clips, out = survival.corpus(tmp_path, survival.LENGTHS[:6]), tmp_path / "stopped"
-    settings = replace(
-        survival.SETTINGS, warm_start_epochs=0, loss_weights=preset("corrnet+/minisign").train.loss_weights
-    )
+    settings = replace(survival.SETTINGS, start_from=None, loss_weights=preset("corrnet+/minisign").train.loss_weights)
 
     def model():
         return tiny("corrnet+", dropout=0.3, recompute="block")
@@ -473,7 +471,7 @@ def test_a_resumed_run_has_the_same_weights_and_statistics(tmp_path, monkeypatch
     slakit.fit(model(), clips, out, settings, show_progress=False)
     straight, resumed = survival.weights(tmp_path / "straight"), survival.weights(out)
     assert survival.same(straight, resumed) and "encoder.backbone.tower.bn1.running_var" in resumed
-    with pytest.raises(ConfigError, match=r"a warm start on features .* padding='published'"):
+    with pytest.raises(ConfigError, match=r"training on cached features .* padding='published'"):
         slakit.fit(model(), clips, tmp_path / "warm", survival.SETTINGS, show_progress=False)
 
 

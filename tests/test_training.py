@@ -18,7 +18,7 @@ from slakit.training.features import FeatureBatches
 from slakit.training.optimizers import make_optimizer, set_rate
 
 SETTINGS = TrainConfig(
-    epochs=2, warm_start_epochs=2, batch_size=4, schedule="cosine", learning_rate=1e-3, keep_in_memory=True,
+    epochs=2, start_from={"epochs": 2}, batch_size=4, schedule="cosine", learning_rate=1e-3, keep_in_memory=True,
     augment=AugmentConfig(96, 84, min_frames=16, max_frames=120), decode=DecodeConfig(collapse_repeats=False),
 )  # fmt: skip
 
@@ -49,7 +49,9 @@ def straight(corpus, tmp_path_factory):
 
 
 def test_history_and_files(straight, corpus):
-    assert [row["phase"] for row in straight.history] == ["warm start"] * 2 + ["adapt"] * 2
+    assert [row["trained"] for row in straight.start] == ["head"] * 2 and len(straight.history) == 2
+    assert [row["trained"] for row in straight.history] == ["all"] * 2
+    assert straight.seconds > straight.history[-1]["seconds"] > 0, "with the time of the run that came first"
     assert straight.best["wer"] == min(row["wer"] for row in straight.history if "wer" in row)
     assert (straight.out_dir / "history.jsonl").is_file() and (straight.out_dir / "best.safetensors").is_file()
     loaded = slakit.load_checkpoint(straight.out_dir / "best", glosses=corpus.glosses)
@@ -170,7 +172,7 @@ def test_another_vocabulary_is_refused(corpus, tmp_path):
 def test_clips_that_ctc_cannot_align_are_named(corpus, tmp_path, capsys):
     long = replace(corpus.train[0], id="too-long", glosses=corpus.train[0].glosses * 20)
     changed = replace(corpus, train=(*corpus.train, long))
-    run = slakit.fit(make(corpus), changed, tmp_path, SETTINGS, epochs=0, show_progress=False)
+    run = slakit.fit(make(corpus), changed, tmp_path, SETTINGS, epochs=1, show_progress=False)
     assert list(run.left_out) == ["too-long"] and "too-long" in capsys.readouterr().out
     with pytest.raises(SlakitError, match="no training clip"):
         slakit.fit(make(corpus), replace(corpus, train=(long,)), tmp_path / "none", SETTINGS, show_progress=False)
@@ -184,13 +186,13 @@ def test_a_loss_that_is_not_finite_stops_with_the_clips(corpus, tmp_path):
         slakit.fit(model, corpus, tmp_path, SETTINGS, max_bad_clips=2, show_progress=False)
 
 
-def test_warm_start_features_are_the_encoders(corpus):
-    """Cached features give the logits that the frames give, and the warm start leaves the encoder alone."""
+def test_cached_features_are_the_encoders(corpus):
+    """They give the logits that the frames give, and training on them leaves the encoder alone."""
     from slakit.data.clips import ClipStore
     from slakit.data.loader import clip_loader
 
     model = make(corpus).eval()
-    settings = replace(SETTINGS, warm_start_views=1, augment=replace(SETTINGS.augment, temporal_scale=None))
+    settings = replace(SETTINGS, feature_views=1, augment=replace(SETTINGS.augment, temporal_scale=None))
     store = ClipStore(keep_in_memory=True)
     cached = FeatureBatches(model, corpus.train, settings, store, torch.device("cpu"), show_progress=False)
     frames = clip_loader(
@@ -208,13 +210,13 @@ def test_warm_start_features_are_the_encoders(corpus):
             out = model.recognize_features(batch.frames, batch.lengths)
             for clip, logits, length in zip(batch.ids, out.sequence, batch.lengths.tolist(), strict=True):
                 torch.testing.assert_close(logits[: length // 4], direct[clip], atol=2e-4, rtol=1e-3)
-    rates = make_optimizer(model, SETTINGS, warm=True)
+    rates = make_optimizer(model, settings)
     trained = {id(p) for group in rates.param_groups for p in group["params"]}
     assert not trained & {id(p) for p in model.encoder.parameters()} and trained
 
 
 def test_learning_rates(corpus):
-    optimizer = make_optimizer(make(corpus), replace(SETTINGS, learning_rate=1.0, head_learning_rate=0.5), warm=False)
+    optimizer = make_optimizer(make(corpus), replace(SETTINGS, learning_rate=1.0, head_learning_rate=0.5))
     steps = replace(SETTINGS, schedule="steps", milestones=(20, 30), gamma=0.2)
     for epoch, factor in ((0, 1), (19.9, 1), (20, 0.2), (29.5, 0.2), (30, 0.04), (39, 0.04)):
         set_rate(optimizer, steps, epoch, 40)

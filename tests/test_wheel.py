@@ -115,7 +115,7 @@ def test_the_wheel_alone_recognises_trains_and_sweeps(python, home, tmp_path):
     assert "seen" in out and list((tmp_path / "seen").glob("*.eaf"))
     demo = subprocess.run([*slakit, "demo", "-p", "epoch", "3"], cwd=tmp_path, env=WITHOUT_MINE, capture_output=True)
     assert demo.returncode == 2 and b"did you mean 'epochs'" in demo.stderr, "its notebook is found"
-    few = ["--train.epochs", 1, "--train.warm-start-epochs", 1]
+    few = ["--train.epochs", 1, "--train.start-from.epochs", 1]
     trained = run(
         *slakit, "train", "sla-lora/minisign", *SMALL, *few, "--out", "runs/mini", cwd=tmp_path, SLAKIT_HOME=home
     )
@@ -123,7 +123,7 @@ def test_the_wheel_alone_recognises_trains_and_sweeps(python, home, tmp_path):
     run(*slakit, "evaluate", "--checkpoint", "runs/mini/best", "-o", "train", 6, "-o", "dev", 2, "-o", "test", 2,
         cwd=tmp_path, SLAKIT_HOME=home)  # fmt: skip
     changes = ["-p", "corpus_options", "{train: 6, dev: 2, test: 2}", "-p", "train.epochs", 1]
-    changes += ["-p", "train.warm_start_epochs", 1, "-p", "timed_steps", 1, "--limit", 1]
+    changes += ["-p", "train.start_from.epochs", 1, "-p", "timed_steps", 1, "--limit", 1]
     point = ["sweep", "clip_sla_table3", "--variant", "minisign"]
     swept = run(*slakit, *point, *changes, cwd=tmp_path, SLAKIT_HOME=home)
     assert "1 finished" in swept and list((tmp_path / "runs").glob("clip_sla_table3*/*/metrics.json")), swept

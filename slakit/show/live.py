@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ from slakit.config import RunConfig, to_json
 from slakit.machine import progress
 from slakit.records import SlakitError, write_atomically
 from slakit.show.figures import training_curves
+from slakit.training.folder import START, history_of
 
 # How lines of torchrun and of its processes begin that say nothing about the run.
 NO_NEWS = ("Setting OMP_NUM_THREADS", "*****", "W1", "I1", "[W", "[Gloo]", "warnings.warn", "FutureWarning")
@@ -33,7 +33,7 @@ class LiveCurves:
         self.rows, self.handle = [], None
 
     def start(self, settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
-        self.rows = list(rows)
+        self.rows = [*(row for row in self.rows if row not in rows), *rows]  # a second run goes on behind the first
         self._draw()
 
     def epoch(self, row: dict[str, Any]) -> None:
@@ -76,8 +76,10 @@ def launch(
     write_atomically(settings, to_json(config) + "\n")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command += ["-m", "slakit", "train", str(settings), *(["--device", device] if device else [])]
-    total = config.train.warm_start_epochs + config.train.epochs
-    history = _history(out)
+    train, starts = config.train, isinstance(config.train.start_from, dict)
+    parts = (train.first_run(), train) if starts else (train,)
+    total = 0 if any(part.steps for part in parts) else sum(part.epochs for part in parts)
+    history = history_of(out / START) + history_of(out)
     for logger in loggers:
         logger.start({}, history)
     environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -94,7 +96,7 @@ def launch(
             output.append(line)
             if not line.strip().startswith(NO_NEWS):
                 bar.write(line)
-            rows = _history(out)
+            rows = history_of(out / START) + history_of(out)
             for row in rows[len(history) :]:
                 for logger in loggers:
                     logger.epoch(row)
@@ -111,12 +113,7 @@ def launch(
     if code:
         reasons = [line for line in output if line.startswith("slakit:")] or output
         raise SlakitError(f"{' '.join(command[1:])} ended with {code}: {' | '.join(reasons[-5:])}")
-    return _history(out)
-
-
-def _history(out: Path) -> list[dict[str, Any]]:
-    path = out / "history.jsonl"
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return history_of(out)
 
 
 def _lines(stream) -> Iterator[tuple[str, bool]]:

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
-import torch
 
 from slakit.config import IGNORED_BY_IDENTITY, ModelConfig, RunConfig, override, to_dict
 from slakit.config import digest as config_digest
 from slakit.data.corpora import check_options
 from slakit.machine import locked
-from slakit.models.checkpoints import load_tensors
 from slakit.models.methods import chosen_blocks
 from slakit.models.recognizer import Recognizer, build_model, model_config
 from slakit.models.towers.weights import TINY_CLIP, tiny_clip_files
@@ -74,17 +72,20 @@ def check_blocks(model: ModelConfig) -> None:
         raise ConfigError(f"num_blocks={model.options['num_blocks']} does not fit {name}'s {depth} blocks")
 
 
-def share_warm_start(
+def shared_start(
     model: Recognizer, corpus: Corpus, config: RunConfig, folder: str | Path, **fit_options: Any
-) -> float:
-    """Give `model` a sequence model trained on the frozen encoder's features; returns its WER on dev in percent.
+) -> tuple[str, float]:
+    """(checkpoint, its WER on dev in percent) of the run that `config.train.start_from` describes, encoder frozen.
 
-    It is trained once for each seed, corpus and head and kept in `folder`; every run of a sweep that asks for the same
-    one takes it from there, so that all methods start from the same head. The encoder's own parts are not touched.
-    Raises ConfigError for a method that does not start near the frozen encoder (AdaptSign with its own projection).
+    It is made once for each seed, corpus and head and kept in `folder`; every run of a sweep that asks for the same one
+    begins with it, so that all methods start from the same head. ConfigError where the setting describes none.
     """
+    if not isinstance(config.train.start_from, dict):
+        raise ConfigError(
+            f"start_from={config.train.start_from!r} describes no run that could be shared; leave shared_dir empty"
+        )
     plain = replace(config.model, method="frozen", options={}, auxiliary_head=model.auxiliary is not None)
-    train = replace(config.train, epochs=0)
+    train = config.train.first_run()
     kept = {key: value for key, value in to_dict(train).items() if key not in IGNORED_BY_IDENTITY}
     same = [to_dict(plain), kept, corpus.name, [s.id for s in corpus.train], [s.id for s in corpus.dev]]
     shared = Path(folder) / config_digest(same)[:12]
@@ -93,27 +94,8 @@ def share_warm_start(
             raise ConfigError(
                 f"{shared} has been locked by another run for an hour; stop that one or delete the folder"
             )
-        head = build_model(plain, corpus.glosses)
-        if _far_apart(model, head):
-            raise ConfigError(
-                f"{config.model.method} starts with features unlike the frozen encoder's, so a head that was trained "
-                "on those does not fit it; leave shared_dir empty, its own warm start is then used"
-            )
-        run = fit(head, corpus, shared, train, **fit_options)
-        weights = load_tensors(shared / "best")
-    model.load_state_dict(weights, strict=False)
-    return run.best["wer"]
-
-
-@torch.no_grad()
-def _far_apart(model: Recognizer, frozen: Recognizer) -> bool:
-    """Whether features of noise differ by more than half of their size (a temporal shift moves them by a seventh)."""
-    if model.encoder.feature_dim != frozen.encoder.feature_dim or model.image_size != frozen.image_size:
-        return True
-    size, device = model.image_size, next(model.parameters()).device
-    noise = torch.randint(0, 256, (4, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    ours, plain = (m.eval().encode(noise.to(device), torch.tensor([4])) for m in (model, frozen.to(device)))
-    return bool((ours - plain).norm() > 0.5 * plain.norm())
+        run = fit(build_model(plain, corpus.glosses), corpus, shared, train, **fit_options)
+    return str(shared / "best"), run.best["wer"]
 
 
 def digest(config: RunConfig, corpus_options: Mapping[str, Any] | None = None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -13,7 +12,6 @@ from slakit.config import RunConfig, TrainConfig
 from slakit.data.corpora import load_corpus
 from slakit.data.video.read import probe_video
 from slakit.machine import find_device
-from slakit.models.checkpoints import load_checkpoint
 from slakit.models.packing import STRIDE, steps
 from slakit.models.recognizer import Recognizer
 from slakit.recognition import evaluate
@@ -21,7 +19,7 @@ from slakit.records import ConfigError, Corpus, Sample
 from slakit.scoring import Score
 from slakit.sweeps.experiment import digest, experiment
 from slakit.training.memory import GIB, memory_plan
-from slakit.training.optimizers import phases_of
+from slakit.training.optimizers import epochs_of
 
 COUNTED = 100  # clips whose frames are counted where the annotation does not say how many they have
 
@@ -68,21 +66,6 @@ def run_name(config: RunConfig) -> str:
     return f"{config.name.replace('/', '_')}_{digest(config, config.corpus_options)}"
 
 
-def head_of(checkpoint: str | Path, model: Recognizer) -> Recognizer:
-    """The model with the sequence model (convolution, BiLSTM, classifier) of a trained one, of whatever method.
-
-    A warm start that is made already: what `fit` would begin with. ConfigError where glosses or sizes differ.
-    """
-    source = load_checkpoint(checkpoint)
-    if source.vocabulary.glosses != model.vocabulary.glosses:
-        raise ConfigError(f"{Path(checkpoint).name} knows other glosses than this model; set warm_start_epochs above 0")
-    mine, theirs = (m.sequence.state_dict() for m in (model, source))
-    if {name: value.shape for name, value in mine.items()} != {name: value.shape for name, value in theirs.items()}:
-        raise ConfigError(f"{Path(checkpoint).name} has a head of another size; give warm_start_epochs above 0")
-    model.sequence.load_state_dict(theirs)
-    return model
-
-
 def expected_cost(model: Recognizer, corpus: Corpus, settings: TrainConfig, device: str | None = None) -> str:
     """What a run will ask of this device, in lines, before anything is computed: memory, and frames in an epoch."""
     lengths = _lengths(corpus.train)
@@ -93,13 +76,14 @@ def expected_cost(model: Recognizer, corpus: Corpus, settings: TrainConfig, devi
     if settings.max_frames_per_batch:
         batch = min(batch, max(longest, settings.max_frames_per_batch))
     plan = memory_plan(model, settings, find_device(device))
-    warm, adapt = (phase.epochs for phase in phases_of(settings, len(corpus.train)))
-    before = f" after {warm} of a warm start on cached features"
+    parts = (settings.first_run(), settings) if isinstance(settings.start_from, dict) else (settings,)
+    *warm, adapt = (epochs_of(part, len(corpus.train))[0] for part in parts)
+    before = f" after {warm[0]} of a warm start on cached features" if warm else ""
     lines = [
         str(plan),
         f"the largest batch: {batch} frames, {plan.bytes_for(batch) / GIB:.2f} GiB counted",
         f"an epoch: {len(corpus.train)} clips, {about}{round(mean * len(corpus.train)):,} frames; "
-        f"{adapt} epochs" + before * bool(warm),
+        f"{adapt} epochs{before}",
     ]
     if batch > plan.frames:
         lines.append(plan.advice(longest, settings))

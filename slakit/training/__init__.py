@@ -8,7 +8,7 @@ the last checkpoint was made, and writes `best.safetensors`, `last.safetensors`,
     >>> folder, config = tempfile.TemporaryDirectory(), preset("sla-lora/minisign")
     >>> corpus = slakit.load_corpus("minisign", root=folder.name, train=2, dev=1, test=1, progress=False)
     >>> model = slakit.create_model("sla-lora", glosses=corpus.glosses, backbone="tiny-clip", hidden_size=16)
-    >>> quick = {"epochs": 1, "warm_start_epochs": 0, "track": ()}
+    >>> quick = {"epochs": 1, "start_from": None, "track": ()}
     >>> run = fit(model, corpus, folder.name + "/run", config.train, **quick, show_progress=False)  # doctest: +ELLIPSIS
          adapt epoch   1  loss ...
     >>> run.best["epoch"], sorted(path.name for path in run.out_dir.glob("*.*t*"))
@@ -18,11 +18,11 @@ the last checkpoint was made, and writes `best.safetensors`, `last.safetensors`,
 In reading order:
     loop.py          train(): the algorithm on one screen
     losses.py        CTC on each head, distillation between them
-    optimizers.py    the optimiser of a phase, and its rate
+    optimizers.py    how long a run is, its optimiser and rate
     run.py           fit(): what is checked before, what comes back
     state.py         the run in progress: batches, checkpoints, resumption; totals.py: an epoch's row
     folder.py        what of it is on disk; looks.py: whose pictures it was trained on
-    features.py      cached features of a warm start
+    features.py      cached features of an encoder that keeps still
     processes.py     several processes that train as one
     trackers.py      where an epoch's row goes
     presets.py       the published settings by name

@@ -34,7 +34,7 @@ class FeatureBatch:
 
 
 class FeatureBatches:
-    """Every clip encoded `warm_start_views` times (other crop and flip each time); then any number of epochs.
+    """Every clip encoded `feature_views` times (other crop and flip each time); then any number of epochs.
 
     An epoch takes one view of each clip at random and rescales it in time as the published augmentation does, on the
     features: exact for an encoder that treats every frame alone, close for one that shifts channels in time.
@@ -52,26 +52,25 @@ class FeatureBatches:
     ):
         if model.config.padding == "published":  # whose features hold the copies of the end frames, which no view has
             raise ConfigError(
-                "a warm start on features is not possible with padding='published'; set warm_start_epochs=0 or "
-                "padding='features'"
+                "training on cached features is not possible with padding='published'; set feature_views=0 and "
+                "start_from=null, or padding='features'"
             )
         self.settings, self.processes = settings, processes
-        self.batch_size = settings.warm_start_batch_size or settings.batch_size
+        self.batch_size = settings.batch_size
         self.targets = {sample.id: model.vocabulary.encode(sample.glosses) for sample in samples}
         self.views: list[dict[str, torch.Tensor]] = []  # clip -> features [T, D]
         self.left_out: dict[str, str] = {}
         still = replace(
             settings, augment=replace(settings.augment, temporal_scale=None), seed=settings.seed + 7919,
-            batch_size=self.batch_size,
         )  # fmt: skip
-        for view in range(settings.warm_start_views):
+        for view in range(settings.feature_views):
             loader = clip_loader(
                 samples, model.vocabulary, still, train=True, epoch=view, store=store,
                 rank=processes.rank, world_size=processes.size, pin_memory=device.type == "cuda",
                 max_unreadable=settings.max_bad_clips,
             )  # fmt: skip
             features = {}
-            bar = progress(loader, f"encoding clips, view {view + 1}/{settings.warm_start_views}", show_progress)
+            bar = progress(loader, f"encoding clips, view {view + 1}/{settings.feature_views}", show_progress)
             for batch in bar:
                 with evaluating(model, "float32"):
                     encoded = model.encode(batch.to(device).frames, batch.lengths).float().cpu()

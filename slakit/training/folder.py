@@ -20,6 +20,8 @@ from slakit.recognition.likeness import KEY
 from slakit.recognition.pictures import picture_facts
 from slakit.records import CheckpointError, ConfigError, Corpus, SlakitError, write_atomically
 
+START = "start"  # the folder of the run that comes first, in the run's own
+
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
@@ -51,6 +53,10 @@ class RunFolder:
     def __init__(self, path: Path, identity: dict[str, Any]):
         self.path, self.identity = path, identity
         self.state, self.previous = path / "state.pt", path / "state.previous.pt"
+
+    def begun(self) -> bool:
+        """Whether a state is there, sound or not."""
+        return self.state.exists() or self.previous.exists()
 
     def save(self, content: dict[str, Any]) -> None:
         """Write the state; the one before it stays as state.previous.pt. OSError where it cannot be written: both
@@ -95,6 +101,12 @@ class RunFolder:
                     "or delete that folder"
                 )
             print(f"{self.path} was trained with {key}={before!r} so far, and goes on with {now!r}{_note(key, self)}")
+
+
+def history_of(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run's history.jsonl; none where it is not there."""
+    file = folder / "history.jsonl"
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
 
 def best_on_disk(path: Path, known: dict[str, Any], crc: int | None, epoch: int) -> tuple[dict[str, Any], int]:

@@ -18,13 +18,13 @@ def train(run: TrainingRun) -> None:
     """All epochs that are still to do: forward, loss, backward, a step; a score, the best weights, a checkpoint."""
     model, settings, device, processes = run.model, run.settings, run.device, run.processes
     pace = Pace()
-    for phase, epoch in run.epochs_to_do():  # the warm start's, on cached features; then those on frames
-        batches, totals = run.start_epoch(phase, epoch), run.totals
-        forward = model.recognize_features if phase.warm else model
+    forward = model.recognize_features if settings.feature_views else model  # cached features, or frames
+    for epoch in run.epochs_to_do():
+        batches, totals = run.start_epoch(epoch), run.totals
         for batch in run.bar(batches, epoch):
             run.restore_random_state()  # once after a resume, and only now: the loader draws from the generator, too
             done = min(totals.clips / len(run.samples), 1.0)
-            set_rate(run.optimizer, settings, epoch - phase.first + done, phase.epochs)
+            set_rate(run.optimizer, settings, epoch + done, run.total)
             if run.all_have_clips(batch):
                 undo = statistics_of(model)
                 with autocast(settings.precision, device):
@@ -41,7 +41,7 @@ def train(run: TrainingRun) -> None:
                     undo()  # a bad clip leaves no trace
                     totals.skip(batch.ids, f"the loss is {loss.item()}", settings.max_bad_clips, processes)
             run.advance(batches)
-            if not phase.warm and processes.main and (line := pace.count(totals, len(run.samples), phase.epochs)):
+            if run.on_frames and processes.main and (line := pace.count(totals, len(run.samples), run.total)):
                 print(line)
             if run.cursor.batch % settings.accumulate == 0:
                 optimizer_step(run)
@@ -49,7 +49,7 @@ def train(run: TrainingRun) -> None:
                     run.save(within_epoch=True)
         optimizer_step(run)  # on what is left of an accumulation
         row = run.row(batches)
-        if phase.evaluates_after(epoch):
+        if run.evaluates_after(epoch):
             run.evaluate(row)
         run.finish_epoch(row)
 

@@ -146,6 +146,9 @@ _MINISIGN = {
 }
 
 
+_HEAD = {"start_from": None, "head_learning_rate": 2e-3}  # of the frozen encoder: what the others start with, longer
+
+
 def _minisign() -> dict[str, RunConfig]:
     """The demo's settings; "frozen" has the same head and spends all its time on it."""
     train = TrainConfig(
@@ -153,9 +156,7 @@ def _minisign() -> dict[str, RunConfig]:
         batch_size=4,
         head_learning_rate=1e-3,
         schedule="cosine",
-        warm_start_epochs=20,
-        warm_start_learning_rate=2e-3,
-        warm_start_views=1,
+        start_from={"epochs": 20, "head_learning_rate": 2e-3},
         clip_norm=5.0,
         evaluate_every=4,
         keep_in_memory=True,
@@ -166,7 +167,7 @@ def _minisign() -> dict[str, RunConfig]:
         method: (ModelConfig(method, "tiny-clip", hidden_size=256, options=options), replace(train, learning_rate=rate))
         for method, (options, rate) in _MINISIGN.items()
     }
-    settings["frozen"] = settings["frozen"][0], replace(train, epochs=0, warm_start_epochs=60, warm_start_views=3)
+    settings["frozen"] = settings["frozen"][0], replace(train, **_HEAD, epochs=60, evaluate_every=60, feature_views=3)
     notes = dict.fromkeys(settings, _MINISIGN_NOTE)
     for method in (system for system in _SYSTEMS if not system.startswith("adabrowse")):
         model = replace(with_method(ModelConfig(), method), image_size=84, hidden_size=256, options={"width": 16})
@@ -175,7 +176,7 @@ def _minisign() -> dict[str, RunConfig]:
         settings[method], notes[method] = (model, chosen), _MINISIGN_NETWORK_NOTE
     model, chosen = settings["slowfastsign"]  # nothing to warm up on, and a phase that padded features would shift
     model = replace(model, pretrained=None, padding="published", options={"width": 16, "depths": [2, 2, 2, 2]})
-    chosen = replace(chosen, epochs=15, evaluate_every=15, learning_rate=1e-3, warm_start_epochs=0)
+    chosen = replace(chosen, epochs=15, evaluate_every=15, learning_rate=1e-3, start_from=None)
     settings["slowfastsign"], notes["slowfastsign"] = (model, chosen), _MINISIGN_SLOWFAST_NOTE
     return {
         (name := f"{method}/minisign"): RunConfig(name, "minisign", model=model, train=chosen, note=notes[method])
@@ -196,11 +197,11 @@ def _folder() -> dict[str, RunConfig]:
     for method in ("sla-lora", "sla-adapter", "adaptsign", "frozen"):
         demo = _minisign()[f"{method}/minisign"]
         train = replace(
-            demo.train, epochs=0, steps=300, warm_start_epochs=0, warm_start_steps=1600, warm_start_patience=500,
-            warm_start_views=2, evaluate_every=2, loss_weights=LossWeights(),
+            demo.train, epochs=0, steps=300, evaluate_every=2, loss_weights=LossWeights(),
+            start_from={"steps": 1600, "patience": 500, "feature_views": 2, "head_learning_rate": 2e-3},
         )  # fmt: skip
         if method == "frozen":
-            train = replace(train, steps=None, warm_start_steps=4000, warm_start_patience=1200, warm_start_views=4)
+            train = replace(train, **_HEAD, steps=4000, patience=1200, feature_views=4)
         name = f"{method}/folder"
         options = {"crop": "signer"}
         presets[name] = RunConfig(
@@ -212,11 +213,14 @@ def _folder() -> dict[str, RunConfig]:
 def _on_gpu(config: RunConfig) -> RunConfig:
     """A preset for own videos on ViT-B/16: the published model, pictures and rates, the steps of a small corpus."""
     published = preset(f"{config.model.method}/phoenix2014")
-    rates = {"learning_rate": 1e-4, "head_learning_rate": 1e-4, "warm_start_learning_rate": 1e-3}
     train = replace(
         config.train, augment=replace(published.train.augment, min_frames=16), num_workers=None, keep_in_memory=False,
-        batch_size=2, warm_start_batch_size=4, **rates,
     )  # fmt: skip
+    if start := train.start_from:
+        start = {**start, "head_learning_rate": 1e-3, "batch_size": 4}
+        train = replace(train, batch_size=2, learning_rate=1e-4, head_learning_rate=1e-4, start_from=start)
+    else:  # frozen: the head alone
+        train = replace(train, head_learning_rate=1e-3)
     return replace(config, name=f"{config.name}@gpu", model=published.model, train=train)
 
 

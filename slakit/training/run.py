@@ -1,9 +1,9 @@
 """Training: fit() for notebooks, the command line, batch runs and torchrun; the loop itself is in loop.py.
 
-fit() first trains the sequence model alone on cached features of the untouched encoder (`warm_start_epochs` or _steps,
-none in the papers' presets), then everything that is trainable. It resumes by itself from what it finds in `out_dir`,
-at the batch where the last checkpoint was made: on the CPU to the same weights, bit for bit, as a run that was never
-stopped.
+fit() trains everything that is trainable, or, on cached features, the sequence model alone (`feature_views`). Where
+`start_from` says so (not in the papers' presets) such a run comes first, in out_dir/start. It resumes by itself from
+what it finds, at the batch where the last checkpoint was made: on the CPU to the same weights, bit for bit, as a run
+that was never stopped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ from slakit.models.transfer import start_from, weights_checksum
 from slakit.recognition import training_features
 from slakit.recognition.likeness import KEY
 from slakit.records import ConfigError, Corpus, SlakitError
-from slakit.training.folder import RunFolder, held
+from slakit.training.folder import START, RunFolder, held, history_of
 from slakit.training.loop import train
 from slakit.training.memory import naming_what_fits
 from slakit.training.processes import shared_statistics
 from slakit.training.state import BEST, Cursor, TrainingRun
+from slakit.training.totals import warning_of
 from slakit.training.trackers import Logger, make_loggers
 
 
@@ -41,8 +42,8 @@ class Run:
     """What fit() returns.
 
     model: the weights with the lowest dev WER, in evaluation mode; history: one row an epoch; best: the row of those
-    weights; seconds: computing time, earlier pieces of a resumed run included; left_out: clip id -> why it was not
-    trained on.
+    weights; seconds: computing time, earlier pieces of a resumed run and the one that it started from included;
+    left_out: clip id -> why it was not trained on; start: the history of the run that came first, if one did.
     """
 
     model: Recognizer
@@ -51,6 +52,7 @@ class Run:
     best: dict
     seconds: float
     left_out: dict[str, str]
+    start: list[dict] = field(default_factory=list)
 
 
 def fit(
@@ -68,10 +70,11 @@ def fit(
     """Train `model` on corpus.train, keep the weights with the lowest WER on corpus.dev, all files in `out_dir`.
 
     settings: a TrainConfig (default: the published one); **changes replace single fields of it by name. loggers:
-    further ones than history.jsonl and those that settings.track names. processes: those of machine.launched().
+    further ones than history.jsonl and those that settings.track names; they hear of a run that comes first, too.
+    processes: those of machine.launched().
     Files: state.pt (to resume) and the one before it, history.jsonl (a row an epoch), best.safetensors (the
     checkpoint with the lowest dev WER, as load_checkpoint() and `recognize` take it), and at the end last.safetensors
-    (the one of the last epoch).
+    (the one of the last epoch); start/, the same of the run that settings.start_from describes.
     A second call with the same arguments goes on where the first one stopped, or returns at once if it had ended.
     A finished run goes on where `epochs` (or `steps`) is higher; evaluate_every, decode, max_bad_clips may change, too.
     Raises ConfigError for an unknown setting, another vocabulary, no dev clips with glosses, or a folder that holds
@@ -80,6 +83,31 @@ def fit(
     names settings that fit).
     """
     settings, out_dir = override(settings or TrainConfig(), changes), Path(out_dir).expanduser()
+    common = {"device": device, "show_progress": show_progress, "processes": processes, "loggers": loggers}
+    first = None
+    if isinstance(settings.start_from, dict):
+        begun = processes.broadcast(RunFolder(out_dir, {}).begun() if processes.main else None)
+        if not begun:
+            first = _train(model, corpus, out_dir / START, settings.first_run(), last=False, **common)
+    run = _train(model, corpus, out_dir, settings, **common)
+    run.start = first.history if first else history_of(out_dir / START)
+    run.seconds += run.start[-1]["seconds"] if run.start else 0.0
+    return run
+
+
+def _train(
+    model: Recognizer,
+    corpus: Corpus,
+    out_dir: Path,
+    settings: TrainConfig,
+    *,
+    device: str | None,
+    show_progress: bool | None,
+    processes: Processes,
+    loggers: Sequence[Logger],
+    last: bool = True,
+) -> Run:
+    """One run, in one folder. last: its checkpoint is to know how the training clips look; else another run follows."""
     chosen = find_device(device)
     if model.vocabulary != corpus.glosses:
         raise ConfigError(
@@ -88,11 +116,11 @@ def fit(
         )
     check_splits(corpus)
     samples, left_out = split_trainable(corpus.train, settings)
-    for clip, reason in left_out.items() if processes.main else ():
+    for clip, reason in left_out.items() if processes.main and last else ():  # said once, of two runs
         print(f"not trained on: {clip} ({reason})")
     if not samples:
         raise SlakitError(f"no training clip of {corpus!r} can be used; see the reasons above")
-    said = start_from(model, settings.init_from) if settings.init_from else ""
+    said = start_from(model, settings.start_from) if isinstance(settings.start_from, str) else ""
     model.to(chosen)
     if chosen.type == "cuda":
         torch.cuda.reset_peak_memory_stats(chosen)  # what was before is no part of the rows' memory
@@ -116,14 +144,17 @@ def fit(
         for logger in loggers:
             stack.callback(logger.close)
             logger.start(identity, run.history)
-        if run.cursor.epoch < run.total:
+        begun = run.cursor.epoch
+        if begun < run.total and run.on_frames:
             half = half_precision(settings.precision, chosen)
             stack.enter_context(compiled(model.encoder, settings.compile, chosen, half, say=processes.main))
         train(run)
         processes.barrier()
         if run.best is None:
-            raise SlakitError(f"nothing was trained: epochs={settings.epochs}, warm_start_epochs=0")
-        _finish(run)
+            raise SlakitError(f"nothing was trained: epochs={settings.epochs}")
+        if processes.main and begun < run.cursor.epoch and not run.on_frames:
+            print(warning_of(run.best["wer"], more=not last), end="")
+        _finish(run, describe=last)
     return Run(model.eval(), out_dir, run.history, run.best, run.history[-1]["seconds"], left_out)
 
 
@@ -139,13 +170,15 @@ def check_splits(corpus: Corpus) -> None:
             )
 
 
-def _finish(run: TrainingRun) -> None:
+def _finish(run: TrainingRun, describe: bool) -> None:
     """The best weights into the model; into their checkpoint, once, how the training clips look to them."""
     assert run.best is not None
     model, main, path, said = run.model, run.processes.main, with_suffix(run.folder.path / BEST), run.about(run.best)
     if main:
         restore(model, load_tensors(path), path)
     run.processes.same_weights(model)
+    if not describe:
+        return
     if main and (known := read_description(path).get(KEY)) is not None:
         said[KEY] = known
     elif main:
@@ -161,10 +194,11 @@ def _identity(model: Recognizer, corpus: Corpus, settings: TrainConfig, processe
     clips = [[sample.id, *sample.glosses] for part in (corpus.train, corpus.dev) for sample in part]
     flat: dict[str, Any] = {"corpus": corpus.name, "clips": digest(clips)[:16], "processes": processes.size}
     flat["glosses"] = digest(list(corpus.glosses.glosses))[:16]  # a gloss of test alone moves the classes behind it
-    if settings.init_from:
-        flat["init_from"] = weights_checksum(settings.init_from)
     flat |= {f"model.{key}": value for key, value in to_dict(model.config).items()}
-    return flat | {f"train.{key}": value for key, value in to_dict(settings).items() if key not in IGNORED_BY_IDENTITY}
+    flat |= {f"train.{key}": value for key, value in to_dict(settings).items() if key not in IGNORED_BY_IDENTITY}
+    if isinstance(settings.start_from, str):  # the weights count, not their place
+        flat["train.start_from"] = weights_checksum(settings.start_from)
+    return flat
 
 
 @contextmanager

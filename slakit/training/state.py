@@ -15,7 +15,7 @@ from slakit.config import TrainConfig
 from slakit.data.clips import Batch, ClipStore
 from slakit.data.loader import ClipLoader, clip_loader, too_many_unreadable
 from slakit.machine import Processes, half_precision, progress, random_state, set_random_state
-from slakit.models.checkpoints import load_tensors, restore, save_checkpoint, with_suffix
+from slakit.models.checkpoints import restore, save_checkpoint, with_suffix
 from slakit.models.recognizer import Recognizer
 from slakit.recognition import evaluate
 from slakit.records import CheckpointError, ConfigError, Corpus, Sample, SlakitError
@@ -23,8 +23,8 @@ from slakit.training.features import EpochOfFeatures, FeatureBatch, FeatureBatch
 from slakit.training.folder import RunFolder, about, best_on_disk, mark_of
 from slakit.training.looks import compare_looks, looks
 from slakit.training.memory import naming_what_fits
-from slakit.training.optimizers import Phase, make_optimizer, phases_of
-from slakit.training.totals import EpochTotals, line_of, warning_of
+from slakit.training.optimizers import epochs_of, make_optimizer
+from slakit.training.totals import EpochTotals, line_of
 from slakit.training.trackers import Logger
 
 BEST, LAST = "best", "last"  # the checkpoints of a run
@@ -64,8 +64,7 @@ class TrainingRun:
     def __post_init__(self) -> None:
         half = half_precision(self.settings.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=half == torch.float16)
-        self.optimizer: torch.optim.Optimizer  # of the phase
-        self.phase: Phase | None = None
+        self.optimizer = make_optimizer(self.model, self.settings)
         self.features: FeatureBatches | None = None
         self.resumed: dict[str, Any] = {}  # what the first epoch after a resume has to put back
         self.best_mark = 0  # of the file; what a state without a best checkpoint holds is not looked at
@@ -73,14 +72,18 @@ class TrainingRun:
         self.begin = self.last_save = self.epoch_begin = time.perf_counter()
 
     @property
-    def phases(self) -> tuple[Phase, ...]:
-        """The warm start and what follows it; dev may end the first before its time."""
-        return phases_of(self.settings, len(self.samples), self.processes.size, self.history)
+    def on_frames(self) -> bool:
+        """Whether clips pass the encoder in every epoch; else their features are cached."""
+        return not self.settings.feature_views
 
     @property
     def total(self) -> int:
-        """Epochs of all phases, as far as is known now."""
-        return self.phases[-1].end
+        """Epochs, as far as is known now: dev may end a run before its time."""
+        return epochs_of(self.settings, len(self.samples), self.processes.size, self.history)[0]
+
+    def evaluates_after(self, epoch: int) -> bool:
+        every = epochs_of(self.settings, len(self.samples), self.processes.size)[1]
+        return epoch + 1 == self.total or (epoch + 1) % every == 0
 
     @property
     def seconds(self) -> float:
@@ -100,13 +103,14 @@ class TrainingRun:
             totals = dict(saved["positions"][self.processes.rank])
             self.cursor = Cursor(totals.pop("epoch"), totals.pop("batches"))
             self.totals = EpochTotals(**totals)
+            self.optimizer.load_state_dict(saved["optimizer"])
             if saved["scaler"]:  # empty where the run went on without one so far, as "auto" does on a CPU
                 self.scaler.load_state_dict(saved["scaler"])
             at, total = self.cursor, self.total
             if (at.epoch, at.batch) > (total, 0):
                 raise ConfigError(
-                    f"{self.folder.path} holds {at.epoch} epochs of training, warm start included, and part of the next"
-                    f": epochs={self.settings.epochs} is less; give that many, or another out_dir"
+                    f"{self.folder.path} holds {at.epoch} epochs of training, and part of the next: epochs="
+                    f"{self.settings.epochs} is less; give that many, or another out_dir"
                 )
             if main and at.epoch < total:
                 print(f"going on in epoch {at.epoch + 1} of {total} after {at.batch} batches of it")
@@ -134,29 +138,21 @@ class TrainingRun:
         self.folder.save(saved | {"best": last, "best_mark": self.best_mark})
         return last
 
-    def epochs_to_do(self) -> Iterator[tuple[Phase, int]]:
-        """Each epoch that is left, with its phase."""
-        while (epoch := self.cursor.epoch) < self.total:
-            yield next(phase for phase in self.phases if epoch < phase.end), epoch
+    def epochs_to_do(self) -> Iterator[int]:
+        """Each epoch that is left."""
+        while self.cursor.epoch < self.total:
+            yield self.cursor.epoch
 
-    def start_epoch(self, phase: Phase, epoch: int) -> Batches:
-        """The epoch's batches from the cursor on; the optimiser, and dropout's seed, are ready for them."""
-        if phase != self.phase:
-            self.phase, self.optimizer = phase, make_optimizer(self.model, self.settings, phase.warm)
-            if self.resumed.get("optimizer"):
-                self.optimizer.load_state_dict(self.resumed["optimizer"])
+    def start_epoch(self, epoch: int) -> Batches:
+        """The epoch's batches from the cursor on; dropout's seed is ready for them."""
+        if not self.on_frames and self.features is None:
             kept = (self.store, self.device, self.show_progress, self.processes)
-            self.features = FeatureBatches(self.model, self.samples, self.settings, *kept) if phase.warm else None
-            after_warm = not self.cursor.batch and self.phases[0].end == epoch
-            if after_warm and self.settings.warm_start_patience and self.best:
-                if self.processes.main:
-                    restore(self.model, load_tensors(self.folder.path / BEST), self.folder.path)
-                self.processes.same_weights(self.model)
+            self.features = FeatureBatches(self.model, self.samples, self.settings, *kept)
         if self.features is not None:
             batches = self.features.epoch(epoch, self.cursor.batch)
         else:
             batches = clip_loader(
-                self.samples, self.model.vocabulary, self.settings, train=True, epoch=epoch - phase.first,
+                self.samples, self.model.vocabulary, self.settings, train=True, epoch=epoch,
                 start_batch=self.cursor.batch, store=self.store, rank=self.processes.rank,
                 world_size=self.processes.size, keep_empty=True, pin_memory=self.device.type == "cuda",
                 max_unreadable=self.settings.max_bad_clips,
@@ -169,10 +165,9 @@ class TrainingRun:
         return batches
 
     def bar(self, batches: Batches, epoch: int) -> tqdm:
-        """The batches under a bar. Of a warm start ten epochs are one printed line: each takes a second or two."""
-        assert self.phase is not None
-        name, done = f"epoch {epoch - self.phase.first + 1}/{self.phase.epochs}", self.cursor.batch
-        show = False if self.phase.warm else self.show_progress
+        """The batches under a bar. Of cached features ten epochs are one printed line: each takes a second or two."""
+        name, done = f"epoch {epoch + 1}/{self.total}", self.cursor.batch
+        show = self.show_progress if self.on_frames else False
         return progress(batches, name, show, initial=done, total=done + len(batches))
 
     def restore_random_state(self) -> None:
@@ -201,10 +196,9 @@ class TrainingRun:
 
     def row(self, batches: Batches) -> dict[str, Any]:
         """The epoch's row."""
-        assert self.phase is not None
         self.advance(batches)
         self.resumed = {}
-        row = {"epoch": self.cursor.epoch, "phase": self.phase.name}
+        row = {"epoch": self.cursor.epoch, "trained": "all" if self.on_frames else "head"}
         rate = self.optimizer.param_groups[0]["lr"]
         return row | self.totals.row(self.cursor.epoch, rate, self.device, self.processes)
 
@@ -226,7 +220,6 @@ class TrainingRun:
 
     def finish_epoch(self, row: dict[str, Any]) -> None:
         """The row goes to the history, the loggers and the screen, the state to the disk."""
-        assert self.phase is not None
         row["seconds"] = self.seconds
         self.history.append(row)
         self.cursor, self.totals = Cursor(row["epoch"] + 1), EpochTotals()
@@ -236,12 +229,8 @@ class TrainingRun:
             for logger in self.loggers:  # before the state: what it does not know of is logged again, not lost
                 logger.epoch(row)
         self.save()
-        shown = not self.phase.warm or "wer" in row or (row["epoch"] + 1) % 10 == 0
-        if self.processes.main and shown:
+        if self.processes.main and (self.on_frames or "wer" in row or (row["epoch"] + 1) % 10 == 0):
             print(line_of(row))
-        ended = self.phase.warm and self.phases[0].end == self.cursor.epoch
-        if self.processes.main and ended and self.best is not None:
-            print(warning_of(self.best["wer"], self.total > self.cursor.epoch), end="")
 
     def save(self, within_epoch: bool = False) -> None:
         """The state to resume from. Inside an epoch a disk that is full is a warning, at its end it stops the run."""
@@ -251,11 +240,10 @@ class TrainingRun:
         self.last_save, self.steps = time.perf_counter(), 0
         if not self.processes.main:
             return
-        ended = self.phase is not None and self.phase.warm and self.phases[0].end == at.epoch  # the next has its own
         weights = {name: value.detach().cpu() for name, value in self.model.trainable_state().items()}
         content = {
             "positions": positions, "history": self.history, "seconds": self.seconds, "best": self.best,
-            "weights": weights, "optimizer": None if ended else self.optimizer.state_dict(),
+            "weights": weights, "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(), "best_mark": self.best_mark, "looks": self.looks,
         } | ({"random": random} if within_epoch else {})  # fmt: skip
         if not within_epoch:

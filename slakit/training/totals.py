@@ -91,20 +91,21 @@ def line_of(row: dict[str, Any]) -> str:
     skipped += f"  skipped {len(row['skipped'])}" if row["skipped"] else ""
     skipped += f"  steps skipped {row['steps_skipped']}" if row["steps_skipped"] else ""
     return (
-        f"{row['phase']:>10} epoch {row['epoch'] + 1:3d}  loss {row['loss_total']:8.3f}{wer}  "
+        f"{row['trained']:>4} epoch {row['epoch'] + 1:3d}  loss {row['loss_total']:8.3f}{wer}  "
         f"{row['frames_per_second']:7.0f} frames/s  {row['memory_gib']:5.2f} GiB  {row['seconds']:6.1f} s{skipped}"
     )
 
 
 def warning_of(wer: float, more: bool) -> str:
-    """What is to be said at the warm start's end, of the lowest WER on dev, where the head has learnt too little for
-    what follows (more: whether something does); a line, or nothing."""
+    """What is to be said after a run on cached features, of its lowest WER on dev, where the head has learnt too little
+    for what follows (more: whether something does); a line, or nothing."""
     if wer < READY:
         return ""
     follows = "adaptation will not help yet" if more else "the head has not learnt the glosses"
+    longer = "train.start_from.steps" if more else "train.steps"
     return (
-        f"dev WER {wer:.0f} % after the warm start: {follows}; look at the pictures (the signer fills them? "
-        "corpus_options.crop), record each gloss more often, or train the head longer (train.warm_start_steps)\n"
+        f"dev WER {wer:.0f} % of the head alone: {follows}; look at the pictures (the signer fills them? "
+        f"corpus_options.crop), record each gloss more often, or train the head longer ({longer})\n"
     )
 
 

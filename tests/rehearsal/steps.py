@@ -73,7 +73,7 @@ def info(walk: Walk) -> str:
 
 def _training(walk: Walk, out: Path, *more: object) -> list[object]:
     prepared = ("--corpus-options.prepared", walk.work / "prepared" / "phoenix2014")
-    quick = ("--train.warm-start-epochs", WARM, "--train.warm-start-learning-rate", 3e-3, "--train.epochs", 2)
+    quick = ("--train.start-from", f"{{epochs: {WARM}, head_learning_rate: 3.0e-3}}", "--train.epochs", 2)
     quick += ("--train.schedule", "constant")
     quick += ("--train.num-workers", 2 if walk.full else 0)
     root = ("--root", walk.roots["phoenix2014"])
