@@ -114,7 +114,7 @@ def _check_places(config: RunConfig, changes: Iterable[str]) -> None:
     known = [f"{part}.{key}" for part, settings in _parts(config).items() for key in settings]
     ends = {name: name.rpartition(".")[2] for name in known}
     for key in changes:
-        if key in known or hasattr(config, key) or key.startswith("corpus_options."):
+        if key in known or hasattr(config, key) or key.startswith(("corpus_options.", "train.start_from.")):
             continue
         last = key.rpartition(".")[2]
         if "." not in key:  # no part to look in: any near name

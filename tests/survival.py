@@ -117,7 +117,8 @@ def write_down_steps(journal: Path) -> None:
     def stepping(run):
         step(run)
         with open(journal, "a") as file:
-            file.write(json.dumps([run.cursor.epoch, run.cursor.batch]) + "\n")
+            first = run.folder.path.name == "start"
+            file.write(json.dumps([int(not first), run.cursor.epoch, run.cursor.batch]) + "\n")
 
     loop.optimizer_step = stepping
 
@@ -189,11 +190,14 @@ def same_kept(one: Path, other: Path) -> bool:
 def steps_lost(out: Path, journal: Path) -> int:
     """Steps of the optimiser that the journal has after the position in the newest sound state."""
     done = [tuple(json.loads(line)) for line in journal.read_text().splitlines()] if journal.exists() else []
-    found = None
-    for name in ("state.pt", "state.previous.pt"):
-        if found is None and (out / name).exists():
-            found = torch.load(out / name, weights_only=True)["positions"][0]
-    at = (found["epoch"], found["batches"]) if found else (0, 0)
+    at = (0, 0, 0)
+    states = [(1, out / name) for name in ("state.pt", "state.previous.pt")]
+    states += [(0, out / "start" / name) for name in ("state.pt", "state.previous.pt")]
+    for number, file in states:
+        if file.exists():
+            found = torch.load(file, weights_only=True)["positions"][0]
+            at = (number, found["epoch"], found["batches"])
+            break
     return len({position for position in done if position > at})
 
 
@@ -310,7 +314,8 @@ def ranks(folder: Path, **changes) -> dict:
     for size in (1, 2):
         ours = replace(settings, batch_size=4 // size)
         together(size, rank, folder, folder / f"of{size}", ours, lengths)
-        found[size] = rows(folder / f"of{size}")
+        out = folder / f"of{size}"
+        found[size] = [*(rows(out / "start") if settings.start_from else []), *rows(out)]
     begin = {name: value for name, value in model(dropout=0.0).trainable_state().items()}
     return {
         "moved": deltas(begin, weights(folder / "of1")),

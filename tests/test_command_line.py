@@ -220,7 +220,7 @@ def test_train_on_the_command_line(tmp_path, capsys):
     """From a preset: parsed, trained, resumed, and what came out is what `info` says of it."""
     line = (
         f"train frozen/minisign --root {tmp_path / 'corpus'} --out {tmp_path / 'run'} --device cpu "
-        "--corpus-options.train 4 --corpus-options.dev 2 --corpus-options.test 2 --train.start-from.epochs 1 "
+        "--corpus-options.train 4 --corpus-options.dev 2 --corpus-options.test 2 --train.epochs 1 "
         "--model.hidden-size 16 --train.track '[]' --train.num-workers 0"
     )
     assert main(shlex.split(line)) == 0

@@ -33,7 +33,7 @@ SETTINGS = replace(
 def root(tmp_path_factory):
     """A folder corpus of wide pictures, the signer right of the middle; its vocabulary is the demo model's."""
     folder = tmp_path_factory.mktemp("wide")
-    drawn = slakit.load_corpus("minisign", root=tmp_path_factory.mktemp("c"), train=2, dev=3, test=1, progress=False)
+    drawn = slakit.load_corpus("minisign", root=tmp_path_factory.mktemp("c"), train=2, dev=9, test=1, progress=False)
     rows = [["path", "glosses", "split"]]
     for split in ("train", "dev", "test"):
         for sample in drawn.split(split):
