@@ -50,13 +50,14 @@ def measured_runs(results: Path | None = None) -> pd.DataFrame:
 
     tables = [pd.read_csv(file) for file in sorted((results or shipped("results")).glob("demo_spread*/runs.csv"))]
     runs = pd.concat([table.assign(processor=number) for number, table in enumerate(tables)], ignore_index=True)
-    return runs[runs["preset"] == PRESET]
+    return runs.loc[runs["preset"] == PRESET]
 
 
 def verdict(wer: dict[str, float], results: Path | None = None) -> str:
     """Whether a demo's word error rates (in percent, by split) lie where those of measured_runs() do."""
     runs = measured_runs(results)
-    ends = {split: (runs[f"{split}_wer"].min(), runs[f"{split}_wer"].max()) for split in wer}
+    measured = {split: [float(value) for value in runs[f"{split}_wer"]] for split in wer}
+    ends = {split: (min(values), max(values)) for split, values in measured.items()}
     told = " and ".join(f"{split} {low:.1f} to {high:.1f} %" for split, (low, high) in ends.items())
     kinds = runs["processor"].nunique()
     whence = f"{len(runs)} runs measured ({runs['seed'].nunique()} seeds, {kinds} kind{'s' * (kinds > 1)} of processor)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from slakit.scoring import paired_errors
@@ -18,7 +19,7 @@ def errors_of_clips(configurations: list[list[dict[str, Any]]]) -> pd.DataFrame:
     configurations: of each its runs' metrics, whose "dev" and "test" hold "clips_errors", {clip: [errors, words]}. A
     configuration without them, or of other clips than the first one with them, has no column.
     """
-    table = pd.DataFrame()
+    table, keys = pd.DataFrame(), ["split", "clip", "words"]
     for number, runs in enumerate(configurations):
         found = [
             pd.DataFrame(
@@ -31,9 +32,8 @@ def errors_of_clips(configurations: list[list[dict[str, Any]]]) -> pd.DataFrame:
         ]
         if not found or (every := pd.concat(found)).empty:
             continue
-        means = every.groupby(["split", "clip", "words"], as_index=False)["errors"].mean()
+        means = pd.DataFrame(every.groupby(keys)["errors"].mean()).reset_index()
         column = means.rename(columns={"errors": str(number)})
-        keys = ["split", "clip", "words"]
         if table.empty:
             table = column
         elif table[keys].equals(column[keys]):
@@ -54,7 +54,7 @@ def orders(
     """
     paper, split = f"paper_{column}", column.split("_")[0]
     rows = summary.dropna(subset=[paper, column]) if {paper, column} <= set(summary) else summary.iloc[:0]
-    here = clips[clips["split"] == split] if clips is not None and len(clips) else pd.DataFrame()
+    here = clips.loc[clips["split"] == split] if clips is not None and len(clips) else pd.DataFrame()
     verdicts = []
     for pair in itertools.combinations(rows.reset_index(names="number").to_dict("records"), 2):
         good, bad = sorted(pair, key=lambda row: row[paper])
@@ -65,7 +65,8 @@ def orders(
         error = sum(row[f"{column}_std"] ** 2 / row["runs"] for row in (good, bad)) ** 0.5
         columns, p = [str(row["number"]) for row in (bad, good)], float("nan")
         if len(here) and set(columns) <= set(here):
-            p = paired_errors(*(here[name].to_numpy(float) for name in (*columns, "words"))).p_value
+            worse, better, words = (np.asarray(here[name], float) for name in (*columns, "words"))
+            p = paired_errors(worse, better, words).p_value
         sure = abs(ours) > 2 * error and not p >= SURE  # never, where the error is not a number: one run each
         verdict = ("same" if ours > 0 else "opposite") if sure else "undecided"
         verdicts.append((*labels, bad[paper] - good[paper], ours, error, p, verdict))
@@ -77,7 +78,7 @@ def orders_in_words(verdicts: pd.DataFrame) -> str:
     if verdicts.empty:
         return "no pair of configurations was run here for which the paper reports different figures"
     same, opposite, undecided = (list(verdicts["verdict"]).count(name) for name in ("same", "opposite", "undecided"))
-    paired = ", and in a paired test over clips" if verdicts["p"].notna().all() else ""
+    paired = "" if any(map(pd.isna, verdicts["p"])) else ", and in a paired test over clips"
     lines = [
         f"Of {len(verdicts)} orders in the paper {same} hold here by more than twice their error{paired}, "
         f"{opposite} are the other way round, {undecided} are undecided."

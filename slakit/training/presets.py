@@ -216,7 +216,7 @@ def _on_gpu(config: RunConfig) -> RunConfig:
     train = replace(
         config.train, augment=replace(published.train.augment, min_frames=16), num_workers=None, keep_in_memory=False,
     )  # fmt: skip
-    if start := train.start_from:
+    if isinstance(start := train.start_from, dict):
         start = {**start, "head_learning_rate": 1e-3, "batch_size": 4}
         train = replace(train, batch_size=2, learning_rate=1e-4, head_learning_rate=1e-4, start_from=start)
     else:  # frozen: the head alone
