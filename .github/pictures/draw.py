@@ -24,7 +24,7 @@ from slakit.show.films import font
 from slakit.show.report import clip_maps
 
 HERE = Path(__file__).resolve().parent
-CLIP = "test-0000"  # six glosses of which one is taken for another
+CLIP = "test-0011"  # six glosses of which one is taken for another
 SLOWER = 2
 RIGHT, WRONG, TRUE, INK, GREY = "#56B4E9", "#E69F00", "#D0D0D0", "#FFFFFF", "#666666"  # apart for every colour vision
 # Notebook: the picture among its stored outputs, and the part of it that is kept (left, top, right, bottom as shares).
