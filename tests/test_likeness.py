@@ -13,7 +13,6 @@ from media import write_video
 
 import slakit
 from slakit.models.checkpoints import read_description
-from slakit.models.towers.weights import demo_models
 from slakit.recognition import Likeness, likeness, log_probs, recognize_frames, training_features
 from slakit.recognition.likeness import DIRECTIONS, KEY, TrainingFeatures, _distances
 from slakit.recognition.streaming import stream_frames
@@ -21,7 +20,6 @@ from slakit.records import CheckpointError, ConfigError
 from slakit.show.video_app import answer_html
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "msl150"
-OTHERS = [method for method in demo_models() if method != "sla-lora"]
 SHORT = replace(survival.SETTINGS, epochs=1, start_from=None)
 
 
@@ -120,7 +118,7 @@ def test_clips_that_are_all_the_same_tell_nothing(run, place):
     assert training_features(run.model, same[:2], show_progress=False) == {}
 
 
-@pytest.mark.parametrize("method", ["sla-lora", *(pytest.param(m, marks=pytest.mark.thorough) for m in OTHERS)])
+@pytest.mark.parametrize("method", ["sla-lora", pytest.param("sla-adapter", marks=pytest.mark.thorough)])
 def test_demo_models_call_the_camera_unlike(method):
     """Clips of real people; all five, and MiniSign's unseen signers, are counted in papermill_runs/results."""
     if not REAL.is_dir():

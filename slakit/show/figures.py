@@ -273,11 +273,10 @@ def ctc_lattice(probabilities: np.ndarray, target: Sequence[int], names: Sequenc
 
 
 def training_curves(history: Sequence[dict], width: float = WIDTH) -> Figure:
-    """Loss terms (left) and dev WER (right) over the epochs of fit()'s history; those of the run that it started from
-    may stand before it, [*run.start, *run.history], and are shaded."""
+    """Loss terms (left), dev WER (right) over fit()'s history; of [*run.start, *run.history] the start is shaded."""
     start = [row for row in history if row["trained"] == "head"]
-    later = [{**row, "epoch": row["epoch"] + len(start)} for row in history if row["trained"] != "head"]
-    table = pd.DataFrame([*start, *later])
+    later = [row | {"epoch": row["epoch"] + len(start)} for row in history if row["trained"] != "head"]
+    table = pd.DataFrame(start + later)
     figure, (left, right) = plt.subplots(1, 2, figsize=(width, 3.8), layout="constrained")
     terms = [column for column in table.columns if column.startswith("loss_")]
     for term in terms:
@@ -293,10 +292,9 @@ def training_curves(history: Sequence[dict], width: float = WIDTH) -> Figure:
         sns.lineplot(scored, x="epoch", y="wer", ax=right, marker="o", color="black")
     right.set(ylabel="dev WER (%)", xlabel="epoch", ylim=(0, 1.05 * max([*scored["wer"], 10] if len(scored) else [10])))
     if start and later:
-        for axis in (left, right):
-            axis.axvspan(-0.5, len(start) - 0.5, color="0.9", zorder=0)
         right.set_title("grey: the warm start, which trains the head alone", loc="left")
     for axis in (left, right):
+        axis.axvspan(-0.5, len(start) * bool(later) - 0.5, color="0.9", zorder=0)
         axis.set_xlim(table.epoch.min() - 0.6, table.epoch.max() + 0.6)
         axis.xaxis.get_major_locator().set_params(integer=True)
     return figure
