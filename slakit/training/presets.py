@@ -201,7 +201,7 @@ def _folder() -> dict[str, RunConfig]:
             start_from={"steps": 1600, "patience": 500, "feature_views": 2, "head_learning_rate": 2e-3},
         )  # fmt: skip
         if method == "frozen":
-            train = replace(train, **_HEAD, steps=4000, patience=1200, feature_views=4)
+            train = replace(train, **_HEAD, steps=4000, patience=1200, feature_views=4, evaluate_every=1000)
         name = f"{method}/folder"
         options = {"crop": "signer"}
         presets[name] = RunConfig(
