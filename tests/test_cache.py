@@ -388,6 +388,7 @@ def test_a_stop_that_another_thread_hears_waits_until_a_worker_has_all_that_it_n
     finished, after = threading.Event(), []
     other = threading.Thread(target=finished.wait)  # takes the signals that the main thread masks, as a bar's does
     other.start()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     try:
         with stop_on_signals(), pytest.raises(KeyboardInterrupt):
             with stops_held():
@@ -396,6 +397,7 @@ def test_a_stop_that_another_thread_hears_waits_until_a_worker_has_all_that_it_n
                 after.append("whole")
             after.append("not held")
     finally:
+        signal.signal(signal.SIGINT, before)
         finished.set()
     assert after == ["whole"]
 

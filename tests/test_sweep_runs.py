@@ -137,7 +137,7 @@ def test_failures_leave_the_others_running_and_nothing_runs_twice(tmp_path):
     assert row.epochs == 3 and row.training_hours == 0.5 and "peak_memory_mb" not in results.runs
     assert row.dev_wer_std == pytest.approx(np.std([20, 21], ddof=1))
     written = {path.name: path.read_text() for path in results.write(tmp_path / "results")}
-    assert set(written) == {"runs.csv", "curves.csv", "summary.csv", "summary.md", "summary.tex"}
+    assert set(written) == {"runs.csv", "clips.csv", "curves.csv", "summary.csv", "summary.md", "summary.tex"}
     assert "| 2 | 2 | 20.5 ± 0.7 |" in written["summary.md"] and r"20.5 $\pm$ 0.7" in written["summary.tex"]
 
 
