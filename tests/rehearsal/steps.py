@@ -99,17 +99,17 @@ def _history(run: Path) -> list[dict]:
 def train(walk: Walk) -> str:
     """Stopped in its first epoch on frames, gone on with, and begun a third time."""
     run = walk.work / "runs" / "p14"
-    first = run / "history.jsonl"
+    first = run / "start" / "history.jsonl"
     code, told = walk.stopped(
         *_training(walk, run), when=lambda: first.is_file() and first.read_text().count("\n") >= WARM
     )
     assert code == 130 and "goes on from here" in told, f"stopped with {code}: {told[-800:]}"
     done = len(_history(run))
-    assert done < WARM + 2, "it had ended before it was stopped"
+    assert done < 2, "it had ended before it was stopped"
     again = walk.slakit(*_training(walk, run))
     assert "going on in epoch" in again, again[-500:]
     rows = _history(run)
-    assert [row["epoch"] for row in rows] == list(range(WARM + 2)), "each epoch once"
+    assert [row["epoch"] for row in rows] == [0, 1], "each epoch once"
     assert all(row["loss_total"] == row["loss_total"] and row["loss_total"] < 1e6 for row in rows)
     assert "nothing to train" in walk.slakit(*_training(walk, run))
     best = re.search(r"best dev WER ([0-9.]+) %", again)
