@@ -10,7 +10,7 @@ the last checkpoint was made, and writes `best.safetensors`, `last.safetensors`,
     >>> model = slakit.create_model("sla-lora", glosses=corpus.glosses, backbone="tiny-clip", hidden_size=16)
     >>> quick = {"epochs": 1, "start_from": None, "track": ()}
     >>> run = fit(model, corpus, folder.name + "/run", config.train, **quick, show_progress=False)  # doctest: +ELLIPSIS
-         adapt epoch   1  loss ...
+     all epoch   1  loss ...
     >>> run.best["epoch"], sorted(path.name for path in run.out_dir.glob("*.*t*"))
     (0, ['best.safetensors', 'last.safetensors', 'state.pt'])
     >>> folder.cleanup()
